@@ -1,0 +1,18 @@
+/* CPU feature bits for run-time dispatch: from CPUID and XGETBV, never from the model name. */
+#ifndef KERNELS_CPU_H
+#define KERNELS_CPU_H
+
+enum {
+    CPU_AVX2 = 1u << 0, /* AVX2 and FMA, and the system saves the registers */
+    CPU_AVX512 = 1u << 1, /* F, BW, DQ, VL */
+    CPU_AVX512_BF16 = 1u << 2,
+    CPU_AMX_BF16 = 1u << 3,
+};
+
+/* Features of the CPU this runs on; 0 on architectures other than x86-64. */
+unsigned cpu_features(void);
+
+/* "avx2 avx512 ..." into text, at most `size` bytes with the final zero; "none" without features. */
+void cpu_features_describe(unsigned features, char *text, int size);
+
+#endif

@@ -1,0 +1,142 @@
+/* Longspan: exact attention over sequences that are sharded over MPI ranks.
+ *
+ *     out[b,i,h,:] = sum_j exp(s_ij - lse[b,i,h]) v[b,j,g,:],   s_ij = scale * q[b,i,h,:] . k[b,j,g,:],
+ *     lse[b,i,h]   = log sum_j exp(s_ij),    j over the keys that query i may see,  g = h / (H / G).
+ *
+ * Plan and execute, as in FFTW: everything that can fail does so while planning; execute neither allocates nor
+ * decides.
+ *
+ * Axes: B batch, N global query tokens, M global key tokens, T local tokens, H query heads, G key/value heads
+ * (H % G == 0), D head size of q and k, E head size of v and out, P ranks. Tokens and element counts are int64_t,
+ * bytes size_t, ranks and heads int.
+ *
+ * Every function that is marked collective must be called by all ranks of the context's communicator, in the same order.
+ * A collective call returns the same status on every rank: a failure on one is agreed on by all before anyone returns.
+ * A failure of MPI itself aborts. Outputs have the suffix _p and are set only on success. */
+#ifndef LONGSPAN_H
+#define LONGSPAN_H
+
+#include <mpi.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define LONGSPAN_API __attribute__((visibility("default")))
+#else
+#define LONGSPAN_API
+#endif
+
+typedef enum {
+    LONGSPAN_OK = 0,
+    LONGSPAN_ERROR_ARGUMENT = 1, /* an argument is out of range, or two do not go together */
+    LONGSPAN_ERROR_MISMATCH = 2, /* an argument differs between ranks */
+    LONGSPAN_ERROR_UNSUPPORTED = 3, /* a combination that is refused; the text names both parts */
+    LONGSPAN_ERROR_MEMORY = 4,
+    LONGSPAN_ERROR_IO = 5,
+    LONGSPAN_ERROR_VERIFICATION = 6,
+    LONGSPAN_ERROR_INTERNAL = 7,
+} longspan_status;
+
+typedef enum { LONGSPAN_FLOAT32 = 0, LONGSPAN_FLOAT16 = 1, LONGSPAN_BFLOAT16 = 2 } longspan_type;
+
+typedef struct {
+    int64_t begin, end; /* global tokens [begin, end) */
+} longspan_range;
+
+typedef struct longspan_context longspan_context;
+typedef struct longspan_plan longspan_plan;
+
+/* How a process computes. Fill with longspan_options_default, then change what differs. `threads` may differ between
+ * ranks; the rest must be equal. */
+typedef struct {
+    int threads;          /* OpenMP threads; 0: OMP_NUM_THREADS if set, else the CPUs this rank may use */
+    const char *isa;      /* "auto", or the name of a kernel: "portable", "avx2", "avx512" */
+    double stall_seconds; /* abort when a transfer makes no progress for so long; 0: wait for ever */
+    /* Called on rank 0 now and then while a plan executes, with the fraction done; NULL for none. */
+    void (*progress)(void *progress_data, double fraction);
+    void *progress_data;
+} longspan_options;
+
+/* What is to be computed. Fill with longspan_problem_default, then set the sizes. Must be equal on all ranks. */
+typedef struct {
+    int64_t batch;          /* B, default 1 */
+    int64_t queries, keys;  /* N, M; keys = 0 means N */
+    int heads, kv_heads;    /* H, G; kv_heads = 0 means H */
+    int dim, value_dim;     /* D, E, 1 to 512; value_dim = 0 means D */
+    longspan_type type;     /* of q, k, v */
+    longspan_type out_type; /* of out */
+    int causal;             /* key j <= i + (M - N) */
+    const int64_t *documents; /* packed documents: document_count + 1 ascending offsets from 0 to N (needs N == M); copied */
+    int64_t document_count;
+    double scale;         /* 0 means 1 / sqrt(D) */
+    const char *strategy; /* "auto", "ring", "gather" */
+    const char *layout;   /* "auto" (zigzag when causal, else contiguous), "contiguous", "zigzag" */
+} longspan_problem;
+
+typedef enum { LONGSPAN_QUERIES, LONGSPAN_KEYS } longspan_axis;
+
+/* What one execute did on this rank. Times in seconds. */
+typedef struct {
+    double total;    /* from entry to return */
+    double compute;  /* folding */
+    double wait;     /* waiting for transfers after the folds of a step */
+    double finish;   /* turning states into out and lse */
+    double transfer; /* sum over steps of the time from start to completion of its transfers */
+    double flops;    /* 2 H (D + E) B for each (query, key) pair seen */
+    int64_t bytes_sent, bytes_received, messages_sent;
+    int64_t steps;
+} longspan_timing;
+
+/* Not collective. Defaults for every field. */
+LONGSPAN_API void longspan_options_default(longspan_options *options_p);
+LONGSPAN_API void longspan_problem_default(longspan_problem *problem_p);
+
+/* Collective over comm, which is duplicated: the caller keeps its own. MPI must be initialised with
+ * MPI_THREAD_FUNNELED or more, and all calls be made by the thread that initialised it. Destroy with
+ * longspan_context_destroy. On failure *context_p is NULL and the text of the error is lost: only ARGUMENT (unknown or
+ * unusable isa, threads < 0), MISMATCH and MEMORY are possible. */
+LONGSPAN_API longspan_status longspan_context_create(MPI_Comm comm, const longspan_options *options,
+                                                     longspan_context **context_p);
+/* Collective. Sets the handle to NULL; a NULL handle is allowed. */
+LONGSPAN_API void longspan_context_destroy(longspan_context **context_p);
+
+/* Not collective. The text of the last error, the same on every rank, and the rank that raised it. "" and -1 if none.
+ * Owned by the context, valid until its next collective call. */
+LONGSPAN_API const char *longspan_context_error(const longspan_context *context);
+LONGSPAN_API int longspan_context_error_rank(const longspan_context *context);
+/* Not collective. A few words for a status. */
+LONGSPAN_API const char *longspan_status_string(longspan_status status);
+LONGSPAN_API const char *longspan_version(void);
+
+/* Collective. Allocates all that execute needs: the state of the local queries and the exchange buffers, at most
+ * 4 B T H (E + 2) bytes and two shards of k and v under the ring. Errors: ARGUMENT, MISMATCH, UNSUPPORTED, MEMORY. */
+LONGSPAN_API longspan_status longspan_plan_create(longspan_context *context, const longspan_problem *problem,
+                                                  longspan_plan **plan_p);
+/* Collective. Sets the handle to NULL; a NULL handle is allowed. */
+LONGSPAN_API void longspan_plan_destroy(longspan_plan **plan_p);
+
+/* Not collective. The token ranges that this rank owns, ascending; local arrays hold their rows one after the other.
+ * Writes at most `capacity` ranges and sets *count_p to how many there are; ranges may be NULL when capacity is 0. */
+LONGSPAN_API longspan_status longspan_plan_rows(const longspan_plan *plan, longspan_axis axis, longspan_range *ranges,
+                                                int64_t capacity, int64_t *count_p);
+/* Not collective. T: the number of local tokens on an axis. */
+LONGSPAN_API int64_t longspan_plan_tokens(const longspan_plan *plan, longspan_axis axis);
+
+/* Collective. Local arrays, contiguous: q [B, T, H, D], k [B, T, G, D], v [B, T, G, E] of the problem's type (T of
+ * queries and of keys), out [B, T, H, E] of out_type, lse [B, T, H] float32 (natural logarithm) or NULL. Inputs are not
+ * changed and stay the caller's; out and lse must not overlap them. A rank without tokens may pass NULL. A query that sees
+ * no key gives out 0 and lse -inf. May be called again and again. Error: ARGUMENT (a NULL array on a rank that has
+ * tokens). */
+LONGSPAN_API longspan_status longspan_plan_execute(longspan_plan *plan, const void *q, const void *k, const void *v,
+                                                   void *out, float *lse);
+/* Not collective. What the last execute did on this rank. */
+LONGSPAN_API void longspan_plan_timing(const longspan_plan *plan, longspan_timing *timing_p);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
