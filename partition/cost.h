@@ -6,8 +6,8 @@
 
 /* Sizes of one token, for all heads and batch items. */
 typedef struct {
-    double flops_per_pair;     /* 2 H (D + E) B: one (query, key) pair seen */
-    int64_t key_value_bytes;   /* (G D + G E) B times the element size: one token of k and v */
+    double flops_per_pair;                          /* 2 H (D + E) B: one (query, key) pair seen */
+    int64_t key_value_bytes;                        /* (G D + G E) B times the element size: one token of k and v */
     int64_t query_bytes, output_bytes, state_bytes; /* one token of q; of out and lse; of (o, m, l) */
 } cost_sizes;
 
@@ -25,7 +25,7 @@ typedef struct {
     double flops;
     int64_t bytes_sent, bytes_received;
     int64_t memory_bytes; /* q, k, v, out, state and slots */
-    double seconds; /* predicted: sum over steps of max(compute, transfer) */
+    double seconds;       /* predicted: sum over steps of max(compute, transfer) */
 } cost;
 
 void cost_of_schedule(const schedule *s, const schedule_problem *problem, const cost_sizes *sizes,

@@ -20,14 +20,18 @@ typedef struct {
 
 typedef enum { MASK_NOTHING, MASK_EVERYTHING, MASK_LOOK_INSIDE } mask_answer;
 
-/* Does any, or every, query of a range see a key of a range? Exact: never LOOK_INSIDE where one of the other two is true.
- * Empty ranges see nothing. O(log documents). */
+/* Does any, or every, query of a range see a key of a range? Exact: never LOOK_INSIDE where one of the other two is
+ * true. Empty ranges see nothing. O(log documents). */
 mask_answer mask_ask(const mask *m, range queries, range keys);
 
 /* The keys that query i sees; empty if none. O(log documents). */
 range mask_row(const mask *m, int64_t query);
 
-/* Number of (query, key) pairs seen in a range of queries against a range of keys. Closed form a document. */
+/* The queries that see any key of a range: one range too, and exactly these; empty if none. O(log documents). */
+range mask_queries(const mask *m, range keys);
+
+/* Number of (query, key) pairs seen in a range of queries against a range of keys. Closed form a document; no
+ * overflow up to N = M = 2^31. */
 int64_t mask_pairs(const mask *m, range queries, range keys);
 
 #endif

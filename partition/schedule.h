@@ -80,7 +80,12 @@ int schedule_add_transfer(schedule *s, int64_t step, schedule_transfer transfer)
 int schedule_add_folds(schedule *s, int64_t step, const schedule_problem *problem, range keys, int slot, int64_t row);
 /* Puts the folds of every step in the order of their queries. */
 void schedule_sort_folds(schedule *s);
+/* Forgets the steps at the end that neither transfer nor fold. Step numbers stay, so ranks stay aligned. */
+void schedule_drop_idle_tail(schedule *s);
 void schedule_destroy(schedule *s); /* NULL is allowed */
+
+/* NULL, or why no strategy can honour the problem (a static string): for the strategies' `refuse`. */
+const char *schedule_problem_fault(const schedule_problem *problem);
 
 /* Does any query of `rank` see a key of `keys`? */
 bool schedule_rank_needs(const schedule_problem *problem, int rank, range keys);
