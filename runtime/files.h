@@ -1,7 +1,7 @@
 /* Collective reading and writing of activations: io/ on every rank, agreement between the steps.
  *
- * Functions marked collective return the same status on every rank, with the agreed failure in *f; rank 0 does what only
- * one rank may do. Rows are given as the token ranges of a rank (longspan_plan_rows). */
+ * Functions marked collective return the same status on every rank, with the agreed failure in *f; rank 0 does what
+ * only one rank may do. Rows are given as the token ranges of a rank (longspan_plan_rows). */
 #ifndef RUNTIME_FILES_H
 #define RUNTIME_FILES_H
 
@@ -25,9 +25,8 @@ longspan_status input_file_open(MPI_Comm comm, const char *path, input_file *inp
 void input_file_close(input_file *input);
 
 /* Collective. This rank's rows of a dataset, [B, T, heads, dim] with the ranges one after the other. */
-longspan_status input_file_read(MPI_Comm comm, const input_file *input, const char *dataset,
-                                const tensor_shape *shape, const longspan_range *ranges, int64_t range_count,
-                                void *target, failure *f);
+longspan_status input_file_read(MPI_Comm comm, const input_file *input, const char *dataset, const tensor_shape *shape,
+                                const longspan_range *ranges, int64_t range_count, void *target, failure *f);
 
 /* An output on its way: PATH.part until committed. */
 typedef struct {
@@ -40,6 +39,9 @@ typedef struct {
 
 /* Collective. Refuses an existing path unless forced; to be called before any work is done. */
 longspan_status output_file_check(MPI_Comm comm, const char *path, bool force, failure *f);
+/* Collective. Refuses an output that is the same file as an input, also by another name: --force must not destroy it.
+ */
+longspan_status output_file_check_distinct(MPI_Comm comm, const char *path, const char *input, failure *f);
 /* Collective. Rank 0 creates PATH.part, every rank opens it. On failure nothing is left behind. */
 longspan_status output_file_begin(MPI_Comm comm, const char *path, bool force, output_dataset *datasets,
                                   int dataset_count, const output_attribute *attributes, int attribute_count,
@@ -48,7 +50,11 @@ longspan_status output_file_begin(MPI_Comm comm, const char *path, bool force, o
  * dataset's first axis is B. A failure is kept in *f. */
 void output_file_write(const output_file *output, int index, bool batched, const longspan_range *ranges,
                        int64_t range_count, const void *source, failure *f);
-/* Collective. fsyncs on every rank; publishes if every rank's *f is OK, else discards. */
+/* Not collective. The same for `count` elements from element `first` on of dataset `index`, wherever rows begin. */
+void output_file_write_run(const output_file *output, int index, int64_t first, int64_t count, const void *source,
+                           failure *f);
+/* Collective. fsyncs on every rank; publishes if every rank's *f is OK, else discards. The agreed failure names the
+ * rank that raised it; once it has returned LONGSPAN_OK the output is complete and in its place. */
 longspan_status output_file_commit(MPI_Comm comm, output_file *output, failure *f);
 
 #endif

@@ -1,11 +1,11 @@
-/* Options of the subcommands, parsed with popt. Every subcommand names the options it takes; any other option is a usage
- * error, never accepted and ignored. The meaning of each option is the same wherever it is taken. */
+/* Options of the subcommands, parsed with popt. Every subcommand names the options it takes; any other option is a
+ * usage error, never accepted and ignored. The meaning of each option is the same wherever it is taken. */
 #ifndef CLI_OPTIONS_H
 #define CLI_OPTIONS_H
 
 #include "runtime/cli/session.h"
 
-enum { OPTIONS_MAX_ARGUMENTS = 4 };
+enum { OPTIONS_MAX_ARGUMENTS = 4, OPTIONS_MAX_GIVEN = 48 };
 
 typedef struct {
     const char *arguments[OPTIONS_MAX_ARGUMENTS]; /* positional */
@@ -26,16 +26,19 @@ typedef struct {
     uint64_t seed;
     int64_t tokens, keys, batch;
     int heads, kv_heads, dim, value_dim; /* 0 where not given */
-    int64_t rows;        /* verify: rows to recompute; map: rows sampled a block */
-    int64_t blocks;      /* map: blocks along an axis */
-    int repeat, warmup;  /* bench */
-    int ranks;           /* plan */
-    double rate, bandwidth, latency; /* plan: GFLOP/s and GB/s a rank, microseconds */
+    int64_t rows;                        /* verify: rows to recompute; map: rows sampled a block */
+    int64_t blocks;                      /* map: blocks along an axis */
+    int repeat, warmup;                  /* bench */
+    int ranks;                           /* plan */
+    double rate, bandwidth, latency;     /* plan: GFLOP/s and GB/s a rank, microseconds; negative where not given */
+
+    char *owned[OPTIONS_MAX_GIVEN]; /* the strings above */
+    int owned_count;
 } options;
 
 /* Which options a subcommand takes: a bit each. --help, --version, --quiet, --verbose are always taken. */
 typedef enum {
-    TAKES_OUTPUT = 1 << 0,  /* -o, --output and --force */
+    TAKES_OUTPUT = 1 << 0, /* -o, --output, then required; and --force */
     TAKES_REPORT = 1 << 1,
     TAKES_TYPE = 1 << 2,
     TAKES_OUT_TYPE = 1 << 3,
@@ -45,19 +48,21 @@ typedef enum {
     TAKES_SCALE = 1 << 7,
     TAKES_PROGRESS = 1 << 8,
     TAKES_SEED = 1 << 9,
-    TAKES_SHAPE = 1 << 10,  /* --tokens, --keys, --heads, --kv-heads, --dim, --value-dim, --batch */
-    TAKES_HEADS = 1 << 11,  /* --heads, --dim, --value-dim (embed) */
+    TAKES_SHAPE = 1 << 10, /* --tokens, --keys, --heads, --kv-heads, --dim, --value-dim, --batch */
+    TAKES_HEADS = 1 << 11, /* --heads, --dim, --value-dim (embed) */
     TAKES_ROWS = 1 << 12,
     TAKES_BLOCKS = 1 << 13,
     TAKES_REPEAT = 1 << 14,
     TAKES_MACHINE = 1 << 15, /* --ranks, --rate, --bandwidth, --latency */
+    TAKES_FORCE = 1 << 16,   /* --force alone, where the output is an argument */
+    TAKES_THREADS = 1 << 17, /* --threads alone */
 } options_taken;
 
 /* Text of a subcommand for --help. */
 typedef struct {
-    const char *usage;   /* "attend IN.h5 -o OUT.h5 [OPTIONS]" */
+    const char *usage;   /* "attend IN.h5 -o OUT.h5 [OPTIONS]", without the program's name */
     const char *summary; /* one or two sentences */
-    const char *example;
+    const char *example; /* a whole command line, or several lines of them */
     int least_arguments, most_arguments;
     options_taken takes;
 } options_spec;
@@ -68,6 +73,10 @@ typedef enum { OPTIONS_GO_ON, OPTIONS_DONE, OPTIONS_WRONG } options_outcome;
  * OPTIONS_WRONG: rank 0 printed one line. Sets s->quiet and s->verbose. Strings are owned by *o until options_free. */
 options_outcome options_parse(session *s, const options_spec *spec, int argc, const char **argv, options *o);
 void options_free(options *o);
+
+/* Not collective but to be called alike on every rank: rank 0 prints "longspan COMMAND: TEXT; see longspan COMMAND
+ * --help". For what options_parse cannot know, such as an option that is required. Returns EXIT_USAGE. */
+exit_status options_refuse(const session *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* "64k" = 65,536, "1M" = 1,048,576, "2G"; plain integers. False if text is not one, is negative or overflows. */
 bool options_size(const char *text, int64_t *value_p);

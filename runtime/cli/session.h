@@ -22,6 +22,10 @@ typedef struct {
  * failure was not rank 0's) to stderr, *f is the agreed failure on every rank, and the caller goes to its clean-up. */
 bool session_agree(const session *s, failure *f);
 
+/* Not collective. For a failure that is already agreed on, as the collective functions of runtime/ leave it: rank 0
+ * prints the same line, and the exit status is returned. */
+exit_status session_fail(const session *s, const failure *f);
+
 /* The exit status of a failure: ARGUMENT, MISMATCH and UNSUPPORTED 2, VERIFICATION 3, IO 4, others 1, OK 0. */
 exit_status session_exit_status(const failure *f);
 

@@ -1,0 +1,208 @@
+#include "runtime/files.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* Agreement for functions whose callers only see *f: the rank that failed goes into the text. */
+static longspan_status agree(MPI_Comm comm, failure *f)
+{
+    int rank = 0;
+    const longspan_status status = agreement_reach(comm, f, &rank);
+    if (status != LONGSPAN_OK && rank > 0) {
+        const size_t length = strlen(f->text);
+        snprintf(f->text + length, sizeof f->text - length, " [rank %d]", rank);
+    }
+    return status;
+}
+
+static int comm_rank(MPI_Comm comm)
+{
+    int rank;
+    MPI_Comm_rank(comm, &rank);
+    return rank;
+}
+
+/* Opens and checks on this rank alone. */
+static void open_here(const char *path, input_file *input, failure *f)
+{
+    io_error error;
+    if (tensor_file_open(path, &input->file, &error) || tensor_file_attention(input->file, &input->shapes, &error) ||
+        tensor_file_documents(input->file, input->shapes.q.tokens, &input->documents, &input->document_count, &error)) {
+        failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
+    }
+}
+
+/* Nodes that each see a file of their own under one path would compute nonsense. */
+static longspan_status check_same_file(MPI_Comm comm, const char *path, const input_file *input, failure *f)
+{
+    const tensor_shape *q = &input->shapes.q, *k = &input->shapes.k, *v = &input->shapes.v;
+    const int64_t shape[] = {q->batched, q->batch,  q->tokens, q->heads, q->dim,
+                             q->type,    k->tokens, k->heads,  v->dim,   input->document_count};
+    const int64_t count = input->documents ? input->document_count + 1 : 0;
+    const agreement_value values[] = {
+        {"the shapes", agreement_hash_integers(shape, sizeof shape / sizeof shape[0])},
+        {"/documents", agreement_hash_integers(input->documents, count)},
+    };
+    int rank = 0;
+    const longspan_status status = agreement_check_equal(comm, values, 2, f, &rank);
+    if (status == LONGSPAN_ERROR_MISMATCH) {
+        *f = (failure){.status = status};
+        snprintf(f->text, sizeof f->text, "%s: not the same file on every rank: is it on a shared file system?", path);
+    }
+    return status;
+}
+
+longspan_status input_file_open(MPI_Comm comm, const char *path, input_file *input_p, failure *f)
+{
+    const int rank = comm_rank(comm);
+    input_file input = {0};
+    *input_p = input;
+    if (rank == 0) open_here(path, &input, f);
+    if (agree(comm, f) == LONGSPAN_OK) {
+        if (rank != 0) open_here(path, &input, f);
+        if (agree(comm, f) == LONGSPAN_OK) check_same_file(comm, path, &input, f);
+    }
+    if (f->status != LONGSPAN_OK) {
+        input_file_close(&input);
+        return f->status;
+    }
+    *input_p = input;
+    return LONGSPAN_OK;
+}
+
+void input_file_close(input_file *input)
+{
+    tensor_file_close(&input->file);
+    free(input->documents);
+    *input = (input_file){0};
+}
+
+longspan_status input_file_read(MPI_Comm comm, const input_file *input, const char *dataset, const tensor_shape *shape,
+                                const longspan_range *ranges, int64_t range_count, void *target, failure *f)
+{
+    const size_t row = io_type_size(shape->type) * (size_t)shape->heads * (size_t)shape->dim;
+    char *to = target;
+    for (int64_t b = 0; b < shape->batch; b++) {
+        for (int64_t r = 0; r < range_count && f->status == LONGSPAN_OK; r++) {
+            if (ranges[r].begin >= ranges[r].end) continue;
+            io_error error;
+            if (tensor_file_read(input->file, dataset, shape, b, ranges[r].begin, ranges[r].end, to, &error))
+                failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
+            to += row * (size_t)(ranges[r].end - ranges[r].begin);
+        }
+    }
+    return agree(comm, f);
+}
+
+longspan_status output_file_check(MPI_Comm comm, const char *path, bool force, failure *f)
+{
+    io_error error;
+    if (comm_rank(comm) == 0 && output_check(path, force, &error)) failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
+    return agree(comm, f);
+}
+
+longspan_status output_file_check_distinct(MPI_Comm comm, const char *path, const char *input, failure *f)
+{
+    struct stat a, b;
+    if (comm_rank(comm) == 0 && stat(path, &a) == 0 && stat(input, &b) == 0 && a.st_dev == b.st_dev &&
+        a.st_ino == b.st_ino)
+        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "%s: the output is the same file as the input %s", path, input);
+    return agree(comm, f);
+}
+
+longspan_status output_file_begin(MPI_Comm comm, const char *path, bool force, output_dataset *datasets,
+                                  int dataset_count, const output_attribute *attributes, int attribute_count,
+                                  output_file *output_p, failure *f)
+{
+    const int rank = comm_rank(comm);
+    output_file output = {.path = path,
+                          .force = force,
+                          .datasets = datasets,
+                          .dataset_count = dataset_count,
+                          .writer = {.descriptor = -1}};
+    io_error error;
+    bool created = false;
+    *output_p = output;
+    if (rank == 0) {
+        created = output_create(path, datasets, dataset_count, attributes, attribute_count, &error) == 0;
+        if (!created) failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
+    }
+    if (agree(comm, f) != LONGSPAN_OK) goto discard;
+    for (int i = 0; i < dataset_count; i++) MPI_Bcast(&datasets[i].offset, 1, MPI_UINT64_T, 0, comm);
+    if (output_open(path, &output.writer, &error)) {
+        output.writer.descriptor = -1;
+        failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
+    }
+    if (agree(comm, f) != LONGSPAN_OK) {
+        if (output.writer.descriptor >= 0) output_close(&output.writer, &error);
+        goto discard;
+    }
+    *output_p = output;
+    return LONGSPAN_OK;
+
+discard:
+    /* Only what this run created: an existing PATH.part may be another run's. */
+    if (created) output_discard(path);
+    return f->status;
+}
+
+static size_t element_size(output_type type)
+{
+    return type == OUTPUT_INT64 ? sizeof(int64_t) : io_type_size((io_type)type);
+}
+
+/* Bytes [first, first + bytes) of a dataset. */
+static void write_bytes(const output_file *output, int index, uint64_t first, size_t bytes, const void *source,
+                        failure *f)
+{
+    io_error error;
+    if (f->status != LONGSPAN_OK || bytes == 0) return;
+    if (output_write(&output->writer, output->datasets[index].offset + first, source, bytes, &error))
+        failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
+}
+
+void output_file_write(const output_file *output, int index, bool batched, const longspan_range *ranges,
+                       int64_t range_count, const void *source, failure *f)
+{
+    const output_dataset *dataset = &output->datasets[index];
+    const int64_t batch = batched ? dataset->extent[0] : 1, tokens = dataset->extent[batched];
+    size_t row = element_size(dataset->type);
+    for (int axis = batched + 1; axis < dataset->rank; axis++) row *= (size_t)dataset->extent[axis];
+    const char *from = source;
+    for (int64_t b = 0; b < batch; b++) {
+        for (int64_t r = 0; r < range_count; r++) {
+            if (ranges[r].begin >= ranges[r].end) continue;
+            const size_t bytes = row * (size_t)(ranges[r].end - ranges[r].begin);
+            write_bytes(output, index, (uint64_t)(b * tokens + ranges[r].begin) * row, bytes, from, f);
+            from += bytes;
+        }
+    }
+}
+
+void output_file_write_run(const output_file *output, int index, int64_t first, int64_t count, const void *source,
+                           failure *f)
+{
+    const size_t size = element_size(output->datasets[index].type);
+    write_bytes(output, index, (uint64_t)first * size, (size_t)count * size, source, f);
+}
+
+longspan_status output_file_commit(MPI_Comm comm, output_file *output, failure *f)
+{
+    const int rank = comm_rank(comm);
+    io_error error;
+    if (output_close(&output->writer, &error)) failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
+    output->writer.descriptor = -1;
+    if (agree(comm, f) != LONGSPAN_OK) {
+        if (rank == 0) output_discard(output->path);
+        return f->status;
+    }
+    if (rank == 0 && output_publish(output->path, output->force, &error)) {
+        failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
+        output_discard(output->path);
+    }
+    /* Rank 0 alone decides this last step; a vote after it could declare a published file a failure. */
+    MPI_Bcast(f, sizeof *f, MPI_BYTE, 0, comm);
+    return f->status;
+}
