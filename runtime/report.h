@@ -1,14 +1,16 @@
-/* What a run did, over all ranks: statistics that name the rank, as JSON and for people. */
+/* What a run did, over all ranks: statistics that name the rank, and what it ran on, as JSON. Part of the command, not of
+ * the library. */
 #ifndef RUNTIME_REPORT_H
 #define RUNTIME_REPORT_H
 
+#include "kernels/attention.h"
 #include "runtime/longspan.h"
 
 #include <jansson.h>
 
 typedef struct {
     double min, mean, max;
-    int min_rank, max_rank;
+    int min_rank, max_rank; /* the lowest rank that holds it */
 } report_statistics;
 
 /* Collective. Equal on every rank. */
@@ -24,5 +26,9 @@ json_t *report_versions_json(void);
 
 /* Not collective. Peak resident bytes of this process (VmHWM), 0 if unknown. */
 int64_t report_peak_memory(void);
+
+/* Collective. The float32 multiply-add peak of all ranks in flop/s, equal on every rank: every rank runs the kernel's
+ * `peak` on `threads` threads for `seconds` at the same time, so that ranks that share a core share its peak too. */
+double report_peak(MPI_Comm comm, const attention_kernel *kernel, int threads, double seconds);
 
 #endif
