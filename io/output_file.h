@@ -11,6 +11,8 @@
  *   one rank    output_create    PATH.part with its datasets; fills in dataset.offset, to be sent to the other ranks
  *   every rank  output_open, output_write..., output_close    close fsyncs: its result counts
  *   one rank    output_publish or output_discard
+ * output_create and output_check refuse a PATH.part that another process has open by output_open (an advisory lock, where
+ * the file system has them); one that a killed run left is replaced.
  * No MPI here: the agreement between the steps is the runtime's. All functions return 0, or -1 with a line in *error. */
 #ifndef IO_OUTPUT_FILE_H
 #define IO_OUTPUT_FILE_H
@@ -40,10 +42,14 @@ typedef struct {
 } output_attribute;
 
 int output_check(const char *path, bool force, io_error *error);
+/* Extents are at least 1. Reserves the file's blocks where the file system can, so that a full disk fails here. Removes
+ * PATH.part when it fails. */
 int output_create(const char *path, output_dataset *datasets, int dataset_count, const output_attribute *attributes,
                   int attribute_count, io_error *error);
-int output_publish(const char *path, bool force, io_error *error); /* atomic; without force never replaces a file */
-void output_discard(const char *path);
+/* Atomic; without force never replaces a file. When the name cannot be given, PATH.part is left, complete, and the line
+ * says so; when fsync fails it is removed. No output_discard afterwards. */
+int output_publish(const char *path, bool force, io_error *error);
+void output_discard(const char *path); /* removes PATH.part */
 
 typedef struct {
     int descriptor;

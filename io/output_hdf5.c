@@ -1,0 +1,169 @@
+/* PATH.part with its datasets at known offsets, so that ranks can write rows without HDF5. */
+#if defined(__linux__)
+#define _GNU_SOURCE /* fallocate: posix_fallocate writes to every block where the file system cannot allocate */
+#endif
+#include "io/hdf5_support.h"
+#include "io/output_file.h"
+#include "io/output_part.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int fail_hdf5(const char *part, const char *what, const char *name, int number, io_error *error)
+{
+    char reason[256];
+    hdf5_reason(reason, sizeof reason);
+    return io_fail(error, "%s: %s%s cannot be created: %s%s", part, what, name, reason, output_hint(number));
+}
+
+static hid_t create_type(output_type type)
+{
+    return type == OUTPUT_INT64 ? H5Tcopy(H5T_NATIVE_INT64) : tensor_type_create((io_type)type);
+}
+
+static int create_dataset(hid_t file, const char *part, output_dataset *dataset, io_error *error)
+{
+    hsize_t extents[OUTPUT_MAX_RANK];
+    int64_t bytes = dataset->type == OUTPUT_INT64 ? 8 : (int64_t)io_type_size((io_type)dataset->type);
+    if (dataset->rank < 1 || dataset->rank > OUTPUT_MAX_RANK) {
+        return io_fail(error, "%s: %s needs 1 to %d axes, not %d", part, dataset->name, OUTPUT_MAX_RANK, dataset->rank);
+    }
+    for (int i = 0; i < dataset->rank; i++) {
+        extents[i] = (hsize_t)dataset->extent[i];
+        if (dataset->extent[i] <= 0 || __builtin_mul_overflow(bytes, dataset->extent[i], &bytes)) {
+            return io_fail(error, "%s: %s cannot have the extent %" PRId64 " on axis %d", part, dataset->name,
+                           dataset->extent[i], i);
+        }
+    }
+    hid_t type = create_type(dataset->type), space = H5Screate_simple(dataset->rank, extents, NULL);
+    hid_t properties = H5Pcreate(H5P_DATASET_CREATE), id = H5I_INVALID_HID;
+    errno = 0;
+    if (type >= 0 && space >= 0 && H5Pset_layout(properties, H5D_CONTIGUOUS) >= 0 &&
+        H5Pset_alloc_time(properties, H5D_ALLOC_TIME_EARLY) >= 0 &&
+        H5Pset_fill_time(properties, H5D_FILL_TIME_NEVER) >= 0) {
+        id = H5Dcreate2(file, dataset->name, type, space, H5P_DEFAULT, properties, H5P_DEFAULT);
+    }
+    int result = 0;
+    haddr_t offset = HADDR_UNDEF;
+    if (id < 0) {
+        result = fail_hdf5(part, "dataset ", dataset->name, errno, error);
+    } else {
+        offset = H5Dget_offset(id);
+        if (offset == HADDR_UNDEF) result = fail_hdf5(part, "space for dataset ", dataset->name, errno, error);
+        if (H5Dclose(id) < 0 && result == 0) result = fail_hdf5(part, "dataset ", dataset->name, errno, error);
+    }
+    if (properties >= 0) H5Pclose(properties);
+    if (space >= 0) H5Sclose(space);
+    if (type >= 0) H5Tclose(type);
+    if (result == 0) dataset->offset = offset;
+    return result;
+}
+
+/* Variable-length UTF-8, which h5py reads as str. */
+static hid_t create_text_type(void)
+{
+    hid_t type = H5Tcopy(H5T_C_S1);
+    if (type >= 0 && H5Tset_size(type, H5T_VARIABLE) >= 0 && H5Tset_cset(type, H5T_CSET_UTF8) >= 0) return type;
+    if (type >= 0) H5Tclose(type);
+    return H5I_INVALID_HID;
+}
+
+static int create_attribute(hid_t file, const char *part, const output_attribute *attribute, io_error *error)
+{
+    hid_t type = H5I_INVALID_HID;
+    const void *value = NULL;
+    switch (attribute->kind) {
+    case ATTRIBUTE_TEXT:
+        type = create_text_type();
+        value = &attribute->text;
+        break;
+    case ATTRIBUTE_INTEGER:
+        type = H5Tcopy(H5T_NATIVE_INT64);
+        value = &attribute->integer;
+        break;
+    case ATTRIBUTE_NUMBER:
+        type = H5Tcopy(H5T_NATIVE_DOUBLE);
+        value = &attribute->number;
+        break;
+    }
+    hid_t space = H5Screate(H5S_SCALAR), id = H5I_INVALID_HID;
+    errno = 0;
+    if (type >= 0 && space >= 0) id = H5Acreate2(file, attribute->name, type, space, H5P_DEFAULT, H5P_DEFAULT);
+    int result = 0;
+    if (id < 0 || H5Awrite(id, type, value) < 0) {
+        result = fail_hdf5(part, "attribute ", attribute->name, errno, error);
+    }
+    if (id >= 0 && H5Aclose(id) < 0 && result == 0) {
+        result = fail_hdf5(part, "attribute ", attribute->name, errno, error);
+    }
+    if (space >= 0) H5Sclose(space);
+    if (type >= 0) H5Tclose(type);
+    return result;
+}
+
+/* The HDF5 file; *bytes_p becomes the length that HDF5 has laid it out for. */
+static int create_contents(const char *part, output_dataset *datasets, int dataset_count,
+                           const output_attribute *attributes, int attribute_count, hsize_t *bytes_p, io_error *error)
+{
+    hdf5_start();
+    errno = 0;
+    hid_t file = H5Fcreate(part, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    if (file < 0) return fail_hdf5(part, "the file", "", errno, error);
+    int result = 0;
+    for (int i = 0; i < attribute_count && result == 0; i++) {
+        result = create_attribute(file, part, &attributes[i], error);
+    }
+    for (int i = 0; i < dataset_count && result == 0; i++) {
+        result = create_dataset(file, part, &datasets[i], error);
+    }
+    errno = 0;
+    if (result == 0 && (H5Fflush(file, H5F_SCOPE_LOCAL) < 0 || H5Fget_filesize(file, bytes_p) < 0)) {
+        result = fail_hdf5(part, "the file", "", errno, error);
+    }
+    errno = 0;
+    if (H5Fclose(file) < 0 && result == 0) result = fail_hdf5(part, "the file", "", errno, error);
+    return result;
+}
+
+/* Gives the file its full length and, where the file system can, all its blocks: a full disk is found before the work.
+ */
+static int reserve(int descriptor, const char *part, uint64_t bytes, io_error *error)
+{
+    struct stat status;
+    if (bytes > INT64_MAX) return io_fail(error, "%s: %" PRIu64 " bytes are more than a file can hold", part, bytes);
+    if (fstat(descriptor, &status) != 0 ||
+        (status.st_size < (off_t)bytes && ftruncate(descriptor, (off_t)bytes) != 0)) {
+        return io_fail(error, "%s: cannot be given its length of %" PRIu64 " bytes: %s%s", part, bytes, strerror(errno),
+                       output_hint(errno));
+    }
+#if defined(__linux__)
+    int result;
+    do result = fallocate(descriptor, 0, 0, (off_t)bytes);
+    while (result != 0 && errno == EINTR);
+    if (result != 0 && errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL) {
+        return io_fail(error, "%s: cannot be given its %" PRIu64 " bytes: %s%s", part, bytes, strerror(errno),
+                       output_hint(errno));
+    }
+#endif
+    return 0;
+}
+
+int output_create(const char *path, output_dataset *datasets, int dataset_count, const output_attribute *attributes,
+                  int attribute_count, io_error *error)
+{
+    char part[OUTPUT_MOST_PATH];
+    int descriptor;
+    if (output_part_path(path, part, error) != 0 || output_claim_part(part, &descriptor, error) != 0) return -1;
+    hsize_t bytes = 0;
+    int result = create_contents(part, datasets, dataset_count, attributes, attribute_count, &bytes, error);
+    if (result == 0) result = reserve(descriptor, part, bytes, error);
+    if (close(descriptor) != 0 && errno != EINTR && result == 0) {
+        result = io_fail(error, "%s: cannot be written: %s%s", part, strerror(errno), output_hint(errno));
+    }
+    if (result != 0) unlink(part);
+    return result;
+}
