@@ -14,12 +14,13 @@ int launch_default_threads(int sharing);
 /* Collective. How many ranks of this node have the same affinity mask as this one (itself included). */
 int launch_sharing_ranks(MPI_Comm comm);
 
-/* Collective. A rank count that differs from what the launcher meant: SLURM_NTASKS > 1 with a world of 1 (a wrong --mpi=) is
- * an error, LONGSPAN_ERROR_ARGUMENT. */
+/* Collective. A rank count that differs from what the launcher meant: SLURM_NTASKS > 1 with a world of 1 (a wrong
+ * --mpi=) is an error, LONGSPAN_ERROR_ARGUMENT. */
 longspan_status launch_check(MPI_Comm comm, failure *f);
 
-/* Collective. At most one line on rank 0 (text, at most `size` bytes; "" if all is well), for a node where threads exceed the allowed CPUs, or
- * where CPUs stay idle because of binding; names the mpirun flag that helps. `threads` of this rank. */
+/* Collective. At most one line on rank 0 (text, at most `size` bytes; "" if all is well), for a node where threads
+ * exceed the allowed CPUs, or where CPUs stay idle because of binding; names the mpirun flag that helps. `threads` of
+ * this rank. */
 void launch_advice(MPI_Comm comm, int threads, char *text, size_t size);
 
 #endif

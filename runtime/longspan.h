@@ -10,9 +10,9 @@
  * (H % G == 0), D head size of q and k, E head size of v and out, P ranks. Tokens and element counts are int64_t,
  * bytes size_t, ranks and heads int.
  *
- * Every function that is marked collective must be called by all ranks of the context's communicator, in the same order.
- * A collective call returns the same status on every rank: a failure on one is agreed on by all before anyone returns.
- * A failure of MPI itself aborts. Outputs have the suffix _p and are set only on success. */
+ * Every function that is marked collective must be called by all ranks of the context's communicator, in the same
+ * order. A collective call returns the same status on every rank: a failure on one is agreed on by all before anyone
+ * returns. A failure of MPI itself aborts. Outputs have the suffix _p and are set only on success. */
 #ifndef LONGSPAN_H
 #define LONGSPAN_H
 
@@ -32,8 +32,8 @@ extern "C" {
 
 typedef enum {
     LONGSPAN_OK = 0,
-    LONGSPAN_ERROR_ARGUMENT = 1, /* an argument is out of range, or two do not go together */
-    LONGSPAN_ERROR_MISMATCH = 2, /* an argument differs between ranks */
+    LONGSPAN_ERROR_ARGUMENT = 1,    /* an argument is out of range, or two do not go together */
+    LONGSPAN_ERROR_MISMATCH = 2,    /* an argument differs between ranks */
     LONGSPAN_ERROR_UNSUPPORTED = 3, /* a combination that is refused; the text names both parts */
     LONGSPAN_ERROR_MEMORY = 4,
     LONGSPAN_ERROR_IO = 5,
@@ -70,7 +70,8 @@ typedef struct {
     longspan_type type;     /* of q, k, v */
     longspan_type out_type; /* of out */
     int causal;             /* key j <= i + (M - N) */
-    const int64_t *documents; /* packed documents: document_count + 1 ascending offsets from 0 to N (needs N == M); copied */
+    const int64_t
+        *documents; /* packed documents: document_count + 1 ascending offsets from 0 to N (needs N == M); copied */
     int64_t document_count;
     double scale;         /* 0 means 1 / sqrt(D) */
     const char *strategy; /* "auto", "ring", "gather" */
@@ -128,8 +129,8 @@ LONGSPAN_API int64_t longspan_plan_tokens(const longspan_plan *plan, longspan_ax
 
 /* Collective. Local arrays, contiguous: q [B, T, H, D], k [B, T, G, D], v [B, T, G, E] of the problem's type (T of
  * queries and of keys), out [B, T, H, E] of out_type, lse [B, T, H] float32 (natural logarithm) or NULL. Inputs are not
- * changed and stay the caller's; out and lse must not overlap them. A rank without tokens may pass NULL. A query that sees
- * no key gives out 0 and lse -inf. May be called again and again. Error: ARGUMENT (a NULL array on a rank that has
+ * changed and stay the caller's; out and lse must not overlap them. A rank without tokens may pass NULL. A query that
+ * sees no key gives out 0 and lse -inf. May be called again and again. Error: ARGUMENT (a NULL array on a rank that has
  * tokens). */
 LONGSPAN_API longspan_status longspan_plan_execute(longspan_plan *plan, const void *q, const void *k, const void *v,
                                                    void *out, float *lse);

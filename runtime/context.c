@@ -1,0 +1,121 @@
+#include "runtime/context.h"
+
+#include "kernels/cpu.h"
+#include "runtime/launch.h"
+
+#include <stdlib.h>
+
+const char *longspan_version(void)
+{
+    return LONGSPAN_VERSION;
+}
+
+const char *longspan_status_string(longspan_status status)
+{
+    switch (status) {
+    case LONGSPAN_OK:
+        return "success";
+    case LONGSPAN_ERROR_ARGUMENT:
+        return "invalid argument";
+    case LONGSPAN_ERROR_MISMATCH:
+        return "argument differs between ranks";
+    case LONGSPAN_ERROR_UNSUPPORTED:
+        return "unsupported combination";
+    case LONGSPAN_ERROR_MEMORY:
+        return "out of memory";
+    case LONGSPAN_ERROR_IO:
+        return "input or output error";
+    case LONGSPAN_ERROR_VERIFICATION:
+        return "verification failed";
+    case LONGSPAN_ERROR_INTERNAL:
+        return "internal error";
+    }
+    return "unknown status";
+}
+
+void longspan_options_default(longspan_options *options_p)
+{
+    *options_p = (longspan_options){.isa = "auto", .stall_seconds = 600};
+}
+
+/* The kernel of the options, or a failure. */
+static const attention_kernel *choose_kernel(const longspan_options *options, failure *f)
+{
+    const attention_kernel *kernel = attention_kernel_find(options->isa ? options->isa : "auto");
+    if (!kernel) failure_set(f, LONGSPAN_ERROR_ARGUMENT, "isa '%s' is not one of this build", options->isa);
+    else if (kernel->features & ~cpu_features())
+        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "isa '%s' needs CPU features that this CPU lacks", options->isa);
+    return kernel;
+}
+
+longspan_status longspan_context_create(MPI_Comm comm, const longspan_options *options, longspan_context **context_p)
+{
+    *context_p = NULL;
+    failure f = {0};
+    longspan_options defaults;
+    longspan_options_default(&defaults);
+    if (!options) options = &defaults;
+
+    const agreement_value equal[] = {
+        {"options.isa", agreement_hash_text(options->isa ? options->isa : "auto")},
+        {"options.stall_seconds", agreement_bits(options->stall_seconds)},
+    };
+    int rank, thread_level;
+    if (agreement_check_equal(comm, equal, sizeof equal / sizeof *equal, &f, &rank) != LONGSPAN_OK) return f.status;
+
+    MPI_Query_thread(&thread_level);
+    if (thread_level < MPI_THREAD_FUNNELED)
+        failure_set(&f, LONGSPAN_ERROR_ARGUMENT, "MPI must be initialised with MPI_THREAD_FUNNELED or more");
+    if (options->threads < 0) failure_set(&f, LONGSPAN_ERROR_ARGUMENT, "options.threads is negative");
+    if (!(options->stall_seconds >= 0)) failure_set(&f, LONGSPAN_ERROR_ARGUMENT, "options.stall_seconds is negative");
+    const attention_kernel *kernel = choose_kernel(options, &f);
+    longspan_context *context = calloc(1, sizeof *context);
+    if (!context) failure_set(&f, LONGSPAN_ERROR_MEMORY, "no memory for a context");
+    if (agreement_reach(comm, &f, &rank) != LONGSPAN_OK) {
+        free(context);
+        return f.status;
+    }
+
+    MPI_Comm_dup(comm, &context->comm);
+    MPI_Comm_set_errhandler(context->comm, MPI_ERRORS_ARE_FATAL);
+    MPI_Comm_rank(context->comm, &context->rank);
+    MPI_Comm_size(context->comm, &context->ranks);
+    int sharing = launch_sharing_ranks(context->comm);
+    context->threads = options->threads ? options->threads : launch_default_threads(sharing);
+    context->kernel = kernel;
+    context->stall_seconds = options->stall_seconds;
+    context->progress = options->progress;
+    context->progress_data = options->progress_data;
+    context->error_rank = -1;
+    *context_p = context;
+    return LONGSPAN_OK;
+}
+
+void longspan_context_destroy(longspan_context **context_p)
+{
+    if (!context_p || !*context_p) return;
+    MPI_Comm_free(&(*context_p)->comm);
+    free(*context_p);
+    *context_p = NULL;
+}
+
+const char *longspan_context_error(const longspan_context *context)
+{
+    return context->last.text;
+}
+
+int longspan_context_error_rank(const longspan_context *context)
+{
+    return context->error_rank;
+}
+
+longspan_status context_agree(longspan_context *context, failure *f)
+{
+    int rank;
+    longspan_status status = agreement_reach(context->comm, f, &rank);
+    if (status != LONGSPAN_OK) {
+        context->last = *f;
+        context->error_rank = rank;
+    }
+    return status;
+}
