@@ -34,6 +34,7 @@ set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/Longspan)
 install(TARGETS longspan EXPORT LongspanTargets
         LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
         PUBLIC_HEADER DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+set_target_properties(longspan_command PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
 install(TARGETS longspan_command)
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
@@ -62,5 +63,6 @@ else()
   set(pc_requires openblas)
 endif()
 file(RELATIVE_PATH pc_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+string(REGEX REPLACE "/$" "" pc_prefix ${pc_prefix})
 configure_file(${PROJECT_SOURCE_DIR}/cmake/longspan.pc.in ${CMAKE_CURRENT_BINARY_DIR}/longspan.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/longspan.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -1,6 +1,6 @@
 # Does an installed Longspan serve a program of its own, found by CMake and by pkg-config?
 #
-#   cmake -DSOURCE=DIR -DBUILD=DIR -DFOLDER=DIR -DCC=cc -DMPIEXEC=mpirun -P consumer.cmake
+#   cmake -DSOURCE=DIR -DBUILD=DIR -DFOLDER=DIR -DCC=cc -DNM=nm -DMPIEXEC=mpirun -P consumer.cmake
 #
 # Installs the build folder BUILD under FOLDER; without BUILD, first builds SOURCE there with a static library.
 # The installed tree is moved before it is used, as a packager would.
@@ -40,6 +40,10 @@ foreach(name bin/longspan include/longspan.h LongspanConfig.cmake LongspanConfig
 endforeach()
 run(${prefix}/bin/longspan --version)
 expect("${output}" "[0-9]+\\.[0-9]+\\.[0-9]+")
+
+file(GLOB_RECURSE library ${prefix}/liblongspan.so ${prefix}/liblongspan.a)
+run(${CMAKE_COMMAND} -DNM=${NM} -DLIBRARY=${library} -DHEADER=${prefix}/include/longspan.h
+    -P ${CMAKE_CURRENT_LIST_DIR}/exports.cmake)
 
 set(consumer ${CMAKE_CURRENT_LIST_DIR}/consumer)
 run(${CMAKE_COMMAND} -S ${consumer} -B ${FOLDER}/cmake -DCMAKE_C_COMPILER=${CC} -DCMAKE_PREFIX_PATH=${prefix})
