@@ -32,6 +32,8 @@ typedef struct {
     int ranks;                           /* plan */
     double rate, bandwidth, latency;     /* plan: GFLOP/s and GB/s a rank, microseconds; negative where not given */
 
+    bool help, version, quiet, verbose;
+
     char *owned[OPTIONS_MAX_GIVEN]; /* the strings above */
     int owned_count;
 } options;

@@ -1,19 +1,34 @@
 #include "runtime/cli/session.h"
 
+#include <ctype.h>
 #include <stdio.h>
+
+void session_error(const session *s, const char *format, ...)
+{
+    char text[2048];
+    if (s->rank != 0) return;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    for (char *c = text; *c; c++)
+        if (iscntrl((unsigned char)*c)) *c = '?'; /* a file may be called anything */
+    if (s->command) fprintf(stderr, "longspan %s: %s\n", s->command, text);
+    else fprintf(stderr, "longspan: %s\n", text);
+}
 
 bool session_agree(const session *s, failure *f)
 {
     int rank = 0;
     if (agreement_reach(s->comm, f, &rank) == LONGSPAN_OK) return true;
-    if (s->rank == 0 && rank != 0) fprintf(stderr, "longspan %s: %s [rank %d]\n", s->command, f->text, rank);
-    else session_fail(s, f);
+    if (rank > 0) session_error(s, "%s [rank %d]", f->text, rank);
+    else session_error(s, "%s", f->text);
     return false;
 }
 
 exit_status session_fail(const session *s, const failure *f)
 {
-    if (s->rank == 0) fprintf(stderr, "longspan %s: %s\n", s->command, f->text);
+    session_error(s, "%s", f->text);
     return session_exit_status(f);
 }
 

@@ -22,6 +22,9 @@ typedef struct {
  * failure was not rank 0's) to stderr, *f is the agreed failure on every rank, and the caller goes to its clean-up. */
 bool session_agree(const session *s, failure *f);
 
+/* Not collective. Rank 0 prints "longspan COMMAND: TEXT" to stderr, as one line whatever the text holds. */
+void session_error(const session *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 /* Not collective. For a failure that is already agreed on, as the collective functions of runtime/ leave it: rank 0
  * prints the same line, and the exit status is returned. */
 exit_status session_fail(const session *s, const failure *f);

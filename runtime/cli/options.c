@@ -1,0 +1,421 @@
+#include "runtime/cli/options.h"
+
+#include "io/tensor_file.h"
+#include "kernels/attention.h"
+#include "partition/schedule.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <popt.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Why a value is refused. */
+typedef struct {
+    char text[512];
+} complaint;
+
+/* One option. `read` stores the value at `offset` of the options and returns true, or complains; the text lives as
+ * long as the options do. */
+typedef struct option_line option_line;
+struct option_line {
+    const char *name;
+    char letter;
+    unsigned takes; /* taken with any of these bits, or ALWAYS */
+    bool (*read)(const option_line *line, const char *text, options *o, complaint *why);
+    size_t offset, given;
+    int64_t least, most;
+    const char *value, *help; /* value NULL: the option has none */
+};
+
+static void complain(complaint *why, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void complain(complaint *why, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(why->text, sizeof why->text, format, arguments);
+    va_end(arguments);
+}
+
+static void *field(options *o, size_t offset)
+{
+    return (char *)o + offset;
+}
+
+bool options_size(const char *text, int64_t *value_p)
+{
+    int64_t value = 0, unit = 1;
+    if (!isdigit((unsigned char)*text)) return false;
+    for (; isdigit((unsigned char)*text); text++)
+        if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, *text - '0', &value))
+            return false;
+    if (*text == 'k') unit = INT64_C(1) << 10;
+    else if (*text == 'M') unit = INT64_C(1) << 20;
+    else if (*text == 'G') unit = INT64_C(1) << 30;
+    if (unit > 1) text++;
+    if (*text != '\0' || __builtin_mul_overflow(value, unit, &value)) return false;
+    *value_p = value;
+    return true;
+}
+
+static bool read_flag(const option_line *line, const char *text, options *o, complaint *why)
+{
+    (void)text, (void)why;
+    *(bool *)field(o, line->offset) = true;
+    return true;
+}
+
+static bool read_text(const option_line *line, const char *text, options *o, complaint *why)
+{
+    if (*text == '\0') {
+        complain(why, "the name is empty");
+        return false;
+    }
+    *(const char **)field(o, line->offset) = text;
+    return true;
+}
+
+/* A number in [least, most]. */
+static bool parse_count(const option_line *line, const char *text, int64_t *value_p, complaint *why)
+{
+    if (!options_size(text, value_p)) {
+        complain(why, "'%s' is not a whole number, with or without the suffix k, M or G", text);
+        return false;
+    }
+    if (*value_p >= line->least && *value_p <= line->most) return true;
+    if (line->most == INT64_MAX) complain(why, "'%s' is less than %lld", text, (long long)line->least);
+    else complain(why, "'%s' is not between %lld and %lld", text, (long long)line->least, (long long)line->most);
+    return false;
+}
+
+static bool read_count(const option_line *line, const char *text, options *o, complaint *why)
+{
+    return parse_count(line, text, field(o, line->offset), why);
+}
+
+static bool read_int(const option_line *line, const char *text, options *o, complaint *why)
+{
+    int64_t value;
+    if (!parse_count(line, text, &value, why)) return false;
+    *(int *)field(o, line->offset) = (int)value;
+    return true;
+}
+
+static bool read_seed(const option_line *line, const char *text, options *o, complaint *why)
+{
+    int64_t value;
+    if (!parse_count(line, text, &value, why)) return false;
+    *(uint64_t *)field(o, line->offset) = (uint64_t)value;
+    return true;
+}
+
+/* A finite number >= 0, and > 0 where `least` is 1. */
+static bool read_number(const option_line *line, const char *text, options *o, complaint *why)
+{
+    char *end;
+    const double value = strtod(text, &end);
+    if (end == text || *end != '\0' || isspace((unsigned char)*text) || !isfinite(value) || value < 0 ||
+        (line->least > 0 && value == 0)) {
+        complain(why, "'%s' is not a number %s 0", text, line->least > 0 ? "above" : "of at least");
+        return false;
+    }
+    *(double *)field(o, line->offset) = value;
+    return true;
+}
+
+static bool read_type(const option_line *line, const char *text, options *o, complaint *why)
+{
+    io_type type;
+    if (!io_type_from_name(text, &type)) {
+        complain(why, "'%s' is not a type: there are float32, float16, bfloat16", text);
+        return false;
+    }
+    *(longspan_type *)field(o, line->offset) = (longspan_type)type;
+    *(bool *)field(o, line->given) = true;
+    return true;
+}
+
+static bool read_mask(const option_line *line, const char *text, options *o, complaint *why)
+{
+    const bool causal = strcmp(text, "causal") == 0;
+    if (!causal && strcmp(text, "full") != 0) {
+        complain(why, "'%s' is not available: there are full, causal%s", text,
+                 strstr(text, "document") ? " (packed documents come with the file, as /documents)" : "");
+        return false;
+    }
+    *(bool *)field(o, line->offset) = causal;
+    *(bool *)field(o, line->given) = true;
+    return true;
+}
+
+/* Names are looked up in the tables of the layers below: a new line there needs nothing here. */
+static void complain_of_name(complaint *why, const char *text)
+{
+    complain(why, "'%s' is not available: there are auto", text);
+}
+
+static void complain_add(complaint *why, const char *name)
+{
+    const size_t length = strlen(why->text);
+    snprintf(why->text + length, sizeof why->text - length, ", %s", name);
+}
+
+static bool read_strategy(const option_line *line, const char *text, options *o, complaint *why)
+{
+    *(const char **)field(o, line->offset) = text;
+    if (strcmp(text, "auto") == 0 || strategy_find(text)) return true;
+    complain_of_name(why, text);
+    for (int i = 0; i < strategy_count; i++) complain_add(why, strategies[i]->name);
+    return false;
+}
+
+static bool read_layout(const option_line *line, const char *text, options *o, complaint *why)
+{
+    layout_kind kind;
+    *(const char **)field(o, line->offset) = text;
+    if (strcmp(text, "auto") == 0 || layout_from_name(text, &kind)) return true;
+    complain_of_name(why, text);
+    for (kind = LAYOUT_CONTIGUOUS; kind <= LAYOUT_ZIGZAG; kind++) complain_add(why, layout_name(kind));
+    return false;
+}
+
+static bool read_isa(const option_line *line, const char *text, options *o, complaint *why)
+{
+    *(const char **)field(o, line->offset) = text;
+    if (strcmp(text, "auto") == 0 || attention_kernel_find(text)) return true;
+    complain_of_name(why, text);
+    for (int i = 0; i < attention_kernel_count; i++) complain_add(why, attention_kernels[i]->name);
+    return false;
+}
+
+static bool read_progress(const option_line *line, const char *text, options *o, complaint *why)
+{
+    (void)line;
+    if (strcmp(text, "auto") == 0) o->progress = PROGRESS_AUTO;
+    else if (strcmp(text, "on") == 0) o->progress = PROGRESS_ON;
+    else if (strcmp(text, "off") == 0) o->progress = PROGRESS_OFF;
+    else {
+        complain(why, "'%s' is not auto, on or off", text);
+        return false;
+    }
+    return true;
+}
+
+enum { ALWAYS = 0, MOST_HEADS = 1 << 20, MOST_DIM = 512, MOST_THREADS = 1 << 16, MOST_RANKS = 1 << 24 };
+enum { MOST_BLOCKS = 4096, MOST_REPEAT = 1000000 };
+
+#define AT(member) .offset = offsetof(options, member)
+#define GIVEN(member) .given = offsetof(options, member)
+
+/* In the order of the help text. */
+static const option_line lines[] = {
+    {"output", 'o', TAKES_OUTPUT, read_text, AT(output), .value = "FILE", .help = "the file to write (required)"},
+    {"force", 0, TAKES_OUTPUT | TAKES_FORCE, read_flag, AT(force), .help = "replace an existing output"},
+    {"tokens", 0, TAKES_SHAPE, read_count, AT(tokens), .least = 1, .most = INT64_MAX, .value = "N",
+     .help = "query tokens (required)"},
+    {"keys", 0, TAKES_SHAPE, read_count, AT(keys), .least = 1, .most = INT64_MAX, .value = "M",
+     .help = "key tokens (as --tokens)"},
+    {"heads", 0, TAKES_SHAPE | TAKES_HEADS, read_int, AT(heads), .least = 1, .most = MOST_HEADS, .value = "H",
+     .help = "query heads"},
+    {"kv-heads", 0, TAKES_SHAPE, read_int, AT(kv_heads), .least = 1, .most = MOST_HEADS, .value = "G",
+     .help = "key/value heads, a divisor of H (as --heads)"},
+    {"dim", 0, TAKES_SHAPE | TAKES_HEADS, read_int, AT(dim), .least = 1, .most = MOST_DIM, .value = "D",
+     .help = "head size of queries and keys, 1 to 512 (64)"},
+    {"value-dim", 0, TAKES_SHAPE | TAKES_HEADS, read_int, AT(value_dim), .least = 1, .most = MOST_DIM, .value = "E",
+     .help = "head size of values, 1 to 512 (as --dim)"},
+    {"batch", 0, TAKES_SHAPE, read_count, AT(batch), .least = 1, .most = INT64_MAX, .value = "B",
+     .help = "batch items (1)"},
+    {"type", 0, TAKES_TYPE, read_type, AT(type), GIVEN(type_given), .value = "TYPE",
+     .help = "of q, k and v: float32, float16, bfloat16 (float32)"},
+    {"out-type", 0, TAKES_OUT_TYPE, read_type, AT(out_type), GIVEN(out_type_given), .value = "TYPE",
+     .help = "of the result: float32, float16, bfloat16 (as q)"},
+    {"mask", 0, TAKES_MASK, read_mask, AT(causal), GIVEN(mask_given), .value = "MASK",
+     .help = "full or causal (full); the /documents of a file always apply"},
+    {"scale", 0, TAKES_SCALE, read_number, AT(scale), .least = 1, .value = "X",
+     .help = "factor of the scores (1 / sqrt(D))"},
+    {"strategy", 0, TAKES_STRATEGY, read_strategy, AT(strategy), .value = "NAME",
+     .help = "how keys and values travel (auto)"},
+    {"layout", 0, TAKES_STRATEGY, read_layout, AT(layout), .value = "NAME",
+     .help = "which rank holds which tokens (auto)"},
+    {"isa", 0, TAKES_COMPUTE, read_isa, AT(isa), .value = "NAME", .help = "instruction set of the kernel (auto)"},
+    {"threads", 0, TAKES_COMPUTE | TAKES_THREADS, read_int, AT(threads), .least = 1, .most = MOST_THREADS, .value = "N",
+     .help = "threads a rank (OMP_NUM_THREADS, else the CPUs it may use)"},
+    {"ranks", 0, TAKES_MACHINE, read_int, AT(ranks), .least = 1, .most = MOST_RANKS, .value = "P",
+     .help = "ranks to plan for"},
+    {"rate", 0, TAKES_MACHINE, read_number, AT(rate), .least = 1, .value = "X", .help = "GFLOP/s of a rank"},
+    {"bandwidth", 0, TAKES_MACHINE, read_number, AT(bandwidth), .least = 1, .value = "X",
+     .help = "GB/s that a rank can send"},
+    {"latency", 0, TAKES_MACHINE, read_number, AT(latency), .least = 0, .value = "X",
+     .help = "microseconds before a message moves"},
+    {"rows", 0, TAKES_ROWS, read_count, AT(rows), .least = 1, .most = INT64_MAX, .value = "N",
+     .help = "query rows to sample"},
+    {"blocks", 0, TAKES_BLOCKS, read_count, AT(blocks), .least = 1, .most = MOST_BLOCKS, .value = "N",
+     .help = "cells along each axis"},
+    {"repeat", 0, TAKES_REPEAT, read_int, AT(repeat), .least = 1, .most = MOST_REPEAT, .value = "N",
+     .help = "timed repetitions (5)"},
+    {"warmup", 0, TAKES_REPEAT, read_int, AT(warmup), .least = 0, .most = MOST_REPEAT, .value = "N",
+     .help = "repetitions before them (1)"},
+    {"seed", 0, TAKES_SEED, read_seed, AT(seed), .least = 0, .most = INT64_MAX, .value = "N",
+     .help = "seed of all that is random (1)"},
+    {"report", 0, TAKES_REPORT, read_text, AT(report), .value = "FILE", .help = "write a report as JSON"},
+    {"progress", 0, TAKES_PROGRESS, read_progress, .value = "WHEN",
+     .help = "progress bar: on, off, or auto, on a terminal (auto)"},
+    {"quiet", 0, ALWAYS, read_flag, AT(quiet), .help = "print errors only"},
+    {"verbose", 0, ALWAYS, read_flag, AT(verbose), .help = "say more about what is done"},
+    {"version", 0, ALWAYS, read_flag, AT(version), .help = "print the version"},
+    {"help", 0, ALWAYS, read_flag, AT(help), .help = "print this text"},
+};
+enum { LINES = sizeof lines / sizeof lines[0] };
+
+static bool takes(const options_spec *spec, const option_line *line)
+{
+    return line->takes == ALWAYS || ((unsigned)spec->takes & line->takes) != 0;
+}
+
+static void print_help(const options_spec *spec)
+{
+    printf("Usage: longspan %s\n\n%s\n\nOptions:\n", spec->usage, spec->summary);
+    for (int i = 0; i < LINES; i++) {
+        if (!takes(spec, &lines[i])) continue;
+        char left[64], letter[8] = "   ";
+        if (lines[i].letter) snprintf(letter, sizeof letter, "-%c,", lines[i].letter);
+        snprintf(left, sizeof left, "%s --%s %s", letter, lines[i].name, lines[i].value ? lines[i].value : "");
+        printf("  %-22s %s\n", left, lines[i].help);
+    }
+    printf("Sizes and counts take the suffixes k, M and G: 64k is 65,536.\n\nExample:\n  %s\n", spec->example);
+}
+
+exit_status options_refuse(const session *s, const char *format, ...)
+{
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    session_error(s, "%s; see longspan %s --help", text, s->command);
+    return EXIT_USAGE;
+}
+
+static void options_default(options *o)
+{
+    *o = (options){.strategy = "auto",
+                   .layout = "auto",
+                   .isa = "auto",
+                   .seed = 1,
+                   .repeat = 5,
+                   .warmup = 1,
+                   .rate = -1,
+                   .bandwidth = -1,
+                   .latency = -1};
+}
+
+/* One option off the command line; its text, malloc'ed or NULL, becomes the options'. */
+static bool take_option(const options_spec *spec, const session *s, const option_line *line, char *text, bool *seen,
+                        options *o)
+{
+    complaint why = {""};
+    if (text) o->owned[o->owned_count++] = text;
+    if (!takes(spec, line)) {
+        options_refuse(s, "%s does not take --%s", s->command, line->name);
+        return false;
+    }
+    if (*seen) {
+        options_refuse(s, "--%s is given twice", line->name);
+        return false;
+    }
+    *seen = true;
+    if (!line->read(line, text, o, &why)) {
+        options_refuse(s, "--%s: %s", line->name, why.text);
+        return false;
+    }
+    return true;
+}
+
+static void refuse_syntax(const session *s, int code, const char *given)
+{
+    if (code == POPT_ERROR_BADOPT) options_refuse(s, "unknown option %s", given);
+    else if (code == POPT_ERROR_NOARG) options_refuse(s, "%s needs a value", given);
+    else if (code == POPT_ERROR_UNWANTEDARG) options_refuse(s, "%s takes no value", given);
+    else options_refuse(s, "%s: %s", given, poptStrerror(code));
+}
+
+/* The options, until one is wrong or asks for text. */
+static options_outcome parse_all(poptContext parser, const options_spec *spec, session *s, options *o)
+{
+    bool seen[LINES] = {false};
+    int code;
+    while ((code = poptGetNextOpt(parser)) > 0) {
+        const int i = code - 1;
+        char *text = lines[i].value ? poptGetOptArg(parser) : NULL;
+        if (!take_option(spec, s, &lines[i], text, &seen[i], o)) return OPTIONS_WRONG;
+        if (o->help || o->version) {
+            if (s->rank == 0 && o->help) print_help(spec);
+            if (s->rank == 0 && o->version) printf("longspan %s\n", longspan_version());
+            return OPTIONS_DONE;
+        }
+    }
+    if (code == -1) return OPTIONS_GO_ON;
+    refuse_syntax(s, code, poptBadOption(parser, POPT_BADOPTION_NOALIAS));
+    return OPTIONS_WRONG;
+}
+
+static options_outcome take_arguments(poptContext parser, const options_spec *spec, const session *s, options *o)
+{
+    const char *text;
+    while ((text = poptGetArg(parser)) != NULL) {
+        if (o->argument_count == spec->most_arguments) {
+            options_refuse(s, "'%s' is one argument too many: longspan %s", text, spec->usage);
+            return OPTIONS_WRONG;
+        }
+        char *copy = strdup(text);
+        if (!copy) {
+            options_refuse(s, "out of memory");
+            return OPTIONS_WRONG;
+        }
+        o->owned[o->owned_count++] = copy;
+        o->arguments[o->argument_count++] = copy;
+    }
+    if (o->argument_count < spec->least_arguments) {
+        options_refuse(s, "too few arguments: longspan %s", spec->usage);
+        return OPTIONS_WRONG;
+    }
+    if (((unsigned)spec->takes & TAKES_OUTPUT) && !o->output) {
+        options_refuse(s, "-o FILE is missing");
+        return OPTIONS_WRONG;
+    }
+    return OPTIONS_GO_ON;
+}
+
+_Static_assert(OPTIONS_MAX_GIVEN >= LINES + OPTIONS_MAX_ARGUMENTS, "an option is given once, an argument is one");
+
+options_outcome options_parse(session *s, const options_spec *spec, int argc, const char **argv, options *o)
+{
+    struct poptOption table[LINES + 1] = {{0}};
+    for (int i = 0; i < LINES; i++) {
+        table[i].longName = lines[i].name;
+        table[i].shortName = lines[i].letter;
+        table[i].argInfo = lines[i].value ? POPT_ARG_STRING : POPT_ARG_NONE;
+        table[i].val = i + 1;
+    }
+    options_default(o);
+    poptContext parser = poptGetContext(NULL, argc, argv, table, 0);
+    if (!parser) {
+        options_refuse(s, "out of memory");
+        return OPTIONS_WRONG;
+    }
+    options_outcome outcome = parse_all(parser, spec, s, o);
+    if (outcome == OPTIONS_GO_ON) outcome = take_arguments(parser, spec, s, o);
+    poptFreeContext(parser);
+    s->quiet = o->quiet;
+    s->verbose = o->verbose;
+    if (outcome != OPTIONS_GO_ON) options_free(o);
+    return outcome;
+}
+
+void options_free(options *o)
+{
+    for (int i = 0; i < o->owned_count; i++) free(o->owned[i]);
+    options_default(o);
+}
