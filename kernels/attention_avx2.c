@@ -1,0 +1,11 @@
+/* The fold on AVX2 and FMA. */
+#include "kernels/cpu.h"
+#include "kernels/implementations.h"
+
+#define FUSED 1
+#define LANES 8
+#define TILE 4
+#define SUB_BLOCKS 8
+#include "kernels/attention_blocked.h"
+
+const attention_kernel attention_avx2 = {"avx2", CPU_AVX2, blocked_fold, blocked_peak};

@@ -1,0 +1,11 @@
+/* The fold on AVX-512: F, BW, DQ, VL. */
+#include "kernels/cpu.h"
+#include "kernels/implementations.h"
+
+#define FUSED 1
+#define LANES 16
+#define TILE 8
+#define SUB_BLOCKS 4
+#include "kernels/attention_blocked.h"
+
+const attention_kernel attention_avx512 = {"avx512", CPU_AVX2 | CPU_AVX512, blocked_fold, blocked_peak};

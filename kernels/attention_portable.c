@@ -1,0 +1,14 @@
+/* The fold on whatever the compiler's baseline offers: SSE2 on x86-64, NEON on AArch64, plain code elsewhere. */
+#include "kernels/implementations.h"
+
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define FUSED 1
+#else
+#define FUSED 0
+#endif
+#define LANES 4
+#define TILE 4
+#define SUB_BLOCKS 8
+#include "kernels/attention_blocked.h"
+
+const attention_kernel attention_portable = {"portable", 0, blocked_fold, blocked_peak};

@@ -1,0 +1,48 @@
+#include "kernels/cpu.h"
+
+#include <stdio.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <stdint.h>
+
+/* Register sets that the system saves for us, Intel SDM volume 1, section 13.3. */
+enum { SAVED_AVX = 0x6, SAVED_AVX512 = 0xe6, SAVED_AMX = 0x60000 };
+
+static uint64_t saved_registers(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (uint64_t)high << 32 | low;
+}
+
+unsigned cpu_features(void)
+{
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+    if (!(c & bit_OSXSAVE) || !(c & bit_AVX) || !(c & bit_FMA)) return 0;
+    const uint64_t saved = saved_registers();
+    if ((saved & SAVED_AVX) != SAVED_AVX || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & bit_AVX2)) return 0;
+
+    unsigned features = CPU_AVX2;
+    const unsigned avx512 = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL;
+    const unsigned amx = 1u << 22 | 1u << 24; /* AMX-BF16, AMX-TILE */
+    if ((saved & SAVED_AVX512) != SAVED_AVX512 || (b & avx512) != avx512) return features;
+    features |= CPU_AVX512;
+    if ((saved & SAVED_AMX) == SAVED_AMX && (d & amx) == amx) features |= CPU_AMX_BF16;
+    if (__get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5)) features |= CPU_AVX512_BF16;
+    return features;
+}
+#else
+unsigned cpu_features(void)
+{
+    return 0;
+}
+#endif
+
+void cpu_features_describe(unsigned features, char *text, int size)
+{
+    snprintf(text, (size_t)size, "%s%s%s%s", features & CPU_AVX2 ? "avx2" : "none",
+             features & CPU_AVX512 ? " avx512" : "", features & CPU_AVX512_BF16 ? " avx512_bf16" : "",
+             features & CPU_AMX_BF16 ? " amx_bf16" : "");
+}

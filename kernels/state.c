@@ -1,0 +1,64 @@
+/* The monoid of partial results, kernels/attention.h. */
+#include "kernels/attention.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { VALUE_DIM_MAX = 512 };
+
+void attention_state_clear(attention_state state, int64_t rows, int value_dim)
+{
+    memset(state.o, 0, (size_t)rows * (size_t)value_dim * sizeof *state.o);
+    memset(state.l, 0, (size_t)rows * sizeof *state.l);
+    for (int64_t r = 0; r < rows; r++) state.m[r] = -INFINITY;
+}
+
+/* 2^(m - top) for m <= top. Below the normal numbers it is 0: such a row cannot move the other's last bit. */
+static float weight_below(float m, float top)
+{
+    const float gap = m - top;
+    return gap < -126 ? 0 : exp2f(gap);
+}
+
+void attention_state_merge(attention_state into, attention_state from, int64_t rows, int value_dim)
+{
+    for (int64_t r = 0; r < rows; r++) {
+        float *restrict o = into.o + r * value_dim;
+        const float *restrict other = from.o + r * value_dim;
+
+        /* l = 0: has seen nothing, or only scores of -inf, which weigh nothing. NaN is not 0. */
+        if (from.l[r] == 0) continue;
+        if (into.l[r] == 0) {
+            memcpy(o, other, (size_t)value_dim * sizeof *o);
+            into.m[r] = from.m[r];
+            into.l[r] = from.l[r];
+            continue;
+        }
+        const float top = into.m[r] > from.m[r] ? into.m[r] : from.m[r];
+        const float a = weight_below(into.m[r], top), b = weight_below(from.m[r], top);
+        for (int e = 0; e < value_dim; e++) o[e] = a * o[e] + b * other[e];
+        into.m[r] = top;
+        into.l[r] = a * into.l[r] + b * from.l[r];
+    }
+}
+
+static void row_finish(const float *restrict o, float l, int value_dim, float *restrict out)
+{
+    if (l == 0) memset(out, 0, (size_t)value_dim * sizeof *out);
+    else
+        for (int e = 0; e < value_dim; e++) out[e] = o[e] / l;
+}
+
+void attention_state_finish(attention_state state, int64_t rows, int value_dim, kernel_type out_type, void *out,
+                            float *lse, int threads)
+{
+    const double ln2 = 0.693147180559945309417232;
+    const size_t row_size = number_size(out_type) * (size_t)value_dim;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t r = 0; r < rows; r++) {
+        float row[VALUE_DIM_MAX];
+        row_finish(state.o + r * value_dim, state.l[r], value_dim, row);
+        number_narrow(out_type, row, (char *)out + (size_t)r * row_size, value_dim);
+        if (lse) lse[r] = state.l[r] == 0 ? -INFINITY : (float)((double)state.m[r] * ln2 + log((double)state.l[r]));
+    }
+}
