@@ -78,7 +78,7 @@ static void refuse_command(const session *s, const char *name)
 }
 
 /* Ranks that were started with different arguments, as `mpirun -np 1 A : -np 1 B` does, would wait for one another. */
-static bool check_arguments(const session *s, int argc, char **argv)
+static exit_status check_arguments(const session *s, int argc, char **argv)
 {
     int64_t hashes[2] = {argc, 0};
     for (int i = 1; i < argc; i++) {
@@ -88,17 +88,20 @@ static bool check_arguments(const session *s, int argc, char **argv)
     const agreement_value value = {"the command line", agreement_hash_integers(hashes, 2)};
     failure f = {0};
     int rank = 0;
-    if (agreement_check_equal(s->comm, &value, 1, &f, &rank) == LONGSPAN_OK) return true;
-    if (f.status == LONGSPAN_ERROR_MISMATCH) session_error(s, "the command line is not the same on every rank");
-    else session_error(s, "%s", f.text);
-    return false;
+    if (agreement_check_equal(s->comm, &value, 1, &f, &rank) == LONGSPAN_OK) return EXIT_DONE;
+    if (f.status == LONGSPAN_ERROR_MISMATCH) {
+        f = (failure){0};
+        failure_set(&f, LONGSPAN_ERROR_MISMATCH, "the command line is not the same on every rank");
+    }
+    return session_fail(s, &f);
 }
 
 static exit_status run(session *s, int argc, char **argv)
 {
     failure f = {0};
     if (launch_check(s->comm, &f) != LONGSPAN_OK) return session_fail(s, &f);
-    if (!check_arguments(s, argc, argv)) return EXIT_USAGE;
+    const exit_status same = check_arguments(s, argc, argv);
+    if (same != EXIT_DONE) return same;
     if (argc < 2) {
         if (s->rank == 0) print_usage(stderr);
         return EXIT_USAGE;

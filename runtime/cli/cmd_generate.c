@@ -1,0 +1,131 @@
+/* longspan generate: random q, k, v, the same numbers at any rank and thread count. */
+#include "runtime/cli/options.h"
+#include "runtime/files.h"
+#include "runtime/launch.h"
+#include "runtime/random.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { PIECE_BYTES = 16 << 20 };
+
+static const options_spec spec = {
+    .usage = "generate OUT.h5 --tokens N [OPTIONS]",
+    .summary = "Writes /q, /k and /v of independent standard normal numbers. The numbers depend on the seed and\n"
+               "their position only, so any number of ranks writes the same. 8 heads of size 64 unless given;\n"
+               "with --batch the datasets have the axis B.",
+    .example = "mpirun -np 4 longspan generate in.h5 --tokens 64k --heads 8 --kv-heads 2 --type bfloat16",
+    .least_arguments = 1,
+    .most_arguments = 1,
+    .takes = TAKES_FORCE | TAKES_THREADS | TAKES_SHAPE | TAKES_TYPE | TAKES_SEED,
+};
+
+/* Fills in what was not given; false, having said why, if the shapes do not go together. */
+static bool complete_shape(const session *s, options *o)
+{
+    if (o->tokens == 0) {
+        options_refuse(s, "--tokens is missing");
+        return false;
+    }
+    if (o->keys == 0) o->keys = o->tokens;
+    if (o->heads == 0) o->heads = 8;
+    if (o->kv_heads == 0) o->kv_heads = o->heads;
+    if (o->dim == 0) o->dim = 64;
+    if (o->value_dim == 0) o->value_dim = o->dim;
+    if (o->heads % o->kv_heads != 0) {
+        options_refuse(s, "--heads %d is not a multiple of --kv-heads %d", o->heads, o->kv_heads);
+        return false;
+    }
+    return true;
+}
+
+/* Dataset `name` of [tokens, heads, dim], with B in front if --batch was given; -1 if its bytes pass 2^60. */
+static int64_t describe(const options *o, const char *name, int64_t tokens, int heads, int dim, output_dataset *dataset)
+{
+    const int64_t extent[] = {o->batch, tokens, heads, dim};
+    const int batched = o->batch > 0;
+    int64_t elements = 1;
+    *dataset = (output_dataset){.name = name, .type = (output_type)o->type, .rank = 3 + batched};
+    for (int axis = 0; axis < dataset->rank; axis++) {
+        dataset->extent[axis] = extent[axis + !batched];
+        if (__builtin_mul_overflow(elements, dataset->extent[axis], &elements)) return -1;
+    }
+    return elements <= INT64_C(1) << 58 ? elements : -1;
+}
+
+/* This rank's share of a dataset's elements, piece by piece. */
+static void write_tensor(const session *s, const options *o, const output_file *output, random_tensor tensor,
+                         int64_t elements, int threads, void *piece, failure *f)
+{
+    const int64_t size = (int64_t)io_type_size((io_type)o->type), most = PIECE_BYTES / size;
+    const int64_t share = elements / s->ranks, extra = elements % s->ranks;
+    const int64_t begin = s->rank * share + (s->rank < extra ? s->rank : extra);
+    const int64_t end = begin + share + (s->rank < extra);
+    for (int64_t first = begin; first < end && f->status == LONGSPAN_OK; first += most) {
+        const int64_t count = end - first < most ? end - first : most;
+        random_normal(o->seed, tensor, first, count, o->type, piece, threads);
+        output_file_write_run(output, (int)tensor, first, count, piece, f);
+    }
+}
+
+static exit_status generate(session *s, const options *o)
+{
+    const char *path = o->arguments[0];
+    output_dataset datasets[3];
+    const int64_t elements[3] = {
+        [RANDOM_QUERY] = describe(o, "/q", o->tokens, o->heads, o->dim, &datasets[RANDOM_QUERY]),
+        [RANDOM_KEY] = describe(o, "/k", o->keys, o->kv_heads, o->dim, &datasets[RANDOM_KEY]),
+        [RANDOM_VALUE] = describe(o, "/v", o->keys, o->kv_heads, o->value_dim, &datasets[RANDOM_VALUE]),
+    };
+    if (elements[0] < 0 || elements[1] < 0 || elements[2] < 0)
+        return options_refuse(s, "--tokens %" PRId64 ": the tensors would have more than 2^58 elements", o->tokens);
+
+    char program[64];
+    snprintf(program, sizeof program, "longspan %s", longspan_version());
+    const output_attribute attributes[] = {
+        {.name = "format_version", .kind = ATTRIBUTE_INTEGER, .integer = 1},
+        {.name = "program", .kind = ATTRIBUTE_TEXT, .text = program},
+        {.name = "kind", .kind = ATTRIBUTE_TEXT, .text = "generate"},
+        {.name = "distribution", .kind = ATTRIBUTE_TEXT, .text = "standard normal, Philox4x32-10"},
+        {.name = "seed", .kind = ATTRIBUTE_INTEGER, .integer = (int64_t)o->seed},
+    };
+    failure f = {0};
+    output_file output;
+    const double start = MPI_Wtime();
+    const int sharing = launch_sharing_ranks(s->comm);
+    const int threads = o->threads > 0 ? o->threads : launch_default_threads(sharing);
+    if (output_file_check(s->comm, path, o->force, &f) ||
+        output_file_begin(s->comm, path, o->force, datasets, 3, attributes, sizeof attributes / sizeof attributes[0],
+                          &output, &f))
+        return session_fail(s, &f);
+    void *piece = malloc(PIECE_BYTES);
+    if (!piece) failure_set(&f, LONGSPAN_ERROR_MEMORY, "out of memory: a piece of %d bytes", PIECE_BYTES);
+    for (int i = RANDOM_QUERY; i <= RANDOM_VALUE && piece; i++)
+        write_tensor(s, o, &output, (random_tensor)i, elements[i], threads, piece, &f);
+    free(piece);
+    if (output_file_commit(s->comm, &output, &f)) return session_fail(s, &f);
+
+    const double seconds = MPI_Wtime() - start;
+    const double bytes = (double)(elements[0] + elements[1] + elements[2]) * (double)io_type_size((io_type)o->type);
+    session_say(s, "%s: B=%" PRId64 " N=%" PRId64 " M=%" PRId64 " H=%d G=%d D=%d E=%d %s, %.1f MiB in %.2f s\n", path,
+                o->batch > 0 ? o->batch : 1, o->tokens, o->keys, o->heads, o->kv_heads, o->dim, o->value_dim,
+                io_type_name((io_type)o->type), bytes / (1 << 20), seconds);
+    return EXIT_DONE;
+}
+
+exit_status cmd_generate(session *s, int argc, const char **argv)
+{
+    options o;
+    switch (options_parse(s, &spec, argc, argv, &o)) {
+    case OPTIONS_DONE:
+        return EXIT_DONE;
+    case OPTIONS_WRONG:
+        return EXIT_USAGE;
+    case OPTIONS_GO_ON:
+        break;
+    }
+    const exit_status status = complete_shape(s, &o) ? generate(s, &o) : EXIT_USAGE;
+    options_free(&o);
+    return status;
+}

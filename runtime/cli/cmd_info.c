@@ -1,0 +1,135 @@
+/* longspan info: this build and machine, or what a file holds. Rank 0 looks and prints. */
+#include "runtime/cli/options.h"
+#include "runtime/launch.h"
+#include "runtime/report.h"
+
+#include "io/tensor_file.h"
+#include "kernels/attention.h"
+#include "kernels/cpu.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#ifdef LONGSPAN_FAULT_INJECTION
+static const char faults[] = "on";
+#else
+static const char faults[] = "off";
+#endif
+
+static const options_spec spec = {
+    .usage = "info [FILE.h5]",
+    .summary = "What this build of longspan is made of and which kernel it chooses on this machine;\n"
+               "or, with a file, what the file holds and whether attend can read it.",
+    .example = "longspan info in.h5",
+    .most_arguments = 1,
+};
+
+static void print_field(const char *name, const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    printf("%-10s %s\n", name, text ? text : "unknown");
+}
+
+static void print_kernels(void)
+{
+    const unsigned features = cpu_features();
+    const attention_kernel *chosen = attention_kernel_find("auto");
+    printf("%-10s", "kernels");
+    for (int i = 0; i < attention_kernel_count; i++) {
+        const attention_kernel *kernel = attention_kernels[i];
+        const bool usable = (kernel->features & ~features) == 0;
+        printf("%s %s%s", i ? "," : "", kernel->name,
+               kernel == chosen ? " (chosen)"
+               : usable         ? ""
+                                : " (not on this CPU)");
+    }
+    printf("\n");
+}
+
+static exit_status print_build(const session *s, int sharing)
+{
+    json_t *machine = report_machine_json(), *versions = report_versions_json();
+    char features[256];
+    cpu_features_describe(cpu_features(), features, sizeof features);
+    if (s->rank == 0) {
+        printf("%-10s %s, %s build, fault injection %s\n", "longspan", longspan_version(), LONGSPAN_BUILD_TYPE, faults);
+        print_field("compiler", versions, "compiler");
+        print_field("MPI", versions, "mpi");
+        print_field("HDF5", versions, "hdf5");
+        print_field("BLAS", versions, "blas");
+        print_field("host", machine, "hostname");
+        print_field("CPU", machine, "cpu");
+        printf("%-10s %s\n", "features", features);
+        print_kernels();
+        printf("%-10s %d\n", "ranks", s->ranks);
+        printf("%-10s %d a rank, on %d allowed CPUs\n", "threads", launch_default_threads(sharing),
+               launch_allowed_cpus());
+    }
+    json_decref(machine);
+    json_decref(versions);
+    return EXIT_DONE;
+}
+
+static void print_line(void *data, const char *line)
+{
+    (void)data;
+    printf("  %s\n", line);
+}
+
+/* Whether attend can read the file; a file that lacks one of the three is a result, or something else. */
+static void print_attention(const tensor_file *file)
+{
+    attention_shapes shapes;
+    int64_t *documents = NULL, count = 0;
+    io_error error;
+    if (!tensor_file_has(file, "/q") || !tensor_file_has(file, "/k") || !tensor_file_has(file, "/v")) return;
+    if (tensor_file_attention(file, &shapes, &error) ||
+        tensor_file_documents(file, shapes.q.tokens, &documents, &count, &error)) {
+        printf("not an attention input: %s\n", error.text);
+        return;
+    }
+    printf("attention input: B=%" PRId64 " N=%" PRId64 " M=%" PRId64 " H=%d G=%d D=%d E=%d, %s", shapes.q.batch,
+           shapes.q.tokens, shapes.k.tokens, shapes.q.heads, shapes.k.heads, shapes.q.dim, shapes.v.dim,
+           io_type_name(shapes.q.type));
+    if (documents) printf(", %" PRId64 " documents", count);
+    printf("\n");
+    free(documents);
+}
+
+static exit_status print_file(const session *s, const char *path)
+{
+    failure f = {0};
+    io_error error;
+    tensor_file *file = NULL;
+    if (s->rank == 0) {
+        if (tensor_file_open(path, &file, &error)) {
+            failure_set(&f, LONGSPAN_ERROR_IO, "%s", error.text);
+        } else {
+            printf("%s\n", path);
+            if (tensor_file_list(file, print_line, NULL, &error)) failure_set(&f, LONGSPAN_ERROR_IO, "%s", error.text);
+            else print_attention(file);
+        }
+        fflush(stdout);
+        tensor_file_close(&file);
+    }
+    session_agree(s, &f);
+    return session_exit_status(&f);
+}
+
+exit_status cmd_info(session *s, int argc, const char **argv)
+{
+    options o;
+    switch (options_parse(s, &spec, argc, argv, &o)) {
+    case OPTIONS_DONE:
+        return EXIT_DONE;
+    case OPTIONS_WRONG:
+        return EXIT_USAGE;
+    case OPTIONS_GO_ON:
+        break;
+    }
+    const int sharing = launch_sharing_ranks(s->comm);
+    const exit_status status = o.argument_count > 0 ? print_file(s, o.arguments[0]) : print_build(s, sharing);
+    options_free(&o);
+    return status;
+}
