@@ -1,0 +1,49 @@
+/* Runs a problem through the public interface on all ranks and holds it against the float64 oracle. */
+#ifndef TESTS_PROBLEM_H
+#define TESTS_PROBLEM_H
+
+#include "runtime/longspan.h"
+
+#include <stdbool.h>
+
+/* Data are a function of (seed, tensor, batch item, token, head, element), so every rank can make any row. */
+typedef enum { TENSOR_Q, TENSOR_K, TENSOR_V } tensor;
+
+typedef struct {
+    longspan_problem problem;
+    uint64_t seed;
+    int64_t checked_rows; /* rows of each rank to hold against the oracle; 0 for all */
+    float q_factor;       /* multiplies q; 0 means 1 */
+    /* Replaces a value of the made data; NULL for none. */
+    float (*replace)(tensor t, int64_t b, int64_t token, int head, int element, float made);
+} test_problem;
+
+/* Equal on every rank, since reduced. */
+typedef struct {
+    longspan_status status;
+    double relative_rms;  /* of out, over all checked rows of all ranks */
+    double worst_lse;     /* largest |lse - reference| / max(1, |reference|) */
+    double worst_ulps;    /* largest |out - reference| / (unit roundoff * |reference| + 2e-6 * rms of the reference) */
+    int64_t mismatches;   /* elements where one of out and reference is NaN, Inf or exactly 0 and the other is not alike */
+    int64_t bytes_sent;   /* over all ranks */
+    double flops;         /* over all ranks, as the plan counts them */
+    uint64_t fingerprint; /* of all bits of out and lse, whatever the rank count and layout */
+} test_result;
+
+/* Collective over MPI_COMM_WORLD. */
+test_result run_problem(const test_problem *t);
+
+/* A problem with equal extents: N tokens, H heads, G key/value heads, head size D. */
+test_problem make_problem(int64_t tokens, int heads, int kv_heads, int dim);
+
+/* Number of allowed (query, key) pairs, counted one by one. */
+double count_pairs(const longspan_problem *p);
+
+/* Initialises MPI, runs the cmocka group on all ranks in step (every assertion is on reduced values), and returns the number
+ * of failures. Only rank 0 prints what passed. */
+#define RUN_MPI_GROUP(argc, argv, tests)                                                                                 \
+    (mpi_group_begin(&(argc), &(argv)), mpi_group_end(cmocka_run_group_tests(tests, NULL, NULL)))
+void mpi_group_begin(int *argc, char ***argv);
+int mpi_group_end(int failures);
+
+#endif
