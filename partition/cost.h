@@ -25,7 +25,9 @@ typedef struct {
     double flops;
     int64_t bytes_sent, bytes_received;
     int64_t memory_bytes; /* q, k, v, out, state and slots */
-    double seconds;       /* predicted: sum over steps of max(compute, transfer) */
+    /* Predicted: the sum over steps of max(compute, transfer), where transfer is latency * messages + tokens * bytes /
+     * bandwidth, each the larger of what is sent and what is received. */
+    double seconds;
 } cost;
 
 void cost_of_schedule(const schedule *s, const schedule_problem *problem, const cost_sizes *sizes,
