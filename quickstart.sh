@@ -62,12 +62,14 @@ install_packages() {
 }
 
 # What Open MPI refuses or does badly unless told: running as root, more ranks than cores, and, on a laptop or a virtual
-# machine, one core a rank. In most containers the kernel forbids one process to read another's memory.
+# machine, one core a rank. In most containers the kernel forbids one process to read another's memory. In a bare
+# change root, the host's name is not in /etc/hosts and its search costs 5 s a launch, and there is no /sys.
 prepare_mpi() {
     if [ "$(id -u)" = 0 ]; then
         export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
     fi
     export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
+    export RES_OPTIONS=timeout:1 HWLOC_HIDE_ERRORS=2
     if [ -e /.dockerenv ] || [ -e /run/.containerenv ]; then
         export OMPI_MCA_btl_vader_single_copy_mechanism=none
     fi
