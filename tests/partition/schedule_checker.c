@@ -6,7 +6,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { STORES = SCHEDULE_MAX_SLOTS + 1, NO_TOKEN = -1 };
 

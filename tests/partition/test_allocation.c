@@ -1,0 +1,58 @@
+/* Plans when memory runs out. The linker sends calloc and realloc of the layer through the functions below, which
+ * count down to a failure. */
+#include "tests/partition/problems.h"
+
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *memory, size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *memory, size_t size);
+
+static int64_t allocations_left = INT64_MAX;
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return allocations_left-- > 0 ? __real_calloc(count, size) : NULL;
+}
+
+void *__wrap_realloc(void *memory, size_t size)
+{
+    return allocations_left-- > 0 ? __real_realloc(memory, size) : NULL;
+}
+
+/* Leaks show in the address sanitizer's build. */
+static void a_plan_without_memory_fails_and_sets_nothing(void **state)
+{
+    (void)state;
+    const schedule_problem p = problem_of(LAYOUT_ZIGZAG, 40, 40, 1, 4, true);
+    for (int i = 0; i < strategy_count; i++) {
+        int64_t needed = 0;
+        for (int result = -1; result != 0; needed++) {
+            schedule *s = NULL;
+            allocations_left = needed;
+            result = strategies[i]->plan(&p, 1, &s);
+            allocations_left = INT64_MAX;
+            if (result != 0 && (result != -1 || s != NULL))
+                fail_msg("%s returns %d after %" PRId64 " allocations", strategies[i]->name, result, needed);
+            schedule_destroy(s);
+            assert_true(needed < 1000);
+        }
+        assert_true(needed > 4);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_plan_without_memory_fails_and_sets_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
