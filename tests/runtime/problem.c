@@ -24,7 +24,7 @@ int mpi_group_end(int failures)
 
 test_problem make_problem(int64_t tokens, int heads, int kv_heads, int dim)
 {
-    test_problem t = {.seed = 20261120};
+    test_problem t = {.comm = MPI_COMM_WORLD, .seed = 20261120};
     longspan_problem_default(&t.problem);
     t.problem.queries = tokens;
     t.problem.heads = heads;
@@ -99,8 +99,7 @@ static void *make_tensor(const test_problem *t, tensor which, const rows *r, int
     char *data = malloc((size_t)(t->problem.batch * r->tokens * heads) * row_bytes + 1), *at = data;
     for (int64_t b = 0; b < t->problem.batch; b++)
         for (int64_t i = 0; i < r->tokens; i++)
-            for (int h = 0; h < heads; h++, at += row_bytes)
-                make_row(t, which, b, token_of(r, i), h, dim, at, NULL);
+            for (int h = 0; h < heads; h++, at += row_bytes) make_row(t, which, b, token_of(r, i), h, dim, at, NULL);
     return data;
 }
 
@@ -160,8 +159,7 @@ static void compare_row(comparison *c, const longspan_problem *p, int dim, const
             if (!(ulps <= c->worst_ulps)) c->worst_ulps = ulps;
         }
     }
-    if (!alike(lse, reference_lse))
-        c->mismatches++;
+    if (!alike(lse, reference_lse)) c->mismatches++;
     else if (isfinite(reference_lse)) {
         double error = fabs(lse - reference_lse) / fmax(1, fabs(reference_lse));
         if (!(error <= c->worst_lse)) c->worst_lse = error;
@@ -188,9 +186,8 @@ static void compare(comparison *c, const test_problem *t, const rows *queries, c
                 make_row(t, TENSOR_K, b, j, h / group, dim, NULL, k + j * dim);
                 make_row(t, TENSOR_V, b, j, h / group, value_dim, NULL, v + j * value_dim);
             }
-            for (int64_t i = 0; i < queries->tokens; i = i + step < queries->tokens || i == queries->tokens - 1
-                                                             ? i + step
-                                                             : queries->tokens - 1) {
+            for (int64_t i = 0; i < queries->tokens; i++) {
+                if (i % step != 0 && i != queries->tokens - 1) continue;
                 int64_t token = token_of(queries, i), begin, end, at = (b * queries->tokens + i) * p->heads + h;
                 seen_keys(p, keys, token, &begin, &end);
                 make_row(t, TENSOR_Q, b, token, h, dim, NULL, q);
@@ -226,15 +223,15 @@ static uint64_t fingerprint(const longspan_problem *p, const rows *queries, cons
     return sum;
 }
 
-static test_result reduce(const comparison *c, const longspan_timing *timing, uint64_t print)
+static test_result reduce(MPI_Comm comm, const comparison *c, const longspan_timing *timing, uint64_t print)
 {
     test_result r = {.status = LONGSPAN_OK};
     double sums[] = {c->error, c->reference, timing->flops}, extremes[] = {c->worst_lse, c->worst_ulps};
     int64_t counts[] = {c->mismatches, timing->bytes_sent};
-    MPI_Allreduce(MPI_IN_PLACE, sums, 3, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
-    MPI_Allreduce(MPI_IN_PLACE, extremes, 2, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
-    MPI_Allreduce(MPI_IN_PLACE, counts, 2, MPI_INT64_T, MPI_SUM, MPI_COMM_WORLD);
-    MPI_Allreduce(&print, &r.fingerprint, 1, MPI_UINT64_T, MPI_SUM, MPI_COMM_WORLD);
+    MPI_Allreduce(MPI_IN_PLACE, sums, 3, MPI_DOUBLE, MPI_SUM, comm);
+    MPI_Allreduce(MPI_IN_PLACE, extremes, 2, MPI_DOUBLE, MPI_MAX, comm);
+    MPI_Allreduce(MPI_IN_PLACE, counts, 2, MPI_INT64_T, MPI_SUM, comm);
+    MPI_Allreduce(&print, &r.fingerprint, 1, MPI_UINT64_T, MPI_SUM, comm);
     r.relative_rms = sums[1] > 0 ? sqrt(sums[0] / sums[1]) : sqrt(sums[0]);
     r.flops = sums[2];
     r.worst_lse = extremes[0];
@@ -250,7 +247,10 @@ test_result run_problem(const test_problem *t)
     int kv_heads = p->kv_heads ? p->kv_heads : p->heads, value_dim = p->value_dim ? p->value_dim : p->dim;
     longspan_context *context;
     longspan_plan *plan = NULL;
-    test_result result = {.status = longspan_context_create(MPI_COMM_WORLD, NULL, &context)};
+    longspan_options options;
+    longspan_options_default(&options);
+    options.threads = t->threads;
+    test_result result = {.status = longspan_context_create(t->comm, &options, &context)};
     if (result.status != LONGSPAN_OK) return result;
     result.status = longspan_plan_create(context, p, &plan);
     if (result.status != LONGSPAN_OK) {
@@ -271,7 +271,7 @@ test_result run_problem(const test_problem *t)
         longspan_timing timing;
         longspan_plan_timing(plan, &timing);
         compare(&c, t, &queries, out, lse);
-        result = reduce(&c, &timing, fingerprint(p, &queries, out, lse));
+        result = reduce(t->comm, &c, &timing, fingerprint(p, &queries, out, lse));
     }
     free(q);
     free(k);

@@ -10,7 +10,9 @@
 typedef enum { TENSOR_Q, TENSOR_K, TENSOR_V } tensor;
 
 typedef struct {
+    MPI_Comm comm;
     longspan_problem problem;
+    int threads; /* 0: the default */
     uint64_t seed;
     int64_t checked_rows; /* rows of each rank to hold against the oracle; 0 for all */
     float q_factor;       /* multiplies q; 0 means 1 */
@@ -21,27 +23,28 @@ typedef struct {
 /* Equal on every rank, since reduced. */
 typedef struct {
     longspan_status status;
-    double relative_rms;  /* of out, over all checked rows of all ranks */
-    double worst_lse;     /* largest |lse - reference| / max(1, |reference|) */
-    double worst_ulps;    /* largest |out - reference| / (unit roundoff * |reference| + 2e-6 * rms of the reference) */
-    int64_t mismatches;   /* elements where one of out and reference is NaN, Inf or exactly 0 and the other is not alike */
+    double relative_rms; /* of out, over all checked rows of all ranks */
+    double worst_lse;    /* largest |lse - reference| / max(1, |reference|) */
+    double worst_ulps;   /* largest |out - reference| / (unit roundoff * |reference| + 2e-6 * rms of the reference) */
+    int64_t
+        mismatches; /* elements where one of out and reference is NaN, Inf or exactly 0 and the other is not alike */
     int64_t bytes_sent;   /* over all ranks */
     double flops;         /* over all ranks, as the plan counts them */
     uint64_t fingerprint; /* of all bits of out and lse, whatever the rank count and layout */
 } test_result;
 
-/* Collective over MPI_COMM_WORLD. */
+/* Collective over t->comm. */
 test_result run_problem(const test_problem *t);
 
-/* A problem with equal extents: N tokens, H heads, G key/value heads, head size D. */
+/* A problem over all ranks: N queries and keys, H heads, G key/value heads, head size D. */
 test_problem make_problem(int64_t tokens, int heads, int kv_heads, int dim);
 
 /* Number of allowed (query, key) pairs, counted one by one. */
 double count_pairs(const longspan_problem *p);
 
-/* Initialises MPI, runs the cmocka group on all ranks in step (every assertion is on reduced values), and returns the number
- * of failures. Only rank 0 prints what passed. */
-#define RUN_MPI_GROUP(argc, argv, tests)                                                                                 \
+/* Initialises MPI, runs the cmocka group on all ranks in step (every assertion is on reduced values), and returns the
+ * number of failures. Only rank 0 prints what passed. */
+#define RUN_MPI_GROUP(argc, argv, tests)                                                                               \
     (mpi_group_begin(&(argc), &(argv)), mpi_group_end(cmocka_run_group_tests(tests, NULL, NULL)))
 void mpi_group_begin(int *argc, char ***argv);
 int mpi_group_end(int failures);

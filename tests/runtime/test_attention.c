@@ -21,12 +21,12 @@ static void assert_float32(test_problem t)
             t.problem.layout = layouts[l];
             test_result r = run_problem(&t);
             if (r.status != LONGSPAN_OK || !(r.relative_rms <= bound_float32) || !(r.worst_lse <= 2e-6) || r.mismatches)
-                fail_msg("%s %s N=%lld M=%lld H=%d G=%d D=%d causal=%d documents=%lld: status %d, relative RMS %.3g, lse "
-                         "%.3g, %lld mismatches (seed %llu)",
-                         strategies[s], layouts[l], (long long)t.problem.queries, (long long)t.problem.keys,
-                         t.problem.heads, t.problem.kv_heads, t.problem.dim, t.problem.causal,
-                         (long long)t.problem.document_count, r.status, r.relative_rms, r.worst_lse,
-                         (long long)r.mismatches, (unsigned long long)t.seed);
+                fail_msg(
+                    "%s %s N=%lld M=%lld H=%d G=%d D=%d causal=%d documents=%lld: status %d, relative RMS %.3g, lse "
+                    "%.3g, %lld mismatches (seed %llu)",
+                    strategies[s], layouts[l], (long long)t.problem.queries, (long long)t.problem.keys, t.problem.heads,
+                    t.problem.kv_heads, t.problem.dim, t.problem.causal, (long long)t.problem.document_count, r.status,
+                    r.relative_rms, r.worst_lse, (long long)r.mismatches, (unsigned long long)t.seed);
         }
 }
 
@@ -62,7 +62,8 @@ static void short_sequences_equal_the_reference(void **state)
     (void)state;
     static const int64_t lengths[] = {1, 7, 31};
     for (int n = 0; n < 3; n++)
-        for (int h = 0; h < HEAD_COUNTS; h++) assert_masks(make_problem(lengths[n], head_counts[h][0], head_counts[h][1], 16));
+        for (int h = 0; h < HEAD_COUNTS; h++)
+            assert_masks(make_problem(lengths[n], head_counts[h][0], head_counts[h][1], 16));
 }
 
 static void length_698_equals_the_reference(void **state)
