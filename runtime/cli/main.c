@@ -73,8 +73,8 @@ static void refuse_command(const session *s, const char *name)
         if (word_distance(name, commands[i].name) < word_distance(name, closest->name)) closest = &commands[i];
     }
     const bool near = word_distance(name, closest->name) <= 2;
-    session_error(s, "unknown subcommand '%s'%s%s%s: there are %s", name, near ? ", did you mean " : "",
-                  near ? closest->name : "", near ? "?" : "", known);
+    session_error(s, "unknown subcommand '%s'%s%s%s; there are %s", name, near ? " (did you mean " : "",
+                  near ? closest->name : "", near ? "?)" : "", known);
 }
 
 /* Ranks that were started with different arguments, as `mpirun -np 1 A : -np 1 B` does, would wait for one another. */
