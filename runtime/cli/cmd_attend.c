@@ -1,0 +1,232 @@
+/* longspan attend: attention over a file's q, k and v. */
+#include "runtime/cli/options.h"
+#include "runtime/cli/result_file.h"
+#include "runtime/cli/run_report.h"
+#include "runtime/plan.h"
+#include "runtime/progress_bar.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const options_spec spec = {
+    .usage = "attend IN.h5 -o OUT.h5 [OPTIONS]",
+    .summary = "Exact softmax attention over /q, /k and /v of IN; writes /out and /lse to OUT.\n"
+               "Packed documents (/documents in IN) always apply, together with --mask.",
+    .example = "mpirun -np 4 longspan attend in.h5 -o out.h5 --mask causal",
+    .least_arguments = 1,
+    .most_arguments = 1,
+    .takes = TAKES_OUTPUT | TAKES_REPORT | TAKES_OUT_TYPE | TAKES_MASK | TAKES_STRATEGY | TAKES_COMPUTE | TAKES_SCALE |
+             TAKES_PROGRESS,
+};
+
+enum { DATASETS = 2 }; /* /out and /lse */
+
+/* What the result says of itself, counted over all ranks. */
+typedef struct {
+    int64_t rows, rows_without_keys, rows_nan; /* rows: (batch item, token, head) */
+    double pairs, pairs_expected;              /* (query, key) pairs folded; of one head and batch item */
+} attend_checks;
+
+/* Collective. The pairs that the executor counted against the closed form of the mask. */
+static attend_checks check_result(const session *s, const job *j, double flops, failure *f)
+{
+    const longspan_problem *p = &j->problem;
+    const int64_t local = p->batch * longspan_plan_tokens(j->plan, LONGSPAN_QUERIES) * p->heads;
+    int64_t counts[3] = {local, 0, 0}, sums[3];
+    for (int64_t i = 0; i < local; i++) {
+        counts[1] += j->lse[i] == -INFINITY;
+        counts[2] += isnan(j->lse[i]) != 0;
+    }
+    MPI_Allreduce(counts, sums, 3, MPI_INT64_T, MPI_SUM, s->comm);
+    const attend_checks checks = {
+        .rows = sums[0],
+        .rows_without_keys = sums[1],
+        .rows_nan = sums[2],
+        .pairs = flops / plan_flops_per_pair(p),
+        .pairs_expected = (double)mask_pairs(&j->plan->scheduled.mask, (range){0, p->queries}, (range){0, p->keys}),
+    };
+    if (fabs(checks.pairs - checks.pairs_expected) > 1e-12 * checks.pairs_expected)
+        failure_set(f, LONGSPAN_ERROR_INTERNAL, "%.0f (query, key) pairs were folded where the mask has %.0f",
+                    checks.pairs, checks.pairs_expected);
+    return checks;
+}
+
+static bool read_inputs(const session *s, const input_file *input, job *j, failure *f)
+{
+    if (input_file_read(s->comm, input, "/q", &input->shapes.q, j->query_ranges, j->query_range_count, j->q, f) ||
+        input_file_read(s->comm, input, "/k", &input->shapes.k, j->key_ranges, j->key_range_count, j->k, f) ||
+        input_file_read(s->comm, input, "/v", &input->shapes.v, j->key_ranges, j->key_range_count, j->v, f)) {
+        session_fail(s, f);
+        return false;
+    }
+    return true;
+}
+
+/* The two datasets in the shape of /q: with the batch axis where it has one. */
+static void describe_datasets(const tensor_shape *q, const longspan_problem *p, output_dataset datasets[DATASETS])
+{
+    const int first = q->batched ? 1 : 0;
+    datasets[0] = (output_dataset){.name = "/out", .type = (output_type)p->out_type, .rank = first + 3};
+    datasets[1] = (output_dataset){.name = "/lse", .type = OUTPUT_FLOAT32, .rank = first + 2};
+    for (int i = 0; i < DATASETS; i++) {
+        datasets[i].extent[0] = q->batch;
+        datasets[i].extent[first] = q->tokens;
+        datasets[i].extent[first + 1] = q->heads;
+    }
+    datasets[0].extent[first + 2] = p->value_dim;
+}
+
+static bool write_result(const session *s, const options *o, const job *j, const tensor_shape *q, failure *f)
+{
+    char program[64], *relative = NULL, *absolute = NULL;
+    output_dataset datasets[DATASETS];
+    output_file output;
+    describe_datasets(q, &j->problem, datasets);
+    snprintf(program, sizeof program, "longspan %s", longspan_version());
+    if (s->rank == 0) result_file_name_input(o->output, o->arguments[0], &relative, &absolute, f);
+    if (!session_agree(s, f)) return false;
+    const output_attribute attributes[] = {
+        {.name = "format_version", .kind = ATTRIBUTE_INTEGER, .integer = 1},
+        {.name = "program", .kind = ATTRIBUTE_TEXT, .text = program},
+        {.name = "input", .kind = ATTRIBUTE_TEXT, .text = relative},
+        {.name = "input_absolute", .kind = ATTRIBUTE_TEXT, .text = absolute},
+        {.name = "mask", .kind = ATTRIBUTE_TEXT, .text = job_mask_name(&j->problem)},
+        {.name = "scale", .kind = ATTRIBUTE_NUMBER, .number = j->problem.scale},
+        {.name = "strategy", .kind = ATTRIBUTE_TEXT, .text = plan_strategy_name(j->plan)},
+        {.name = "layout", .kind = ATTRIBUTE_TEXT, .text = plan_layout_name(j->plan)},
+        {.name = "compute", .kind = ATTRIBUTE_TEXT, .text = "fp32"},
+        {.name = "isa", .kind = ATTRIBUTE_TEXT, .text = j->kernel->name},
+        {.name = "ranks", .kind = ATTRIBUTE_INTEGER, .integer = s->ranks},
+        {.name = "threads", .kind = ATTRIBUTE_INTEGER, .integer = j->threads},
+    };
+    if (output_file_begin(s->comm, o->output, o->force, datasets, DATASETS, attributes,
+                          (int)(sizeof attributes / sizeof attributes[0]), &output, f) == LONGSPAN_OK) {
+        output_file_write(&output, 0, q->batched, j->query_ranges, j->query_range_count, j->out, f);
+        output_file_write(&output, 1, q->batched, j->query_ranges, j->query_range_count, j->lse, f);
+        output_file_commit(s->comm, &output, f);
+    }
+    free(relative);
+    free(absolute);
+    if (f->status != LONGSPAN_OK) session_fail(s, f);
+    return f->status == LONGSPAN_OK;
+}
+
+static json_t *report_json(const options *o, const run_report *r, const report_statistics *read,
+                           const report_statistics *write, const attend_checks *checks)
+{
+    json_t *root = run_report_json(r);
+    json_t *rest = json_pack(
+        "{s:s, s:s, s:{s:o, s:o}, s:{s:I, s:I, s:I, s:f, s:f}}", "input", o->arguments[0], "output", o->output, "io",
+        "read", report_statistics_json(read), "write", report_statistics_json(write), "checks", "rows",
+        (json_int_t)checks->rows, "rows_without_keys", (json_int_t)checks->rows_without_keys, "rows_nan",
+        (json_int_t)checks->rows_nan, "pairs", checks->pairs, "pairs_expected", checks->pairs_expected);
+    if (!root || !rest || json_object_update(root, rest)) {
+        json_decref(root);
+        root = NULL;
+    }
+    json_decref(rest);
+    return root;
+}
+
+static void say_checks(const session *s, const attend_checks *c)
+{
+    if (c->rows_nan)
+        session_say(s, "  checks   %lld rows of %lld are NaN\n", (long long)c->rows_nan, (long long)c->rows);
+    if (c->rows_without_keys)
+        session_say(s, "  checks   %lld rows of %lld see no key: out 0, lse -inf\n", (long long)c->rows_without_keys,
+                    (long long)c->rows);
+}
+
+/* Refuses, before any work, what could only fail after it. */
+static bool check_paths(const session *s, const options *o, failure *f)
+{
+    const char *outputs[] = {o->output, o->report};
+    for (int i = 0; i < 2; i++) {
+        if (!outputs[i]) continue;
+        if (output_file_check_distinct(s->comm, outputs[i], o->arguments[0], f) != LONGSPAN_OK ||
+            output_file_check(s->comm, outputs[i], o->force, f) != LONGSPAN_OK) {
+            session_fail(s, f);
+            return false;
+        }
+    }
+    if (o->report && strcmp(o->report, o->output) == 0)
+        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "%s: -o and --report name the same file", o->output);
+    return session_agree(s, f);
+}
+
+static void attend(session *s, const options *o, failure *f)
+{
+    input_file input = {0};
+    job j = {0};
+    progress_bar bar = {0};
+    const bool bar_wanted =
+        o->progress == PROGRESS_ON || (o->progress == PROGRESS_AUTO && !s->quiet && isatty(STDERR_FILENO));
+    const double started = MPI_Wtime();
+
+    if (!check_paths(s, o, f)) return;
+    if (input_file_open(s->comm, o->arguments[0], &input, f) != LONGSPAN_OK) {
+        session_fail(s, f);
+        return;
+    }
+    longspan_problem problem;
+    job_problem_from_shapes(o, &input.shapes, input.documents, input.document_count, &problem);
+    const double planning = MPI_Wtime();
+    if (!job_open(s, o, &problem, bar_wanted ? progress_bar_update : NULL, &bar, &j, f)) goto done;
+    const double reading = MPI_Wtime();
+    if (!read_inputs(s, &input, &j, f)) goto done;
+    const double computing = MPI_Wtime();
+
+    const mask *m = &j.plan->scheduled.mask;
+    const double pairs = (double)mask_pairs(m, (range){0, m->queries}, (range){0, m->keys});
+    if (bar_wanted) progress_bar_start(&bar, pairs * plan_flops_per_pair(&j.problem), "flop/s");
+    const longspan_status executed = longspan_plan_execute(j.plan, j.q, j.k, j.v, j.out, j.lse);
+    if (bar_wanted) progress_bar_stop(&bar);
+    if (executed != LONGSPAN_OK) {
+        failure_set(f, executed, "%s", longspan_context_error(j.context));
+        session_fail(s, f);
+        goto done;
+    }
+    const double computed = MPI_Wtime();
+    run_repeat repeat = run_repeat_gather(s->comm, j.plan, computed - computing);
+    const attend_checks checks = check_result(s, &j, repeat.flops, f);
+    if (!session_agree(s, f)) goto done;
+    const double writing = MPI_Wtime();
+    if (!write_result(s, o, &j, &input.shapes.q, f)) goto done;
+    const double finished = MPI_Wtime();
+
+    const run_report report = run_report_gather(s->comm, &j, &repeat, 1);
+    const run_phase phases[] = {
+        {"plan", report_reduce(s->comm, reading - planning)},
+        {"read", report_reduce(s->comm, computing - reading)},
+        {"compute", repeat.compute},
+        {"wait", repeat.wait},
+        {"finish", repeat.finish},
+        {"write", report_reduce(s->comm, finished - writing)},
+    };
+    if (o->report) {
+        json_t *root = s->rank == 0 ? report_json(o, &report, &phases[1].seconds, &phases[5].seconds, &checks) : NULL;
+        if (!run_report_write(s, o->report, o->force, root, f)) goto done;
+    }
+    if (s->rank == 0 && !s->quiet)
+        run_report_print(stderr, &report, &repeat, phases, sizeof phases / sizeof phases[0], finished - started);
+    say_checks(s, &checks);
+    session_say(s, "  output   %s\n", o->output);
+    if (o->report) session_say(s, "  report   %s\n", o->report);
+done:
+    job_close(&j);
+    input_file_close(&input);
+}
+
+exit_status cmd_attend(session *s, int argc, const char **argv)
+{
+    options o;
+    const options_outcome outcome = options_parse(s, &spec, argc, argv, &o);
+    if (outcome != OPTIONS_GO_ON) return outcome == OPTIONS_DONE ? EXIT_DONE : EXIT_USAGE;
+    failure f = {0};
+    attend(s, &o, &f);
+    options_free(&o);
+    return session_exit_status(&f);
+}

@@ -1,0 +1,290 @@
+/* longspan map: a picture of where attention goes, block of queries by block of keys.
+ *
+ * A cell is the mean over the sampled rows of its query block, over heads and batch items, of the attention that the
+ * keys of its key block get: sum_j exp(s_ij - lse_i), with lse from the result. So a row of cells sums to 1, and where
+ * it does not the result does not belong to the input. The keys are dealt out to the ranks in pieces and read once. */
+#include "io/heat_map.h"
+#include "io/output_file.h"
+#include "kernels/mass.h"
+#include "kernels/number.h"
+#include "runtime/cli/options.h"
+#include "runtime/cli/result_file.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const options_spec spec = {
+    .usage = "map OUT.h5 -o MAP.svg [OPTIONS]",
+    .summary = "Draws where attention goes: a picture of --blocks x --blocks cells (128 unless given), each the mean "
+               "share of\n"
+               "attention that a block of keys gets from --rows rows (8 unless given) of a block of queries, over all\n"
+               "heads. OUT is a result of attend; q and k are read from the input that its attributes `input` and\n"
+               "`input_absolute` name.",
+    .example = "mpirun -np 4 longspan map out.h5 -o map.svg --blocks 256",
+    .least_arguments = 1,
+    .most_arguments = 1,
+    .takes = TAKES_OUTPUT | TAKES_ROWS | TAKES_BLOCKS,
+};
+
+enum { DEFAULT_BLOCKS = 128, DEFAULT_ROWS = 8, MOST_ROWS = 4096, PIECE_FLOATS = 1 << 22, MOST_PIECE_KEYS = 4096 };
+
+/* How much a row of cells may differ from 1 before the result is not that of the input. */
+static const double sum_tolerance = 1e-2;
+
+typedef struct {
+    int64_t rows, columns;          /* cells */
+    int64_t query_block, key_block; /* tokens of a cell; the last one may have fewer */
+    int samples;                    /* rows sampled in a block, at most */
+    double *mass;                   /* [rows, columns], summed over samples, heads and batch items */
+    int64_t *sampled;               /* [rows] how many (sample, head, batch item) are in the sum */
+} picture;
+
+/* The sampled rows of one batch item, by query block; within a block [H, samples, D], so that a head's rows lie
+ * together.
+ */
+typedef struct {
+    float *q, *lse;       /* [rows, H, samples, D], [rows, H, samples] */
+    int64_t *begin, *end; /* [rows, samples] keys seen */
+    int *count;           /* [rows] samples */
+    void *raw;            /* one row of q, or a piece of k, as stored */
+    float *wide;          /* the same as float32 */
+    float *scores;        /* [samples, piece] */
+    float *row_lse;       /* [H] */
+    int64_t piece;        /* keys */
+} samples;
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Sample i of n in tokens [begin, end): the middle of the i-th of n equal stretches. */
+static int64_t sample_token(int64_t begin, int64_t end, int i, int n)
+{
+    return begin + ((end - begin) * (2 * i + 1)) / (2 * n);
+}
+
+static void read_samples(const result_file *result, const picture *p, int64_t b, samples *at, failure *f)
+{
+    const tensor_shape *q = &result->input.shapes.q;
+    const int heads = q->heads, dim = q->dim;
+    float *lse = at->row_lse;
+    for (int64_t row = 0; row < p->rows; row++) {
+        const int64_t begin = row * p->query_block, end = smaller(begin + p->query_block, q->tokens);
+        at->count[row] = (int)smaller(p->samples, end - begin);
+        for (int i = 0; i < at->count[row] && f->status == LONGSPAN_OK; i++) {
+            io_error error;
+            const int64_t token = sample_token(begin, end, i, at->count[row]);
+            const range seen = mask_row(&result->mask, token);
+            at->begin[row * p->samples + i] = seen.begin;
+            at->end[row * p->samples + i] = seen.end;
+            if (tensor_file_read(result->input.file, "/q", q, b, token, token + 1, at->raw, &error) ||
+                tensor_file_read_lse(result->file, &result->out, b, token, token + 1, lse, &error)) {
+                failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
+                return;
+            }
+            number_widen((kernel_type)q->type, at->raw, at->wide, (int64_t)heads * dim);
+            for (int h = 0; h < heads; h++) {
+                const int64_t place = (row * heads + h) * p->samples + i;
+                memcpy(at->q + place * dim, at->wide + (int64_t)h * dim, (size_t)dim * sizeof *at->q);
+                /* A row without a finite lse has no shares to draw. */
+                at->lse[place] = isfinite(lse[h]) ? lse[h] : -INFINITY;
+                p->sampled[row] += isfinite(lse[h]) != 0;
+            }
+        }
+    }
+}
+
+/* Adds the mass that keys [begin, end), at->wide, get from all sampled rows. */
+static void add_piece(const result_file *result, const picture *p, const samples *at, int64_t begin, int64_t end)
+{
+    const tensor_shape *q = &result->input.shapes.q, *k = &result->input.shapes.k;
+    const int shared = q->heads / k->heads;
+    for (int64_t row = 0; row < p->rows; row++) {
+        const range queries = {row * p->query_block, smaller((row + 1) * p->query_block, q->tokens)};
+        if (mask_ask(&result->mask, queries, (range){begin, end}) == MASK_NOTHING) continue;
+        for (int h = 0; h < q->heads; h++) {
+            const int64_t place = (row * q->heads + h) * p->samples;
+            attention_mass(at->q + place * q->dim, at->lse + place, at->begin + row * p->samples,
+                           at->end + row * p->samples, at->count[row], at->wide + (int64_t)(h / shared) * k->dim,
+                           (int64_t)k->heads * k->dim, begin, (int)(end - begin), k->dim, (float)result->scale,
+                           p->key_block, p->mass + row * p->columns, at->scores);
+        }
+    }
+}
+
+static void *allocate(int64_t count, size_t size, failure *f)
+{
+    void *memory = calloc(count > 0 ? (size_t)count : 1, size);
+    if (!memory)
+        failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory: %.1f MiB for the map", (double)count * size / 1048576);
+    return memory;
+}
+
+/* Collective. Fills p->mass on rank 0. */
+static bool measure(const session *s, const result_file *result, picture *p, failure *f)
+{
+    const tensor_shape *q = &result->input.shapes.q, *k = &result->input.shapes.k;
+    const int64_t k_width = (int64_t)k->heads * k->dim, q_width = (int64_t)q->heads * q->dim;
+    samples at = {.piece = smaller(PIECE_FLOATS / k_width, smaller(MOST_PIECE_KEYS, k->tokens))};
+    if (at.piece < 1) at.piece = 1;
+    const int64_t widest = at.piece * k_width > q_width ? at.piece * k_width : q_width;
+    at.q = allocate(p->rows * p->samples * q_width, sizeof *at.q, f);
+    at.lse = allocate(p->rows * p->samples * q->heads, sizeof *at.lse, f);
+    at.begin = allocate(p->rows * p->samples, sizeof *at.begin, f);
+    at.end = allocate(p->rows * p->samples, sizeof *at.end, f);
+    at.count = allocate(p->rows, sizeof *at.count, f);
+    at.raw = allocate(widest, sizeof(float), f);
+    at.wide = allocate(widest, sizeof *at.wide, f);
+    at.scores = allocate(p->samples * at.piece, sizeof *at.scores, f);
+    at.row_lse = allocate(q->heads, sizeof *at.row_lse, f);
+    if (!session_agree(s, f)) goto done;
+
+    for (int64_t b = 0; b < q->batch && f->status == LONGSPAN_OK; b++) {
+        read_samples(result, p, b, &at, f);
+        for (int64_t begin = s->rank * at.piece; begin < k->tokens; begin += s->ranks * at.piece) {
+            const int64_t end = smaller(begin + at.piece, k->tokens);
+            io_error error;
+            if (f->status != LONGSPAN_OK) break;
+            if (tensor_file_read(result->input.file, "/k", k, b, begin, end, at.raw, &error)) {
+                failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
+                break;
+            }
+            number_widen((kernel_type)k->type, at.raw, at.wide, (end - begin) * k_width);
+            add_piece(result, p, &at, begin, end);
+        }
+    }
+    if (!session_agree(s, f)) goto done;
+    for (int64_t row = 0; row < p->rows; row++) {
+        double *cells = p->mass + row * p->columns;
+        MPI_Reduce(s->rank == 0 ? MPI_IN_PLACE : cells, cells, (int)p->columns, MPI_DOUBLE, MPI_SUM, 0, s->comm);
+    }
+done:
+    free(at.q);
+    free(at.lse);
+    free(at.begin);
+    free(at.end);
+    free(at.count);
+    free(at.raw);
+    free(at.wide);
+    free(at.scores);
+    free(at.row_lse);
+    return f->status == LONGSPAN_OK;
+}
+
+/* Rank 0: sums to shares; NaN where the mask leaves nothing to see. */
+static void finish_cells(const result_file *result, const char *path, picture *p, failure *f)
+{
+    const mask *m = &result->mask;
+    for (int64_t row = 0; row < p->rows; row++) {
+        const range queries = {row * p->query_block, smaller((row + 1) * p->query_block, m->queries)};
+        double sum = 0;
+        for (int64_t column = 0; column < p->columns; column++) {
+            const range keys = {column * p->key_block, smaller((column + 1) * p->key_block, m->keys)};
+            double *cell = &p->mass[row * p->columns + column];
+            if (p->sampled[row] == 0 || mask_ask(m, queries, keys) == MASK_NOTHING) {
+                *cell = NAN;
+                continue;
+            }
+            *cell /= (double)p->sampled[row];
+            sum += *cell;
+        }
+        if (p->sampled[row] > 0 && !(fabs(sum - 1) <= sum_tolerance)) {
+            failure_set(
+                f, LONGSPAN_ERROR_VERIFICATION,
+                "%s: the shares of attention of tokens %lld to %lld sum to %.4g, not 1: its lse does not belong to "
+                "its input",
+                path, (long long)queries.begin, (long long)queries.end, sum);
+            return;
+        }
+    }
+}
+
+/* Rank 0. */
+static void draw(const options *o, const result_file *result, const picture *p, failure *f)
+{
+    const tensor_shape *q = &result->input.shapes.q;
+    const char *slash = strrchr(o->arguments[0], '/');
+    char title[512], subtitle[256];
+    snprintf(title, sizeof title, "%s: %lld tokens, %d heads of %d", slash ? slash + 1 : o->arguments[0],
+             (long long)q->tokens, q->heads, q->dim);
+    snprintf(subtitle, sizeof subtitle, "mean over heads and %d rows a block; a cell is %lld queries by %lld keys",
+             p->samples, (long long)p->query_block, (long long)p->key_block);
+    const heat_map map = {
+        .title = title,
+        .subtitle = subtitle,
+        .row_label = "query token",
+        .column_label = "key token",
+        .rows = p->rows,
+        .columns = p->columns,
+        .row_extent = (double)(p->rows * p->query_block),
+        .column_extent = (double)(p->columns * p->key_block),
+        .value = p->mass,
+        .legend = "share of attention",
+    };
+    size_t bytes = 0;
+    io_error error;
+    char *svg = heat_map_svg(&map, &bytes);
+    if (!svg) failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory for the picture");
+    else if (output_text_file(o->output, svg, bytes, o->force, &error))
+        failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
+    free(svg);
+}
+
+static int64_t ceil_divide(int64_t a, int64_t b)
+{
+    return a / b + (a % b != 0);
+}
+
+static void map(session *s, const options *o, failure *f)
+{
+    result_file result = {0};
+    picture p = {0};
+    if (output_file_check_distinct(s->comm, o->output, o->arguments[0], f) != LONGSPAN_OK ||
+        output_file_check(s->comm, o->output, o->force, f) != LONGSPAN_OK) {
+        session_fail(s, f);
+        return;
+    }
+    if (!result_file_open(s, o->arguments[0], NULL, &result, f)) goto done;
+    if (output_file_check_distinct(s->comm, o->output, result.input_path, f) != LONGSPAN_OK) {
+        session_fail(s, f);
+        goto done;
+    }
+    const int64_t blocks = o->blocks ? o->blocks : DEFAULT_BLOCKS;
+    p.query_block = ceil_divide(result.mask.queries, blocks);
+    p.key_block = ceil_divide(result.mask.keys, blocks);
+    p.rows = ceil_divide(result.mask.queries, p.query_block);
+    p.columns = ceil_divide(result.mask.keys, p.key_block);
+    p.samples = (int)smaller(o->rows ? o->rows : DEFAULT_ROWS, p.query_block);
+    p.mass = allocate(p.rows * p.columns, sizeof *p.mass, f);
+    p.sampled = allocate(p.rows, sizeof *p.sampled, f);
+    if (!session_agree(s, f) || !measure(s, &result, &p, f)) goto done;
+    if (s->rank == 0) {
+        finish_cells(&result, o->arguments[0], &p, f);
+        if (f->status == LONGSPAN_OK) draw(o, &result, &p, f);
+    }
+    if (session_agree(s, f))
+        session_say(s, "%lld x %lld cells of %lld queries by %lld keys, %d rows a block: %s\n", (long long)p.rows,
+                    (long long)p.columns, (long long)p.query_block, (long long)p.key_block, p.samples, o->output);
+done:
+    free(p.mass);
+    free(p.sampled);
+    result_file_close(&result);
+}
+
+exit_status cmd_map(session *s, int argc, const char **argv)
+{
+    options o;
+    const options_outcome outcome = options_parse(s, &spec, argc, argv, &o);
+    if (outcome != OPTIONS_GO_ON) return outcome == OPTIONS_DONE ? EXIT_DONE : EXIT_USAGE;
+    failure f = {0};
+    if (o.rows > MOST_ROWS) {
+        options_free(&o);
+        return options_refuse(s, "--rows: at most %d in a block", MOST_ROWS);
+    }
+    map(s, &o, &f);
+    options_free(&o);
+    return session_exit_status(&f);
+}

@@ -1,0 +1,175 @@
+#include "runtime/cli/job.h"
+
+#include "kernels/cpu.h"
+#include "runtime/launch.h"
+#include "runtime/plan.h"
+
+#include <stdlib.h>
+
+static void problem_choices(const options *o, longspan_problem *p)
+{
+    p->causal = o->causal;
+    p->out_type = o->out_type_given ? o->out_type : p->type;
+    p->scale = o->scale;
+    p->strategy = o->strategy;
+    p->layout = o->layout;
+}
+
+void job_problem_from_options(const options *o, longspan_problem *problem_p)
+{
+    longspan_problem p;
+    longspan_problem_default(&p);
+    p.batch = o->batch ? o->batch : 1;
+    p.queries = o->tokens;
+    p.keys = o->keys;
+    p.heads = o->heads ? o->heads : 8;
+    p.kv_heads = o->kv_heads;
+    p.dim = o->dim ? o->dim : 64;
+    p.value_dim = o->value_dim;
+    p.type = o->type;
+    problem_choices(o, &p);
+    *problem_p = p;
+}
+
+void job_problem_from_shapes(const options *o, const attention_shapes *shapes, const int64_t *documents,
+                             int64_t document_count, longspan_problem *problem_p)
+{
+    longspan_problem p;
+    longspan_problem_default(&p);
+    p.batch = shapes->q.batch;
+    p.queries = shapes->q.tokens;
+    p.keys = shapes->k.tokens;
+    p.heads = shapes->q.heads;
+    p.kv_heads = shapes->k.heads;
+    p.dim = shapes->q.dim;
+    p.value_dim = shapes->v.dim;
+    p.type = (longspan_type)shapes->q.type;
+    p.documents = documents;
+    p.document_count = document_count;
+    problem_choices(o, &p);
+    *problem_p = p;
+}
+
+const char *job_mask_name(const longspan_problem *problem)
+{
+    if (problem->documents) return problem->causal ? "causal+documents" : "documents";
+    return problem->causal ? "causal" : "full";
+}
+
+const attention_kernel *job_kernel(const char *isa, failure *f)
+{
+    const attention_kernel *kernel = attention_kernel_find(isa);
+    if (!kernel) {
+        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "--isa %s: there is no kernel of this name", isa);
+        return NULL;
+    }
+    const unsigned missing = kernel->features & ~cpu_features();
+    if (missing) {
+        char text[128];
+        cpu_features_describe(missing, text, sizeof text);
+        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "--isa %s: this CPU lacks %s", isa, text);
+        return NULL;
+    }
+    return kernel;
+}
+
+/* The ranges that this rank owns on an axis. */
+static longspan_range *plan_ranges(const longspan_plan *plan, longspan_axis axis, int64_t *count_p, failure *f)
+{
+    int64_t count = 0;
+    longspan_plan_rows(plan, axis, NULL, 0, &count);
+    longspan_range *ranges = malloc(((size_t)count + 1) * sizeof *ranges);
+    if (!ranges) {
+        failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory for %lld token ranges", (long long)count);
+        return NULL;
+    }
+    longspan_plan_rows(plan, axis, ranges, count, &count);
+    *count_p = count;
+    return ranges;
+}
+
+static void *allocate(const char *name, int64_t rows, int heads, int dim, size_t size, failure *f)
+{
+    const size_t bytes = (size_t)rows * (size_t)heads * (size_t)dim * size;
+    void *memory = malloc(bytes ? bytes : 1);
+    if (!memory)
+        failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory: %.1f MiB for this rank's rows of %s",
+                    (double)bytes / 1048576, name);
+    return memory;
+}
+
+static void allocate_arrays(job *j, failure *f)
+{
+    const longspan_problem *p = &j->problem;
+    const int64_t queries = p->batch * longspan_plan_tokens(j->plan, LONGSPAN_QUERIES);
+    const int64_t keys = p->batch * longspan_plan_tokens(j->plan, LONGSPAN_KEYS);
+    const size_t size = number_size((kernel_type)p->type), out_size = number_size((kernel_type)p->out_type);
+    j->query_ranges = plan_ranges(j->plan, LONGSPAN_QUERIES, &j->query_range_count, f);
+    j->key_ranges = plan_ranges(j->plan, LONGSPAN_KEYS, &j->key_range_count, f);
+    j->q = allocate("q", queries, p->heads, p->dim, size, f);
+    j->k = allocate("k", keys, p->kv_heads, p->dim, size, f);
+    j->v = allocate("v", keys, p->kv_heads, p->value_dim, size, f);
+    j->out = allocate("out", queries, p->heads, p->value_dim, out_size, f);
+    j->lse = allocate("lse", queries, p->heads, 1, sizeof *j->lse, f);
+}
+
+/* The context and the plan; the library has agreed on a failure. */
+static void make_plan(const session *s, const longspan_problem *problem, const longspan_options *library, job *j,
+                      failure *f)
+{
+    const longspan_status created = longspan_context_create(s->comm, library, &j->context);
+    if (created != LONGSPAN_OK) {
+        failure_set(f, created, "the context could not be made: %s", longspan_status_string(created));
+        return;
+    }
+    const longspan_status planned = longspan_plan_create(j->context, problem, &j->plan);
+    if (planned == LONGSPAN_OK) {
+        j->problem = j->plan->problem;
+        return;
+    }
+    const int rank = longspan_context_error_rank(j->context);
+    if (rank > 0) failure_set(f, planned, "%s [rank %d]", longspan_context_error(j->context), rank);
+    else failure_set(f, planned, "%s", longspan_context_error(j->context));
+}
+
+bool job_open(const session *s, const options *o, const longspan_problem *problem,
+              void (*progress)(void *progress_data, double fraction), void *progress_data, job *job_p, failure *f)
+{
+    *job_p = (job){.threads = o->threads};
+    job_p->kernel = job_kernel(o->isa, f);
+    const int sharing = launch_sharing_ranks(s->comm);
+    if (job_p->threads == 0) job_p->threads = launch_default_threads(sharing);
+    if (!session_agree(s, f)) return false;
+
+    char advice[512];
+    launch_advice(s->comm, job_p->threads, advice, sizeof advice);
+    if (advice[0]) session_say(s, "longspan %s: warning: %s\n", s->command, advice);
+
+    longspan_options library;
+    longspan_options_default(&library);
+    library.threads = job_p->threads;
+    library.isa = job_p->kernel->name;
+    library.progress = progress;
+    library.progress_data = progress_data;
+    make_plan(s, problem, &library, job_p, f);
+    if (f->status != LONGSPAN_OK) {
+        session_fail(s, f);
+        return false;
+    }
+    allocate_arrays(job_p, f);
+    return session_agree(s, f);
+}
+
+void job_close(job *j)
+{
+    longspan_plan_destroy(&j->plan);
+    longspan_context_destroy(&j->context);
+    free(j->query_ranges);
+    free(j->key_ranges);
+    free(j->q);
+    free(j->k);
+    free(j->v);
+    free(j->out);
+    free(j->lse);
+    *j = (job){0};
+}

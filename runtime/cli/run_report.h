@@ -1,0 +1,61 @@
+/* What one or more executions of a job did, over all ranks: the report's JSON and the summary for people. */
+#ifndef CLI_RUN_REPORT_H
+#define CLI_RUN_REPORT_H
+
+#include "runtime/cli/job.h"
+#include "runtime/report.h"
+
+#include <stdio.h>
+
+/* One execution. Times in seconds; equal on every rank. */
+typedef struct {
+    double wall; /* of the slowest rank */
+    report_statistics compute, wait, finish, transfer, total;
+    report_statistics bytes_sent;
+    double flops;   /* all ranks */
+    double overlap; /* the part of the transfers' time that nobody waited for: 1 - wait / transfer over the ranks' sums;
+                       1 without transfers */
+} run_repeat;
+
+typedef struct {
+    const job *job;
+    run_repeat *repeats; /* the caller's */
+    int count;
+    double median_wall;
+    double flops_rate; /* flop/s of all ranks at the median wall time */
+    double peak;       /* flop/s of all ranks, measured right after the run */
+    report_statistics memory;
+    int64_t steps; /* of the rank with the most */
+    int threads;   /* of the rank with the most */
+} run_report;
+
+/* Collective. What the plan's last execution did; `wall` as this rank measured it. */
+run_repeat run_repeat_gather(MPI_Comm comm, const longspan_plan *plan, double wall);
+
+/* Collective. Measures the peak and gathers the rest. `repeats` must stay. */
+run_report run_report_gather(MPI_Comm comm, const job *j, run_repeat *repeats, int count);
+
+/* Not collective. The report as an object of its own: problem, plan, repeat, median_wall, gflops, peak_gflops,
+ * fraction_of_peak, memory_peak_bytes, machine, versions. NULL if memory ran out. */
+json_t *run_report_json(const run_report *r);
+
+/* Not collective. {batch, queries, ..., documents}; a new reference. */
+json_t *run_problem_json(const longspan_problem *p);
+const char *run_type_name(longspan_type type);
+
+/* One line of the summary's table. */
+typedef struct {
+    const char *name;
+    report_statistics seconds;
+} run_phase;
+
+/* Not collective: for rank 0. What was computed and on what; the phases with min, mean, max, the rank of the maximum
+ * and the mean's share of `elapsed`; rate, fraction of the peak, bytes that the repetition `shown` sent, memory. */
+void run_report_print(FILE *to, const run_report *r, const run_repeat *shown, const run_phase *phases, int phase_count,
+                      double elapsed);
+
+/* Collective. Rank 0 writes `root` to a file; takes the reference over, whatever happens, NULL on the other ranks. The
+ * failure is agreed on and printed, as by session_agree. */
+bool run_report_write(const session *s, const char *path, bool force, json_t *root, failure *f);
+
+#endif
