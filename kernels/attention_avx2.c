@@ -4,6 +4,7 @@
 
 #define FUSED 1
 #define LANES 8
+#define VECTORS 3
 #define TILE 4
 #define SUB_BLOCKS 8
 #include "kernels/attention_blocked.h"

@@ -4,6 +4,7 @@
 
 #define FUSED 1
 #define LANES 16
+#define VECTORS 3
 #define TILE 8
 #define SUB_BLOCKS 4
 #include "kernels/attention_blocked.h"

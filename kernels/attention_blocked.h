@@ -1,18 +1,19 @@
 /* The blocked fold, once for every ISA. Included by one file an ISA, which defines before:
  *   LANES         floats of a native vector
  *   FUSED         1 where a multiply and an add are one instruction, else 0
+ *   VECTORS       vectors of lanes in a register tile
  *   TILE          keys (and value columns) of a register tile; divides VALUE_TILE and ATTENTION_KEY_BLOCK
- *   SUB_BLOCKS    sub-blocks of a task; SUB_BLOCKS * 3 * LANES <= WORKSPACE_LANES
+ *   SUB_BLOCKS    sub-blocks of a task; SUB_BLOCKS * VECTORS * LANES <= WORKSPACE_LANES
  * and uses blocked_fold and blocked_peak.
  *
  * Everything is transposed: a lane is one query row (a token and one query head of the group that shares a key head),
  * so that keys and values are broadcast from where they are, max, sum and rescale need no horizontal step, and the
  * arithmetic of a row cannot depend on its neighbours. For a key block C on the global grid and a row in lane x,
  *
- *     S[j][x] = sum_d k[j][d] q[d][x]                 TILE keys by 3 vectors of lanes, in registers
+ *     S[j][x] = sum_d k[j][d] q[d][x]                 TILE keys by VECTORS of lanes, in registers
  *     m' = max_j S[j][x] if that exceeds m by more than RESCALE_GAP, else m;    a = 2^(m - m'), 1 if m stays
  *     P[j][x] = 2^(S[j][x] - m'),   l = a l + sum_j P[j][x]
- *     o[e][x] = a o[e][x] + sum_j v[j][e] P[j][x]      TILE columns by 3 vectors of lanes, in registers
+ *     o[e][x] = a o[e][x] + sum_j v[j][e] P[j][x]      TILE columns by VECTORS of lanes, in registers
  *
  * Sums run over the keys of a block in order, from zero, and then into the state: two levels, so that the rounding
  * error grows with the square root of the number of blocks, not of keys.
@@ -38,7 +39,6 @@
 #endif
 
 enum {
-    VECTORS = 3,
     SUB_LANES = VECTORS * LANES,
     TASK_LANES = SUB_BLOCKS * SUB_LANES,
     RESCALE_GAP = 8,

@@ -7,8 +7,9 @@
 #define FUSED 0
 #endif
 #define LANES 4
+#define VECTORS 2
 #define TILE 4
-#define SUB_BLOCKS 8
+#define SUB_BLOCKS 16
 #include "kernels/attention_blocked.h"
 
 const attention_kernel attention_portable = {"portable", 0, blocked_fold, blocked_peak};

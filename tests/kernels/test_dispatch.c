@@ -1,0 +1,95 @@
+/* Which kernel runs: the table, the features of the CPU, the choice. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "kernels/attention.h"
+#include "kernels/cpu.h"
+
+#include <string.h>
+
+static void the_first_kernel_is_portable_and_needs_nothing(void **unused)
+{
+    (void)unused;
+    assert_true(attention_kernel_count >= 1);
+    assert_string_equal(attention_kernels[0]->name, "portable");
+    assert_int_equal(attention_kernels[0]->features, 0);
+}
+
+static void every_kernel_is_found_by_its_name(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < attention_kernel_count; i++)
+        assert_ptr_equal(attention_kernel_find(attention_kernels[i]->name), attention_kernels[i]);
+    assert_null(attention_kernel_find("avx"));
+    assert_null(attention_kernel_find(""));
+}
+
+static void auto_is_the_last_kernel_that_this_cpu_runs(void **unused)
+{
+    (void)unused;
+    const attention_kernel *expected = NULL;
+    for (int i = 0; i < attention_kernel_count; i++)
+        if ((attention_kernels[i]->features & ~cpu_features()) == 0) expected = attention_kernels[i];
+    assert_ptr_equal(attention_kernel_find("auto"), expected);
+}
+
+#if defined(__x86_64__)
+/* The compiler's run-time asks the CPU on its own. */
+static void features_are_those_the_compiler_finds(void **unused)
+{
+    (void)unused;
+    const unsigned features = cpu_features();
+    const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const int avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    assert_int_equal((features & CPU_AVX2) != 0, avx2 != 0);
+    assert_int_equal((features & CPU_AVX512) != 0, avx512);
+    if (features & (CPU_AVX512_BF16 | CPU_AMX_BF16)) assert_true(features & CPU_AVX512);
+}
+#endif
+
+static void features_are_described_in_words(void **unused)
+{
+    (void)unused;
+    char text[64];
+    cpu_features_describe(0, text, sizeof text);
+    assert_string_equal(text, "none");
+    cpu_features_describe(CPU_AVX2 | CPU_AVX512 | CPU_AVX512_BF16 | CPU_AMX_BF16, text, sizeof text);
+    assert_string_equal(text, "avx2 avx512 avx512_bf16 amx_bf16");
+    memset(text, 'x', sizeof text);
+    cpu_features_describe(CPU_AVX2 | CPU_AVX512, text, 7);
+    assert_string_equal(text, "avx2 a");
+    assert_int_equal(text[7], 'x');
+}
+
+static void workspace_grows_with_threads_and_sizes_and_stays_aligned(void **unused)
+{
+    (void)unused;
+    for (int dim = 1; dim <= 512; dim += 7)
+        for (int value_dim = 1; value_dim <= 512; value_dim += 13) {
+            const size_t one = attention_workspace_size(1, dim, value_dim);
+            assert_int_equal(one % 64, 0);
+            assert_int_equal(attention_workspace_size(5, dim, value_dim), 5 * one);
+            assert_true(attention_workspace_size(1, dim + 1, value_dim) > one);
+            assert_true(attention_workspace_size(1, dim, value_dim + 8) > one);
+        }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_first_kernel_is_portable_and_needs_nothing),
+        cmocka_unit_test(every_kernel_is_found_by_its_name),
+        cmocka_unit_test(auto_is_the_last_kernel_that_this_cpu_runs),
+#if defined(__x86_64__)
+        cmocka_unit_test(features_are_those_the_compiler_finds),
+#endif
+        cmocka_unit_test(features_are_described_in_words),
+        cmocka_unit_test(workspace_grows_with_threads_and_sizes_and_stays_aligned),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

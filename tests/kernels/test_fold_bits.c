@@ -1,0 +1,212 @@
+/* The rule on bits: a row's state is the same bits whatever rows share its vector and its task, however the spans are
+ * cut, on any number of threads, and whether its blocks are folded with or without looking at the mask. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/kernels/problem.h"
+
+static const attention_kernel *kernel;
+
+static const problem_shape shapes[] = {
+    {.heads = 1, .kv_heads = 1, .dim = 64, .value_dim = 64, .tokens = 230, .keys = 300, .mask = MASK_CAUSAL},
+    {.heads = 6, .kv_heads = 2, .dim = 20, .value_dim = 33, .tokens = 150, .keys = 210, .mask = MASK_RANDOM},
+    {.type = KERNEL_FLOAT16,
+     .heads = 4,
+     .kv_heads = 1,
+     .dim = 72,
+     .value_dim = 8,
+     .tokens = 100,
+     .keys = 130,
+     .mask = MASK_EMPTY},
+    {.type = KERNEL_BFLOAT16,
+     .heads = 2,
+     .kv_heads = 2,
+     .dim = 9,
+     .value_dim = 40,
+     .tokens = 130,
+     .keys = 257,
+     .mask = MASK_FIRST_HIDDEN},
+    {.heads = 3, .kv_heads = 3, .dim = 40, .value_dim = 16, .tokens = 200, .keys = 100, .mask = MASK_CAUSAL},
+    {.heads = 2, .kv_heads = 1, .dim = 32, .value_dim = 24, .tokens = 70, .keys = 333, .mask = MASK_FULL},
+};
+enum { SHAPES = sizeof shapes / sizeof shapes[0] };
+
+/* Scores wide enough that rescaling happens often, and not for every row of a vector at once. */
+static problem shape_problem(int index)
+{
+    problem_shape shape = shapes[index];
+    shape.query_scale = 6;
+    shape.seed = 20000 + (uint64_t)index;
+    return problem_create(&shape);
+}
+
+static void check_equal(const problem *p, const fold_cut *one, const fold_cut *other)
+{
+    attention_state a = problem_state(p, kernel, one), b = problem_state(p, kernel, other);
+    if (!states_equal(a, b, p->shape.tokens * p->shape.heads, p->shape.value_dim)) {
+        problem_print(p);
+        fail_msg("threads %d and %d, span_tokens %lld and %lld, segment_keys %lld and %lld: different bits",
+                 one->threads, other->threads, (long long)one->span_tokens, (long long)other->span_tokens,
+                 (long long)one->segment_keys, (long long)other->segment_keys);
+    }
+    state_destroy(&a);
+    state_destroy(&b);
+}
+
+static void a_row_alone_is_the_row_among_others(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < SHAPES; i++) {
+        problem p = shape_problem(i);
+        check_equal(&p, &(fold_cut){0}, &(fold_cut){.span_tokens = 1});
+        problem_destroy(&p);
+    }
+}
+
+static void spans_may_be_cut_anywhere(void **unused)
+{
+    (void)unused;
+    static const int64_t cuts[] = {2, 17, 64, 99};
+    for (int i = 0; i < SHAPES; i++) {
+        problem p = shape_problem(i);
+        for (size_t j = 0; j < sizeof cuts / sizeof cuts[0]; j++)
+            check_equal(&p, &(fold_cut){0}, &(fold_cut){.span_tokens = cuts[j]});
+        problem_destroy(&p);
+    }
+}
+
+static void threads_change_nothing(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < SHAPES; i++) {
+        problem p = shape_problem(i);
+        for (int threads = 2; threads <= 3; threads++)
+            check_equal(&p, &(fold_cut){.threads = 1}, &(fold_cut){.threads = threads, .span_tokens = 31});
+        problem_destroy(&p);
+    }
+}
+
+static void segments_may_be_cut_on_the_grid(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < SHAPES; i++) {
+        problem p = shape_problem(i);
+        check_equal(&p, &(fold_cut){0}, &(fold_cut){.segment_keys = ATTENTION_KEY_BLOCK});
+        check_equal(&p, &(fold_cut){0}, &(fold_cut){.segment_keys = 2 * ATTENTION_KEY_BLOCK});
+        problem_destroy(&p);
+    }
+}
+
+static void calls_may_be_cut_on_the_grid(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < SHAPES; i++) {
+        problem p = shape_problem(i);
+        const int64_t rows = p.shape.tokens * p.shape.heads;
+        attention_state whole = problem_state(&p, kernel, &(fold_cut){0});
+        attention_state pieces = state_create(rows, p.shape.value_dim);
+        problem_fold_keys(&p, kernel, &(fold_cut){.span_tokens = 13}, 0, ATTENTION_KEY_BLOCK, pieces);
+        problem_fold_keys(&p, kernel, &(fold_cut){.threads = 2}, ATTENTION_KEY_BLOCK, p.shape.keys, pieces);
+        if (!states_equal(whole, pieces, rows, p.shape.value_dim)) {
+            problem_print(&p);
+            fail_msg("keys folded by two calls: different bits");
+        }
+        state_destroy(&whole);
+        state_destroy(&pieces);
+        problem_destroy(&p);
+    }
+}
+
+static void looking_inside_where_nothing_is_hidden_changes_nothing(void **unused)
+{
+    (void)unused;
+    for (int64_t keys = 120; keys <= 130; keys++) {
+        const problem_shape shape = {.heads = 2,
+                                     .kv_heads = 1,
+                                     .dim = 24,
+                                     .value_dim = 24,
+                                     .tokens = 60,
+                                     .keys = keys,
+                                     .query_scale = 6,
+                                     .seed = 21000 + (uint64_t)keys};
+        problem p = problem_create(&shape);
+        check_equal(&p, &(fold_cut){0}, &(fold_cut){.look_inside = true});
+        problem_destroy(&p);
+    }
+}
+
+/* The last row sees everything: with the mask it goes the boundary way, among rows that do not see its keys. */
+static void a_row_that_sees_all_does_not_feel_its_neighbours_masks(void **unused)
+{
+    (void)unused;
+    problem_shape shape = {.heads = 1, .kv_heads = 1, .dim = 48, .value_dim = 24, .tokens = 150, .keys = 150};
+    shape.query_scale = 6;
+    shape.seed = 22000;
+    problem full = problem_create(&shape);
+    shape.mask = MASK_CAUSAL;
+    problem causal = problem_create(&shape);
+    attention_state a = problem_state(&full, kernel, &(fold_cut){0});
+    attention_state b = problem_state(&causal, kernel, &(fold_cut){0});
+    const int64_t last = shape.tokens - 1, width = shape.value_dim;
+    assert_memory_equal(a.o + last * width, b.o + last * width, (size_t)width * sizeof(float));
+    assert_memory_equal(a.m + last, b.m + last, sizeof(float));
+    assert_memory_equal(a.l + last, b.l + last, sizeof(float));
+    state_destroy(&a);
+    state_destroy(&b);
+    problem_destroy(&full);
+    problem_destroy(&causal);
+}
+
+static void later_keys_do_not_touch_earlier_causal_rows(void **unused)
+{
+    (void)unused;
+    const problem_shape shape = {.heads = 2,
+                                 .kv_heads = 2,
+                                 .dim = 32,
+                                 .value_dim = 32,
+                                 .tokens = 200,
+                                 .keys = 200,
+                                 .query_scale = 6,
+                                 .mask = MASK_CAUSAL,
+                                 .seed = 23000};
+    static const int64_t prefixes[] = {1, 50, 64, 101, 199};
+    problem p = problem_create(&shape);
+    attention_state before = problem_state(&p, kernel, &(fold_cut){0});
+    uint64_t random = 23001;
+    for (size_t i = sizeof prefixes / sizeof prefixes[0]; i-- > 0;) {
+        for (int64_t j = prefixes[i]; j < shape.keys; j++)
+            for (int h = 0; h < shape.kv_heads; h++)
+                for (int d = 0; d < shape.dim; d++) {
+                    problem_set(&p, &p.k, j, h, d, (float)(100 * random_normal(&random)));
+                    problem_set(&p, &p.v, j, h, d, (float)(100 * random_normal(&random)));
+                }
+        attention_state after = problem_state(&p, kernel, &(fold_cut){0});
+        if (!states_equal(before, after, prefixes[i] * shape.heads, shape.value_dim)) {
+            problem_print(&p);
+            fail_msg("keys from %lld on changed rows before", (long long)prefixes[i]);
+        }
+        state_destroy(&after);
+    }
+    state_destroy(&before);
+    problem_destroy(&p);
+}
+
+int main(int argc, char **argv)
+{
+    kernel = kernel_under_test(argc, argv);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_row_alone_is_the_row_among_others),
+        cmocka_unit_test(spans_may_be_cut_anywhere),
+        cmocka_unit_test(threads_change_nothing),
+        cmocka_unit_test(segments_may_be_cut_on_the_grid),
+        cmocka_unit_test(calls_may_be_cut_on_the_grid),
+        cmocka_unit_test(looking_inside_where_nothing_is_hidden_changes_nothing),
+        cmocka_unit_test(a_row_that_sees_all_does_not_feel_its_neighbours_masks),
+        cmocka_unit_test(later_keys_do_not_touch_earlier_causal_rows),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,236 @@
+/* clear, merge and finish: the monoid. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/kernels/problem.h"
+
+#include <math.h>
+#include <string.h>
+
+static const attention_kernel *portable;
+
+static attention_state copy_state(attention_state state, int64_t rows, int value_dim)
+{
+    attention_state copy = state_create(rows, value_dim);
+    memcpy(copy.o, state.o, (size_t)(rows * value_dim) * sizeof *copy.o);
+    memcpy(copy.m, state.m, (size_t)rows * sizeof *copy.m);
+    memcpy(copy.l, state.l, (size_t)rows * sizeof *copy.l);
+    return copy;
+}
+
+static const problem_shape some = {.heads = 2,
+                                   .kv_heads = 1,
+                                   .dim = 16,
+                                   .value_dim = 20,
+                                   .tokens = 40,
+                                   .keys = 300,
+                                   .query_scale = 3,
+                                   .mask = MASK_RANDOM,
+                                   .seed = 50000};
+enum { SOME_ROWS = 80 };
+
+static void an_empty_state_finishes_as_zero_and_minus_infinity(void **unused)
+{
+    (void)unused;
+    attention_state state = state_create(3, 5);
+    for (int type = KERNEL_FLOAT32; type <= KERNEL_BFLOAT16; type++) {
+        float out[15], lse[3];
+        memset(out, 0xff, sizeof out);
+        attention_state_finish(state, 3, 5, (kernel_type)type, out, lse, 2);
+        const char zeros[sizeof out] = {0};
+        assert_memory_equal(out, zeros, 15 * number_size((kernel_type)type));
+        for (int r = 0; r < 3; r++) assert_true(lse[r] == -INFINITY);
+    }
+    state_destroy(&state);
+}
+
+static void the_empty_state_is_the_identity_bit_for_bit(void **unused)
+{
+    (void)unused;
+    problem p = problem_create(&some);
+    attention_state state = problem_state(&p, portable, &(fold_cut){0});
+    attention_state left = state_create(SOME_ROWS, some.value_dim), empty = state_create(SOME_ROWS, some.value_dim);
+    attention_state right = copy_state(state, SOME_ROWS, some.value_dim);
+    attention_state_merge(left, state, SOME_ROWS, some.value_dim);
+    attention_state_merge(right, empty, SOME_ROWS, some.value_dim);
+    assert_true(states_equal(left, state, SOME_ROWS, some.value_dim));
+    assert_true(states_equal(right, state, SOME_ROWS, some.value_dim));
+
+    attention_state both = state_create(SOME_ROWS, some.value_dim);
+    attention_state_merge(both, empty, SOME_ROWS, some.value_dim);
+    assert_true(states_equal(both, empty, SOME_ROWS, some.value_dim));
+    state_destroy(&state);
+    state_destroy(&left);
+    state_destroy(&right);
+    state_destroy(&empty);
+    state_destroy(&both);
+    problem_destroy(&p);
+}
+
+/* Folds thirds of the keys apart and merges them as (a b) c or a (b c). */
+static void merge_thirds(const problem *p, bool right_first, attention_state *whole)
+{
+    attention_state parts[3];
+    for (int i = 0; i < 3; i++) {
+        parts[i] = state_create(SOME_ROWS, some.value_dim);
+        problem_fold_keys(p, portable, &(fold_cut){0}, 100 * i, 100 * (i + 1), parts[i]);
+    }
+    if (right_first) {
+        attention_state_merge(parts[1], parts[2], SOME_ROWS, some.value_dim);
+        attention_state_merge(parts[0], parts[1], SOME_ROWS, some.value_dim);
+    } else {
+        attention_state_merge(parts[0], parts[1], SOME_ROWS, some.value_dim);
+        attention_state_merge(parts[0], parts[2], SOME_ROWS, some.value_dim);
+    }
+    *whole = parts[0];
+    state_destroy(&parts[1]);
+    state_destroy(&parts[2]);
+}
+
+static void merging_is_associative_up_to_rounding(void **unused)
+{
+    (void)unused;
+    problem p = problem_create(&some);
+    for (int right_first = 0; right_first < 2; right_first++) {
+        attention_state whole;
+        merge_thirds(&p, right_first, &whole);
+        problem_check(&p, whole, SOME_ROWS, 1e-6, 1e-6);
+        state_destroy(&whole);
+    }
+    problem_destroy(&p);
+}
+
+/* One row, E = 1, whose only key has the natural score `score` and value `value`. */
+static attention_state single(double score, float value)
+{
+    attention_state state = state_create(1, 1);
+    state.m[0] = (float)(score * 1.4426950408889634);
+    state.l[0] = 1;
+    state.o[0] = value;
+    return state;
+}
+
+static void check_pair(double a, double b, float expected_out, double expected_lse)
+{
+    for (int swap = 0; swap < 2; swap++) {
+        attention_state into = single(swap ? b : a, swap ? 3 : 1), from = single(swap ? a : b, swap ? 1 : 3);
+        float out, lse;
+        attention_state_merge(into, from, 1, 1);
+        attention_state_finish(into, 1, 1, KERNEL_FLOAT32, &out, &lse, 1);
+        assert_float_equal(out, expected_out, 1e-6);
+        assert_float_equal(lse / expected_lse, 1, 1e-6);
+        state_destroy(&into);
+        state_destroy(&from);
+    }
+}
+
+static void scores_far_apart_merge_without_overflow(void **unused)
+{
+    (void)unused;
+    check_pair(7, 7, 2, 7 + log(2));
+    check_pair(100, 5, 1, 100); /* 95 > 89 */
+    check_pair(-5, -100, 1, -5);
+    check_pair(800, 50, 1, 800); /* 750 > 710 */
+    check_pair(1e4, -1e4, 1, 1e4);
+    check_pair(-1e4, 1e4, 3, 1e4);
+    check_pair(1e4, 1e4, 2, 1e4 + log(2));
+    check_pair(-1e4, -1e4, 2, -1e4 + log(2));
+}
+
+static void a_nan_survives_every_merge(void **unused)
+{
+    (void)unused;
+    for (int side = 0; side < 2; side++)
+        for (int i = 0; i < 3; i++) {
+            static const float references[] = {-INFINITY, 0, INFINITY};
+            attention_state bad = single(0, NAN), good = single(500, 1);
+            bad.m[0] = references[i];
+            bad.l[0] = NAN;
+            attention_state_merge(side ? good : bad, side ? bad : good, 1, 1);
+            float out, lse;
+            attention_state_finish(side ? good : bad, 1, 1, KERNEL_FLOAT32, &out, &lse, 1);
+            assert_true(isnan(out) && isnan(lse));
+            state_destroy(&bad);
+            state_destroy(&good);
+        }
+}
+
+static void merging_leaves_the_other_state_alone(void **unused)
+{
+    (void)unused;
+    problem p = problem_create(&some);
+    attention_state into = problem_state(&p, portable, &(fold_cut){0});
+    attention_state from = copy_state(into, SOME_ROWS, some.value_dim);
+    attention_state kept = copy_state(into, SOME_ROWS, some.value_dim);
+    attention_state_merge(into, from, SOME_ROWS, some.value_dim);
+    assert_true(states_equal(from, kept, SOME_ROWS, some.value_dim));
+    state_destroy(&into);
+    state_destroy(&from);
+    state_destroy(&kept);
+    problem_destroy(&p);
+}
+
+static void many_merges_do_not_grow_the_error(void **unused)
+{
+    (void)unused;
+    const problem_shape shape = {.heads = 1,
+                                 .kv_heads = 1,
+                                 .dim = 32,
+                                 .value_dim = 32,
+                                 .tokens = 40,
+                                 .keys = 2048,
+                                 .query_scale = 1,
+                                 .seed = 51000};
+    static const int64_t pieces[] = {1, 4, 32, 256};
+    problem p = problem_create(&shape);
+    for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
+        attention_state whole = state_create(shape.tokens, shape.value_dim);
+        for (int64_t j = 0; j < pieces[i]; j++) {
+            attention_state part = state_create(shape.tokens, shape.value_dim);
+            const int64_t keys = shape.keys / pieces[i];
+            problem_fold_keys(&p, portable, &(fold_cut){0}, j * keys, (j + 1) * keys, part);
+            attention_state_merge(whole, part, shape.tokens, shape.value_dim);
+            state_destroy(&part);
+        }
+        problem_check(&p, whole, shape.tokens, 6e-7, 6e-7);
+        state_destroy(&whole);
+    }
+    problem_destroy(&p);
+}
+
+static void finishing_rounds_once_to_the_output_type(void **unused)
+{
+    (void)unused;
+    problem p = problem_create(&some);
+    attention_state state = problem_state(&p, portable, &(fold_cut){0});
+    float out[SOME_ROWS * 20];
+    uint16_t narrow[SOME_ROWS * 20], expected[SOME_ROWS * 20];
+    attention_state_finish(state, SOME_ROWS, some.value_dim, KERNEL_FLOAT32, out, NULL, 1);
+    for (int type = KERNEL_FLOAT16; type <= KERNEL_BFLOAT16; type++) {
+        number_narrow((kernel_type)type, out, expected, SOME_ROWS * 20);
+        attention_state_finish(state, SOME_ROWS, some.value_dim, (kernel_type)type, narrow, NULL, 2);
+        assert_memory_equal(narrow, expected, sizeof narrow);
+    }
+    state_destroy(&state);
+    problem_destroy(&p);
+}
+
+int main(void)
+{
+    portable = attention_kernel_find("portable");
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_empty_state_finishes_as_zero_and_minus_infinity),
+        cmocka_unit_test(the_empty_state_is_the_identity_bit_for_bit),
+        cmocka_unit_test(merging_is_associative_up_to_rounding),
+        cmocka_unit_test(scores_far_apart_merge_without_overflow),
+        cmocka_unit_test(a_nan_survives_every_merge),
+        cmocka_unit_test(merging_leaves_the_other_state_alone),
+        cmocka_unit_test(many_merges_do_not_grow_the_error),
+        cmocka_unit_test(finishing_rounds_once_to_the_output_type),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
