@@ -198,10 +198,8 @@ longspan_status output_file_commit(MPI_Comm comm, output_file *output, failure *
         if (rank == 0) output_discard(output->path);
         return f->status;
     }
-    if (rank == 0 && output_publish(output->path, output->force, &error)) {
+    if (rank == 0 && output_publish(output->path, output->force, &error))
         failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
-        output_discard(output->path);
-    }
     /* Rank 0 alone decides this last step; a vote after it could declare a published file a failure. */
     MPI_Bcast(f, sizeof *f, MPI_BYTE, 0, comm);
     return f->status;

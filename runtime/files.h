@@ -54,7 +54,8 @@ void output_file_write(const output_file *output, int index, bool batched, const
 void output_file_write_run(const output_file *output, int index, int64_t first, int64_t count, const void *source,
                            failure *f);
 /* Collective. fsyncs on every rank; publishes if every rank's *f is OK, else discards. The agreed failure names the
- * rank that raised it; once it has returned LONGSPAN_OK the output is complete and in its place. */
+ * rank that raised it; once it has returned LONGSPAN_OK the output is complete and in its place. Where only the last
+ * step failed, giving the complete file its name, it stays as PATH.part, and the failure says so. */
 longspan_status output_file_commit(MPI_Comm comm, output_file *output, failure *f);
 
 #endif
