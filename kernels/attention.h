@@ -76,8 +76,8 @@ typedef struct {
  * share state. NaN in a query row gives NaN in that row alone; NaN or Inf in a key or value reaches exactly the
  * rows that see it. Sets flush-to-zero on its threads while it runs and restores it. */
 typedef struct {
-    const char *name;   /* as in --isa */
-    unsigned features;  /* CPU_* bits it needs, kernels/cpu.h */
+    const char *name;  /* as in --isa */
+    unsigned features; /* CPU_* bits it needs, kernels/cpu.h */
     void (*fold)(const attention_call *call, const attention_span *spans, int64_t span_count);
     double (*peak)(double seconds); /* float32 multiply-add flop/s of one thread on this ISA, measured for `seconds` */
 } attention_kernel;

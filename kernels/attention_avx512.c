@@ -2,7 +2,6 @@
 #include "kernels/cpu.h"
 #include "kernels/implementations.h"
 
-#define FUSED 1
 #define LANES 16
 #define VECTORS 3
 #define TILE 8

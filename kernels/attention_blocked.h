@@ -1,6 +1,5 @@
 /* The blocked fold, once for every ISA. Included by one file an ISA, which defines before:
  *   LANES         floats of a native vector
- *   FUSED         1 where a multiply and an add are one instruction, else 0
  *   VECTORS       vectors of lanes in a register tile
  *   TILE          keys (and value columns) of a register tile; divides VALUE_TILE and ATTENTION_KEY_BLOCK
  *   SUB_BLOCKS    sub-blocks of a task; SUB_BLOCKS * VECTORS * LANES <= WORKSPACE_LANES
@@ -35,7 +34,9 @@
 #include <stdatomic.h>
 #include <time.h>
 #if defined(__SSE__)
-#include <xmmintrin.h>
+#include <immintrin.h>
+#elif defined(__ARM_FEATURE_FMA) && defined(__ARM_NEON)
+#include <arm_neon.h>
 #endif
 
 enum {
@@ -96,6 +97,34 @@ INLINE vector blend(integers choose, vector yes, vector no)
     return (vector)(((integers)yes & choose) | ((integers)no & ~choose));
 }
 
+/* a * b + c. One rounding where the ISA has that, said outright: left to the compiler's contraction (which is off), it
+ * would be one rounding here and two there, and the bits of a row would depend on the way it was folded. */
+INLINE vector multiply_add(vector a, vector b, vector c)
+{
+#if LANES == 16 && defined(__AVX512F__)
+    return _mm512_fmadd_ps(a, b, c);
+#elif LANES == 8 && defined(__FMA__)
+    return _mm256_fmadd_ps(a, b, c);
+#elif LANES == 4 && defined(__FMA__)
+    return _mm_fmadd_ps(a, b, c);
+#elif LANES == 4 && defined(__ARM_FEATURE_FMA) && defined(__ARM_NEON)
+    return vfmaq_f32(c, a, b);
+#else
+    return a * b + c;
+#endif
+}
+
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+enum { FUSED = 1 };
+#else
+enum { FUSED = 0 };
+#endif
+
+INLINE vector splat(float value)
+{
+    return value - (vector){0};
+}
+
 /* 2^x for x <= RESCALE_GAP, relative error below 2e-7; exactly 0 below -126, exactly 1 at 0; NaN stays NaN. Rounding by
  * adding 1.5 * 2^23 leaves the integer in the low bits, which become the exponent of a factor: multiplied, not added to
  * the exponent field, because that would wreck a NaN. */
@@ -104,12 +133,12 @@ INLINE vector exp2_vector(vector x)
     const float shift = 0x1.8p23f;
     const vector shifted = x + shift;
     const vector r = x - (shifted - shift); /* in [-1/2, 1/2] */
-    vector p = r * 1.535336188319500e-4f + 1.339887440266574e-3f;
-    p = p * r + 9.618437357674640e-3f;
-    p = p * r + 5.550332471162809e-2f;
-    p = p * r + 2.402264791363012e-1f;
-    p = p * r + 6.931472028550421e-1f;
-    p = p * r + 1.0f;
+    vector p = multiply_add(splat(1.535336188319500e-4f), r, splat(1.339887440266574e-3f));
+    p = multiply_add(p, r, splat(9.618437357674640e-3f));
+    p = multiply_add(p, r, splat(5.550332471162809e-2f));
+    p = multiply_add(p, r, splat(2.402264791363012e-1f));
+    p = multiply_add(p, r, splat(6.931472028550421e-1f));
+    p = multiply_add(p, r, splat(1.0f));
     const bits factor = ((bits)shifted << 23) + 0x3f800000u;
     p *= (vector)factor;
     return (vector)((integers)p & ~(integers)(x < -126.0f));
@@ -125,14 +154,14 @@ INLINE void tile_scores(const float *restrict q, const float *restrict k, int64_
     for (int d = 0; d < dim; d++) {
         const vector *row = (const vector *)(q + d * SUB_LANES);
         for (int j = 0; j < TILE; j++)
-            for (int x = 0; x < VECTORS; x++) s[j][x] += k[j * k_stride + d] * row[x];
+            for (int x = 0; x < VECTORS; x++) s[j][x] = multiply_add(splat(k[j * k_stride + d]), row[x], s[j][x]);
     }
     vector *out = (vector *)(scores + key * SUB_LANES);
     for (int j = 0; j < TILE; j++)
         for (int x = 0; x < VECTORS; x++) {
             vector t = s[j][x];
             if (seen) {
-                const vector nothing = (vector){0} - INFINITY;
+                const vector nothing = splat(-INFINITY);
                 t = blend((seen->first[x] <= key + j) & (seen->last[x] > key + j), t, nothing);
             }
             /* NaN compares false: it does not become the reference, but reaches the row through P. */
@@ -154,13 +183,14 @@ INLINE void tile_values(const float *restrict p, const float *restrict v, int64_
         const float *values = v + j * v_stride;
         for (int e = 0; e < TILE; e++)
             for (int x = 0; x < VECTORS; x++) {
-                const vector added = sum[e][x] + values[e] * row[x];
+                const vector added = multiply_add(splat(values[e]), row[x], sum[e][x]);
                 sum[e][x] = seen ? blend((seen->first[x] <= j) & (seen->last[x] > j), added, sum[e][x]) : added;
             }
     }
     vector *out = (vector *)o;
     for (int e = 0; e < TILE; e++)
-        for (int x = 0; x < VECTORS; x++) out[e * VECTORS + x] = out[e * VECTORS + x] * rescale[x] + sum[e][x];
+        for (int x = 0; x < VECTORS; x++)
+            out[e * VECTORS + x] = multiply_add(out[e * VECTORS + x], rescale[x], sum[e][x]);
 }
 
 /* Scores in `scores` become probabilities; m and l take them up. */
@@ -171,7 +201,7 @@ INLINE void probabilities(float *restrict scores, int first, int last, const vec
     for (int x = 0; x < VECTORS; x++) {
         const integers grows = largest[x] > m[x] + (float)RESCALE_GAP;
         const vector grown = blend(grows, largest[x], m[x]);
-        rescale[x] = blend(grows, exp2_vector(m[x] - grown), (vector){0} + 1.0f);
+        rescale[x] = blend(grows, exp2_vector(m[x] - grown), splat(1));
         /* A lane that has seen nothing has no reference: against 0 its scores of -inf weigh 0, not NaN. */
         reference[x] = (vector)((integers)grown & (integers)(grown != -INFINITY));
         m[x] = grown;
@@ -184,7 +214,7 @@ INLINE void probabilities(float *restrict scores, int first, int last, const vec
             sum[x] += row[x];
         }
     }
-    for (int x = 0; x < VECTORS; x++) l[x] = l[x] * rescale[x] + sum[x];
+    for (int x = 0; x < VECTORS; x++) l[x] = multiply_add(l[x], rescale[x], sum[x]);
 }
 
 /* Folds keys [first, last) of the block, a multiple of TILE, into one sub-block. */
@@ -196,7 +226,7 @@ INLINE void sub_block_update(const fold_task *task, int sub, const key_block *bl
     float *o = task->space.o + (size_t)sub * SUB_LANES * (size_t)padded;
     vector largest[VECTORS], rescale[VECTORS];
 
-    for (int x = 0; x < VECTORS; x++) largest[x] = (vector){0} - INFINITY;
+    for (int x = 0; x < VECTORS; x++) largest[x] = splat(-INFINITY);
     for (int j = first; j < last; j += TILE)
         tile_scores(q, block->k + j * block->k_stride, block->k_stride, dim, j, seen, task->space.scores, largest);
     probabilities(task->space.scores, first, last, largest, (vector *)(task->space.m + sub * SUB_LANES),
@@ -569,7 +599,7 @@ static __attribute__((noinline)) void peak_burst(vector *restrict chains, vector
     for (int i = 0; i < CHAINS; i++) c[i] = chains[i];
     for (int step = 0; step < PEAK_STEPS; step++)
         for (int i = 0; i < CHAINS; i++) {
-            if (FUSED) c[i] = c[i] * factor + term;
+            if (FUSED) c[i] = multiply_add(c[i], factor, term);
             else if (i % 2) c[i] *= factor;
             else c[i] += term;
         }
@@ -585,7 +615,7 @@ static double blocked_peak(double seconds)
     double best = 0, now = start;
     do {
         const double before = now;
-        peak_burst(chains, (vector){0} + 0.5f, (vector){0} + 1.0f);
+        peak_burst(chains, splat(0.5f), splat(1));
         now = seconds_now();
         if (flop > best * (now - before)) best = flop / (now - before);
     } while (now - start < seconds);

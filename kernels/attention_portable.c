@@ -1,11 +1,6 @@
 /* The fold on whatever the compiler's baseline offers: SSE2 on x86-64, NEON on AArch64, plain code elsewhere. */
 #include "kernels/implementations.h"
 
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
-#define FUSED 1
-#else
-#define FUSED 0
-#endif
 #define LANES 4
 #define VECTORS 2
 #define TILE 4
