@@ -17,7 +17,7 @@ enum {
     PLOT_LEAST = 160,
     LEFT = 92,
     TOP = 96,
-    RIGHT = 132,
+    RIGHT = 160,
     BOTTOM = 76,
     BAR_GAP = 28,
     BAR_WIDTH = 16,

@@ -162,9 +162,12 @@ static int chunks_check(const tensor_file *file, const char *name, hid_t dataset
             return io_fail(error, "%s: the extents of %s are not credible", file->path, name);
         }
     }
-    if (H5Dget_num_chunks(dataset, H5S_ALL, &stored) < 0) {
-        char reason[256];
-        hdf5_reason(reason, sizeof reason);
+    hid_t space = H5Dget_space(dataset);
+    char reason[256] = "";
+    /* HDF5 1.10 does not take H5S_ALL here. */
+    if (H5Dget_num_chunks(dataset, space, &stored) < 0) hdf5_reason(reason, sizeof reason);
+    H5Sclose(space);
+    if (*reason) {
         return io_fail(error, "%s: the chunks of %s cannot be listed: %s", file->path, name, reason);
     }
     if (stored < needed) {
