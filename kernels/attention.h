@@ -9,7 +9,8 @@
  * The state of a row is (o, m, l): a reference m not below the row's largest score seen so far by more than
  * a fixed bound, l = sum_j 2^(t_ij - m) and o = sum_j 2^(t_ij - m) v_j with t_ij = s_ij log2(e). States form a monoid:
  * `fold` adds keys, `merge` joins two states, `finish` turns one into (out, lse). The identity, a row that has
- * seen nothing, is exactly (0, -inf, 0) and finishes as (0, -inf).
+ * seen nothing, is exactly (0, -inf, 0) and finishes as (0, -inf). The bound is 8: o overflows where the values of the
+ * M keys are beyond FLT_MAX / (2^8 M), and t_ij where scores are beyond FLT_MAX.
  * Source: Milakov & Gimelshein, arXiv 1805.02867, section 3.1; Rabe & Staats, arXiv 2112.05682; the split into
  * partial states: Dao et al., FlashAttention, arXiv 2205.14135, section 3.1.
  *

@@ -195,6 +195,24 @@ static void later_keys_do_not_touch_earlier_causal_rows(void **unused)
     problem_destroy(&p);
 }
 
+/* Row 0 has -1.5e-38 scaled by 2^-20 in its state, which flushes to -0 where that is one fused step; the third block,
+ * which only row 1 sees, would make it +0. */
+static void a_zero_has_the_same_sign_among_neighbours(void **unused)
+{
+    (void)unused;
+    const problem_shape shape = {.heads = 1, .kv_heads = 1, .dim = 1, .value_dim = 1, .tokens = 2, .keys = 192};
+    problem p = problem_create(&shape);
+    p.scale = 0.693147181f;
+    for (int64_t j = 0; j < shape.keys; j++) {
+        problem_set(&p, &p.k, j, 0, 0, j / ATTENTION_KEY_BLOCK == 1);
+        problem_set(&p, &p.v, j, 0, 0, j == 0 ? -1.5e-38f : 0);
+    }
+    for (int64_t t = 0; t < shape.tokens; t++) problem_set(&p, &p.q, t, 0, 0, 20);
+    p.visible_end[0] = 128;
+    check_equal(&p, &(fold_cut){.look_inside = true}, &(fold_cut){.look_inside = true, .span_tokens = 1});
+    problem_destroy(&p);
+}
+
 int main(int argc, char **argv)
 {
     kernel = kernel_under_test(argc, argv);
@@ -207,6 +225,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(looking_inside_where_nothing_is_hidden_changes_nothing),
         cmocka_unit_test(a_row_that_sees_all_does_not_feel_its_neighbours_masks),
         cmocka_unit_test(later_keys_do_not_touch_earlier_causal_rows),
+        cmocka_unit_test(a_zero_has_the_same_sign_among_neighbours),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
