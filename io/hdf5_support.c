@@ -15,6 +15,11 @@ void hdf5_start(void)
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
+void io_start(void)
+{
+    hdf5_start();
+}
+
 void hdf5_make_printable(char *text)
 {
     for (unsigned char *c = (unsigned char *)text; *c; c++) {

@@ -16,8 +16,11 @@
 static int fail_hdf5(const char *part, const char *what, const char *name, int number, io_error *error)
 {
     char reason[256];
+    const char *hint = output_hint(number);
     hdf5_reason(reason, sizeof reason);
-    return io_fail(error, "%s: %s%s cannot be created: %s%s", part, what, name, reason, output_hint(number));
+    /* Of a failed write HDF5 tells the time, addresses and sizes; the system's own words are enough. */
+    return io_fail(error, "%s: %s%s cannot be created: %s%s", part, what, name, *hint ? strerror(number) : reason,
+                   hint);
 }
 
 static hid_t create_type(output_type type)

@@ -12,6 +12,10 @@
 
 typedef enum { IO_FLOAT32 = 0, IO_FLOAT16 = 1, IO_BFLOAT16 = 2 } io_type;
 
+/* For a program that uses MPI, to be called before MPI_Init. A parallel HDF5 that starts after it hangs its own
+ * shutdown on MPI_Finalize, H5dont_atexit or not, and there crashes on a file that a full disk kept it from closing. */
+void io_start(void);
+
 size_t io_type_size(io_type type);
 const char *io_type_name(io_type type); /* "float32", "float16", "bfloat16" */
 bool io_type_from_name(const char *name, io_type *type_p);
@@ -36,8 +40,8 @@ bool tensor_file_has(const tensor_file *file, const char *dataset);
  * (1, 8, 7 bits, bias 127), or opaque(2) or uint16 with the attribute dtype = "bfloat16". Either byte order. */
 int tensor_file_shape(const tensor_file *file, const char *dataset, tensor_shape *shape_p, io_error *error);
 
-/* Shapes of /q, /k, /v together: same type, batch and batching; k and v of the same tokens and heads; D equal in q and k;
- * H % G == 0; 1 <= D, E <= 512. */
+/* Shapes of /q, /k, /v together: same type, batch and batching; k and v of the same tokens and heads; D equal in q and
+ * k; H % G == 0; 1 <= D, E <= 512. */
 typedef struct {
     tensor_shape q, k, v;
 } attention_shapes;
@@ -45,8 +49,8 @@ int tensor_file_attention(const tensor_file *file, attention_shapes *shapes_p, i
 
 /* Rows [begin, end) of batch item `b` as stored values of the shape's type in native byte order:
  * (end - begin) * heads * dim elements into `target`. */
-int tensor_file_read(const tensor_file *file, const char *dataset, const tensor_shape *shape, int64_t b,
-                     int64_t begin, int64_t end, void *target, io_error *error);
+int tensor_file_read(const tensor_file *file, const char *dataset, const tensor_shape *shape, int64_t b, int64_t begin,
+                     int64_t end, void *target, io_error *error);
 
 /* /documents: int64 offsets (any integer type is accepted), ascending from 0 to `tokens`. *offsets_p is malloc'ed,
  * count + 1 long; NULL and 0 when the dataset is absent. */
@@ -65,7 +69,6 @@ bool tensor_file_has_attribute(const tensor_file *file, const char *name);
 
 /* Calls `visit` with the name and a one-line description ("float32 [1024, 8, 64], contiguous") of each dataset of the
  * root group, then of each attribute ("mask = causal"). For `longspan info FILE`. */
-int tensor_file_list(const tensor_file *file, void (*visit)(void *data, const char *line), void *data,
-                     io_error *error);
+int tensor_file_list(const tensor_file *file, void (*visit)(void *data, const char *line), void *data, io_error *error);
 
 #endif

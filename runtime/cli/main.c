@@ -1,5 +1,6 @@
 #include "runtime/cli/session.h"
 
+#include "io/tensor_file.h"
 #include "runtime/launch.h"
 
 #include <cblas.h>
@@ -127,6 +128,7 @@ int main(int argc, char **argv)
 {
     int provided;
     session s = {0};
+    io_start();
     MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
     MPI_Comm_dup(MPI_COMM_WORLD, &s.comm);
     MPI_Comm_rank(s.comm, &s.rank);
