@@ -148,7 +148,7 @@ static cost_machine machine_of(const options *o, const char **source_p)
     cost_machine machine = {
         .flops = o->rate * 1e9,
         .bandwidth = (o->bandwidth > 0 ? o->bandwidth : default_bandwidth) * 1e9,
-        .latency = (o->latency >= 0 ? o->latency : default_latency) * 1e-6,
+        .latency = (o->latency >= 0 ? o->latency : default_latency) / 1e6,
     };
     *source_p = "as given";
     if (o->rate <= 0) {

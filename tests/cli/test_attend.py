@@ -43,15 +43,16 @@ class Attend(harness.Case):
         def attend(case):
             kind, mask, ranks = case
             causal, documents = MASKS[mask]
-            self.succeed("attend", f"{kind}-{documents is not None}.h5", "-o", f"{kind}-{mask}-{ranks}-out.h5", "--quiet",
-                         "--mask", "causal" if causal else "full", ranks=ranks)
+            self.succeed("attend", f"{kind}-{documents is not None}.h5", "-o", f"{kind}-{mask}-{ranks}-out.h5",
+                         "--quiet", "--mask", "causal" if causal else "full", ranks=ranks)
 
         harness.in_parallel(attend, cases)
         for kind, mask, ranks in cases:
             causal, documents = MASKS[mask]
             with self.subTest(kind=kind, mask=mask, ranks=ranks):
                 name = f"{kind}-{mask}-{ranks}-out.h5"
-                self.compare(name, arrays[kind, documents is not None], oracle.visible(131, 131, causal, documents), kind)
+                seen = oracle.visible(131, 131, causal, documents)
+                self.compare(name, arrays[kind, documents is not None], seen, kind)
                 self.assertEqual(oracle.read_result(self.path(name))[2]["mask"], mask)
 
     def test_queries_and_keys_of_different_length_align_at_the_bottom_right(self):
@@ -60,8 +61,8 @@ class Attend(harness.Case):
         def attend(case):
             tokens, keys, ranks = case
             arrays = oracle.make_input(self.path(f"in-{tokens}-{keys}.h5"), tokens, keys)
-            self.succeed("attend", f"in-{tokens}-{keys}.h5", "-o", f"out-{tokens}-{keys}.h5", "--mask", "causal", "--quiet",
-                         ranks=ranks)
+            self.succeed("attend", f"in-{tokens}-{keys}.h5", "-o", f"out-{tokens}-{keys}.h5", "--mask", "causal",
+                         "--quiet", ranks=ranks)
             return arrays
 
         for (tokens, keys, _), arrays in zip(cases, harness.in_parallel(attend, cases)):
@@ -117,7 +118,8 @@ class Attend(harness.Case):
             for layout in ("contiguous", "zigzag"):
                 self.succeed("attend", "in.h5", "-o", "out.h5", "--force", "--mask", "causal", "--strategy", strategy,
                              "--layout", layout, ranks=4)
-                self.compare("out.h5", arrays, oracle.visible(698, 698, True), "float32", context=f"{strategy} {layout}")
+                self.compare("out.h5", arrays, oracle.visible(698, 698, True), "float32",
+                             context=f"{strategy} {layout}")
                 attributes = oracle.read_result(self.path("out.h5"))[2]
                 self.assertEqual((attributes["strategy"], attributes["layout"]), (strategy, layout))
 
@@ -169,11 +171,11 @@ class Attend(harness.Case):
             report = json.load(file)
         statistics = {"min", "mean", "max", "min_rank", "max_rank"}
         self.assertEqual(set(report), {"problem", "plan", "repeat", "median_wall", "gflops", "peak_gflops",
-                                       "fraction_of_peak", "memory_peak_bytes", "machine", "versions", "input", "output",
-                                       "io", "checks"})
-        self.assertEqual(report["problem"], {"batch": 1, "queries": 300, "keys": 300, "heads": 4, "kv_heads": 2, "dim": 16,
-                                             "value_dim": 16, "type": "float32", "out_type": "float32", "mask": "causal",
-                                             "scale": 0.25, "documents": 0})
+                                       "fraction_of_peak", "memory_peak_bytes", "machine", "versions", "input",
+                                       "output", "io", "checks"})
+        self.assertEqual(report["problem"], {"batch": 1, "queries": 300, "keys": 300, "heads": 4, "kv_heads": 2,
+                                             "dim": 16, "value_dim": 16, "type": "float32", "out_type": "float32",
+                                             "mask": "causal", "scale": 0.25, "documents": 0})
         self.assertEqual(set(report["plan"]), {"strategy", "layout", "compute", "isa", "ranks", "threads", "steps"})
         self.assertEqual((report["plan"]["strategy"], report["plan"]["layout"], report["plan"]["ranks"]),
                          ("ring", "zigzag", 3))
