@@ -267,8 +267,8 @@ static bool values_finite(const key_block *block, int value_dim)
 
 static int within_block(int64_t position, const key_block *block)
 {
-    const int64_t offset = position - block->begin;
-    return offset < 0 ? 0 : offset > block->keys ? block->keys : (int)offset;
+    if (position <= block->begin) return 0;
+    return position < block->begin + block->keys ? (int)(position - block->begin) : block->keys;
 }
 
 /* Keys of the block that the lanes of a sub-block see; without look_inside all of them, which still excludes padding.
@@ -495,7 +495,9 @@ static __attribute__((noinline)) void task_run(fold_task *task)
         look_inside = look_inside || task->span->segments[i].look_inside;
     if (look_inside) visible_load(task);
     queries_load(task);
+    poll_after(task, POLL_INTERVAL);
     state_load(task);
+    poll_after(task, POLL_INTERVAL);
     for (int i = 0; i < task->span->segment_count; i++) segment_fold(task, &task->span->segments[i]);
     state_store(task);
 }

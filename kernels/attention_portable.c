@@ -2,9 +2,9 @@
 #include "kernels/implementations.h"
 
 #define LANES 4
-#define VECTORS 2
-#define TILE 4
-#define SUB_BLOCKS 16
+#define VECTORS 4
+#define TILE 2
+#define SUB_BLOCKS 12
 #include "kernels/attention_blocked.h"
 
 const attention_kernel attention_portable = {"portable", 0, blocked_fold, blocked_peak};
