@@ -27,6 +27,11 @@ def write(path, datasets, **options):
             file.create_dataset(name, data=data, **options)
 
 
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
 def bad_documents(offsets):
     return {**sound(), "documents": numpy.array(offsets)}
 
@@ -74,8 +79,7 @@ BAD_DATASETS = {
 
 def make_special_files(folder):
     """Files that h5py alone does not make: name and what the message must say."""
-    sound_path = os.path.join(folder, "sound.h5")
-    whole = open(sound_path, "rb").read()
+    whole = read(os.path.join(folder, "sound.h5"))
     causes = {}
 
     def put(name, data, cause):
@@ -128,7 +132,7 @@ def snapshot(folder):
             found[os.path.relpath(os.path.join(root, name), folder)] = "folder"
         for name in files:
             path = os.path.join(root, name)
-            found[os.path.relpath(path, folder)] = open(path, "rb").read()
+            found[os.path.relpath(path, folder)] = read(path)
     return found
 
 

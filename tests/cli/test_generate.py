@@ -1,5 +1,4 @@
 """longspan generate: the numbers, their types and shapes, and that no rank count changes them."""
-import unittest
 
 import harness
 import h5py
