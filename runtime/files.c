@@ -24,6 +24,13 @@ static int comm_rank(MPI_Comm comm)
     return rank;
 }
 
+/* After a last step that rank 0 does alone: a vote could declare a published file a failure. */
+static longspan_status outcome_of_rank_0(MPI_Comm comm, failure *f)
+{
+    MPI_Bcast(f, sizeof *f, MPI_BYTE, 0, comm);
+    return f->status;
+}
+
 /* Opens and checks on this rank alone. */
 static void open_here(const char *path, input_file *input, failure *f)
 {
@@ -200,7 +207,14 @@ longspan_status output_file_commit(MPI_Comm comm, output_file *output, failure *
     }
     if (rank == 0 && output_publish(output->path, output->force, &error))
         failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
-    /* Rank 0 alone decides this last step; a vote after it could declare a published file a failure. */
-    MPI_Bcast(f, sizeof *f, MPI_BYTE, 0, comm);
-    return f->status;
+    return outcome_of_rank_0(comm, f);
+}
+
+longspan_status output_file_write_text(MPI_Comm comm, const char *path, const char *text, size_t bytes, bool force,
+                                       failure *f)
+{
+    io_error error;
+    if (comm_rank(comm) == 0 && f->status == LONGSPAN_OK && output_text_file(path, text, bytes, force, &error))
+        failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
+    return outcome_of_rank_0(comm, f);
 }

@@ -58,4 +58,9 @@ void output_file_write_run(const output_file *output, int index, int64_t first, 
  * step failed, giving the complete file its name, it stays as PATH.part, and the failure says so. */
 longspan_status output_file_commit(MPI_Comm comm, output_file *output, failure *f);
 
+/* Collective. Rank 0 writes a small whole file, which it alone has to have in memory; its outcome is everyone's. *f of
+ * the other ranks must be OK; that of rank 0 may tell that there is nothing to write. */
+longspan_status output_file_write_text(MPI_Comm comm, const char *path, const char *text, size_t bytes, bool force,
+                                       failure *f);
+
 #endif

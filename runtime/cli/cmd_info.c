@@ -63,8 +63,9 @@ static exit_status print_build(const session *s, int sharing)
         printf("%-10s %s\n", "features", features);
         print_kernels();
         printf("%-10s %d\n", "ranks", s->ranks);
-        printf("%-10s %d a rank, on %d allowed CPUs\n", "threads", launch_default_threads(sharing),
-               launch_allowed_cpus());
+        const int cpus = launch_allowed_cpus();
+        printf("%-10s %d a rank, on %d allowed CPU%s\n", "threads", launch_default_threads(sharing), cpus,
+               cpus == 1 ? "" : "s");
     }
     json_decref(machine);
     json_decref(versions);

@@ -30,8 +30,8 @@ static const options_spec spec = {
 
 enum { DEFAULT_BLOCKS = 128, DEFAULT_ROWS = 8, MOST_ROWS = 4096, PIECE_FLOATS = 1 << 22, MOST_PIECE_KEYS = 4096 };
 
-/* How much a row of cells may differ from 1 before the result is not that of the input: float32 scores of 10^5 are off by
- * 0.01 and more. */
+/* How much a row of cells may differ from 1 before the result is not that of the input: float32 scores of 10^5 are off
+ * by 0.01 and more. */
 static const double sum_tolerance = 0.1;
 
 typedef struct {
@@ -203,8 +203,8 @@ static void finish_cells(const result_file *result, const char *path, picture *p
     }
 }
 
-/* Rank 0. */
-static void draw(const options *o, const result_file *result, const picture *p, failure *f)
+/* Rank 0. The SVG text, malloc'ed; NULL with the failure in *f. */
+static char *draw(const options *o, const result_file *result, const picture *p, size_t *bytes_p, failure *f)
 {
     const tensor_shape *q = &result->input.shapes.q;
     const char *slash = strrchr(o->arguments[0], '/');
@@ -225,13 +225,9 @@ static void draw(const options *o, const result_file *result, const picture *p, 
         .value = p->mass,
         .legend = "share of attention",
     };
-    size_t bytes = 0;
-    io_error error;
-    char *svg = heat_map_svg(&map, &bytes);
+    char *svg = heat_map_svg(&map, bytes_p);
     if (!svg) failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory for the picture");
-    else if (output_text_file(o->output, svg, bytes, o->force, &error))
-        failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
-    free(svg);
+    return svg;
 }
 
 static int64_t ceil_divide(int64_t a, int64_t b)
@@ -262,11 +258,16 @@ static void map(session *s, const options *o, failure *f)
     p.mass = allocate(p.rows * p.columns, sizeof *p.mass, f);
     p.sampled = allocate(p.rows, sizeof *p.sampled, f);
     if (!session_agree(s, f) || !measure(s, &result, &p, f)) goto done;
+    char *svg = NULL;
+    size_t bytes = 0;
     if (s->rank == 0) {
         finish_cells(&result, o->arguments[0], &p, f);
-        if (f->status == LONGSPAN_OK) draw(o, &result, &p, f);
+        if (f->status == LONGSPAN_OK) svg = draw(o, &result, &p, &bytes, f);
     }
-    if (session_agree(s, f))
+    output_file_write_text(s->comm, o->output, svg, bytes, o->force, f);
+    free(svg);
+    if (f->status != LONGSPAN_OK) session_fail(s, f);
+    else
         session_say(s, "%lld x %lld cells of %lld queries by %lld keys, %d rows a block: %s\n", (long long)p.rows,
                     (long long)p.columns, (long long)p.query_block, (long long)p.key_block, p.samples, o->output);
 done:

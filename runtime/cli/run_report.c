@@ -1,6 +1,6 @@
 #include "runtime/cli/run_report.h"
 
-#include "io/output_file.h"
+#include "runtime/files.h"
 #include "runtime/plan.h"
 
 #include <stdlib.h>
@@ -142,14 +142,14 @@ void run_report_print(FILE *to, const run_report *r, const run_repeat *shown, co
 
 bool run_report_write(const session *s, const char *path, bool force, json_t *root, failure *f)
 {
+    char *text = NULL;
     if (s->rank == 0) {
-        char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
-        io_error error;
+        text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
         if (!text) failure_set(f, LONGSPAN_ERROR_MEMORY, "%s: the report could not be put together", path);
-        else if (output_text_file(path, text, strlen(text), force, &error))
-            failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
-        free(text);
     }
+    output_file_write_text(s->comm, path, text, text ? strlen(text) : 0, force, f);
+    free(text);
     json_decref(root);
-    return session_agree(s, f);
+    if (f->status != LONGSPAN_OK) session_fail(s, f);
+    return f->status == LONGSPAN_OK;
 }
