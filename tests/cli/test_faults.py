@@ -26,12 +26,14 @@ INPUTS = ["book.txt", "in.h5", "result.h5"]
 OUTPUTS = {"attend": ["out.h5"], "generate": ["out.h5"], "embed": ["out.h5"], "map": ["out.svg"], "verify": []}
 
 # Chance that a rank fails at an agreement point: a command has few or many of them, and both ends are to be seen.
-FAULT_RATES = {"attend": 0.01, "generate": 0.04, "embed": 0.02, "map": 0.02, "verify": 0.03}
+FAULT_RATES = {"attend": 0.01, "generate": 0.04, "embed": 0.04, "map": 0.02, "verify": 0.03}
 
 
 # Ranks, the one that fails, and how.
 EVERYWHERE = ((1, 0, errno.EIO), (2, 0, errno.ENOSPC), (2, 1, errno.EIO), (4, 0, errno.EIO), (4, 1, errno.ENOSPC),
               (4, 3, errno.EIO))
+
+SEEDS = range(1000, 7000, 1000)  # the draws of seed s at point p are those of s + 1 at p - 1: neighbours are no test
 
 
 class Faults(harness.Case):
@@ -125,7 +127,7 @@ class Faults(harness.Case):
             name, ranks, seed = case
             return case, self.attempt(COMMANDS[name], ranks, {"LONGSPAN_FAULT": f"{seed}:{FAULT_RATES[name]}"})
 
-        cases = [(name, ranks, seed) for name in COMMANDS for ranks in (2, 3) for seed in range(1, 7)]
+        cases = [(name, ranks, seed) for name in COMMANDS for ranks in (2, 3) for seed in SEEDS]
         failed = {name: 0 for name in COMMANDS}
         for (name, ranks, seed), (result, left, contents) in harness.in_parallel(attempt, cases):
             with self.subTest(command=name, ranks=ranks, seed=seed):
