@@ -271,8 +271,7 @@ static int within_block(int64_t position, const key_block *block)
     return position < block->begin + block->keys ? (int)(position - block->begin) : block->keys;
 }
 
-/* Keys of the block that the lanes of a sub-block see; without look_inside all of them, which still excludes padding.
- */
+/* Keys of the block that the lanes of a sub-block see; without look_inside all of them, but still no padding. */
 static lane_ranges ranges_of_lanes(const fold_task *task, int sub, const key_block *block, bool look_inside)
 {
     union {
@@ -316,17 +315,17 @@ static void sub_block_fold(const fold_task *task, int sub, const key_block *bloc
 /* One row at element `offset` of `source`, as float32. */
 static void row_widen(kernel_type type, const void *source, int64_t offset, int count, float *restrict row)
 {
-    const float *floats = (const float *)source + offset;
-    const uint16_t *numbers = (const uint16_t *)source + offset;
+    const float *floats = source;
+    const uint16_t *numbers = source;
     switch (type) {
     case KERNEL_FLOAT32:
-        for (int i = 0; i < count; i++) row[i] = floats[i];
+        for (int i = 0; i < count; i++) row[i] = floats[offset + i];
         break;
     case KERNEL_FLOAT16:
-        for (int i = 0; i < count; i++) row[i] = widen_float16(numbers[i]);
+        for (int i = 0; i < count; i++) row[i] = widen_float16(numbers[offset + i]);
         break;
     case KERNEL_BFLOAT16:
-        for (int i = 0; i < count; i++) row[i] = widen_bfloat16(numbers[i]);
+        for (int i = 0; i < count; i++) row[i] = widen_bfloat16(numbers[offset + i]);
         break;
     }
 }
