@@ -103,7 +103,7 @@ static int window_widen(window *w, int64_t begin, int64_t end, io_error *error)
     return 0;
 }
 
-/* Does a token begin at byte i > 0 of the window, or at byte 0 of the file? */
+/* Does a token begin at byte i of the window? No, too, where only the byte ahead of the window could tell. */
 static bool begins_token(const window *w, int64_t i)
 {
     unsigned char c = (unsigned char)w->bytes[i];
@@ -120,19 +120,13 @@ static int64_t count_tokens(const window *w, int64_t from, int64_t to)
     return count;
 }
 
-/* Byte 0 of a window inside the file only tells whether a token begins at byte 1. */
-static int64_t first_known(const window *w)
-{
-    return w->begin == 0 ? 0 : 1;
-}
-
 static int widen_back(window *w, int before, int64_t *before_p, io_error *error)
 {
     int64_t begin = w->begin, end = begin + w->length, look = FIRST_LOOK;
     *before_p = 0;
     while (begin > 0 && w->begin > 0) {
         if (window_widen(w, begin > look ? begin - look : 0, end, error) != 0) return -1;
-        *before_p = count_tokens(w, first_known(w), begin - w->begin);
+        *before_p = count_tokens(w, 0, begin - w->begin);
         if (*before_p >= before) break;
         look *= 4;
     }
@@ -155,10 +149,11 @@ static int widen_forward(window *w, int64_t size, io_error *error)
     return 0;
 }
 
-static void list_tokens(const window *w, int64_t from, int64_t to, int64_t skip, text_token *tokens)
+/* Those that begin ahead of byte `to`, without the first `skip`. */
+static void list_tokens(const window *w, int64_t to, int64_t skip, text_token *tokens)
 {
     int64_t count = 0;
-    for (int64_t i = from; i < to; i++) {
+    for (int64_t i = 0; i < to; i++) {
         if (!begins_token(w, i) || skip-- > 0) continue;
         int64_t end = i + 1;
         if (is_word((unsigned char)w->bytes[i])) {
@@ -190,7 +185,7 @@ int text_read_tokens(const char *path, int64_t begin, int64_t end, int before, t
         io_fail(error, "%s: not enough memory for %" PRId64 " tokens", path, kept + count);
         goto finish;
     }
-    list_tokens(&w, first_known(&w), end - w.begin, found_before - kept, tokens);
+    list_tokens(&w, end - w.begin, found_before - kept, tokens);
     *tokens_p = tokens;
     *before_p = kept;
     *count_p = count;

@@ -517,6 +517,9 @@ static void rows_outside_of_a_dataset_are_refused(void **state)
     /* A shape that is another dataset's must not make HDF5 write beyond the rows that it promises. */
     assert_int_equal(tensor_file_read(file, "/k", &shape, 0, 0, 2, values, &error), -1);
     assert_refusal(&error, path, "/k is no longer what it was");
+    shape.type = IO_FLOAT16;
+    assert_int_equal(tensor_file_read(file, "/q", &shape, 0, 0, 2, values, &error), -1);
+    assert_refusal(&error, path, "/q is no longer what it was");
     tensor_file_close(&file);
 }
 
