@@ -2,6 +2,7 @@
 #if defined(__linux__)
 #define _GNU_SOURCE /* fallocate: posix_fallocate writes to every block where the file system cannot allocate */
 #endif
+#include "io/hdf5_image.h"
 #include "io/hdf5_support.h"
 #include "io/output_file.h"
 #include "io/output_part.h"
@@ -10,17 +11,13 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-static int fail_hdf5(const char *part, const char *what, const char *name, int number, io_error *error)
+static int fail_hdf5(const char *part, const char *what, const char *name, io_error *error)
 {
     char reason[256];
-    const char *hint = output_hint(number);
     hdf5_reason(reason, sizeof reason);
-    /* Of a failed write HDF5 tells the time, addresses and sizes; the system's own words are enough. */
-    return io_fail(error, "%s: %s%s cannot be created: %s%s", part, what, name, *hint ? strerror(number) : reason,
-                   hint);
+    return io_fail(error, "%s: %s%s cannot be created: %s", part, what, name, reason);
 }
 
 static hid_t create_type(output_type type)
@@ -44,7 +41,6 @@ static int create_dataset(hid_t file, const char *part, output_dataset *dataset,
     }
     hid_t type = create_type(dataset->type), space = H5Screate_simple(dataset->rank, extents, NULL);
     hid_t properties = H5Pcreate(H5P_DATASET_CREATE), id = H5I_INVALID_HID;
-    errno = 0;
     if (type >= 0 && space >= 0 && H5Pset_layout(properties, H5D_CONTIGUOUS) >= 0 &&
         H5Pset_alloc_time(properties, H5D_ALLOC_TIME_EARLY) >= 0 &&
         H5Pset_fill_time(properties, H5D_FILL_TIME_NEVER) >= 0) {
@@ -53,11 +49,11 @@ static int create_dataset(hid_t file, const char *part, output_dataset *dataset,
     int result = 0;
     haddr_t offset = HADDR_UNDEF;
     if (id < 0) {
-        result = fail_hdf5(part, "dataset ", dataset->name, errno, error);
+        result = fail_hdf5(part, "dataset ", dataset->name, error);
     } else {
         offset = H5Dget_offset(id);
-        if (offset == HADDR_UNDEF) result = fail_hdf5(part, "space for dataset ", dataset->name, errno, error);
-        if (H5Dclose(id) < 0 && result == 0) result = fail_hdf5(part, "dataset ", dataset->name, errno, error);
+        if (offset == HADDR_UNDEF) result = fail_hdf5(part, "space for dataset ", dataset->name, error);
+        if (H5Dclose(id) < 0 && result == 0) result = fail_hdf5(part, "dataset ", dataset->name, error);
     }
     if (properties >= 0) H5Pclose(properties);
     if (space >= 0) H5Sclose(space);
@@ -94,28 +90,26 @@ static int create_attribute(hid_t file, const char *part, const output_attribute
         break;
     }
     hid_t space = H5Screate(H5S_SCALAR), id = H5I_INVALID_HID;
-    errno = 0;
     if (type >= 0 && space >= 0) id = H5Acreate2(file, attribute->name, type, space, H5P_DEFAULT, H5P_DEFAULT);
     int result = 0;
     if (id < 0 || H5Awrite(id, type, value) < 0) {
-        result = fail_hdf5(part, "attribute ", attribute->name, errno, error);
+        result = fail_hdf5(part, "attribute ", attribute->name, error);
     }
     if (id >= 0 && H5Aclose(id) < 0 && result == 0) {
-        result = fail_hdf5(part, "attribute ", attribute->name, errno, error);
+        result = fail_hdf5(part, "attribute ", attribute->name, error);
     }
     if (space >= 0) H5Sclose(space);
     if (type >= 0) H5Tclose(type);
     return result;
 }
 
-/* The HDF5 file; *bytes_p becomes the length that HDF5 has laid it out for. */
-static int create_contents(const char *part, output_dataset *datasets, int dataset_count,
-                           const output_attribute *attributes, int attribute_count, hsize_t *bytes_p, io_error *error)
+/* All that HDF5 has to say about the file, as an image of it. */
+static int create_image(const char *part, output_dataset *datasets, int dataset_count,
+                        const output_attribute *attributes, int attribute_count, hdf5_image *image, io_error *error)
 {
     hdf5_start();
-    errno = 0;
-    hid_t file = H5Fcreate(part, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
-    if (file < 0) return fail_hdf5(part, "the file", "", errno, error);
+    hid_t file = hdf5_image_create(part, image);
+    if (file < 0) return fail_hdf5(part, "the file", "", error);
     int result = 0;
     for (int i = 0; i < attribute_count && result == 0; i++) {
         result = create_attribute(file, part, &attributes[i], error);
@@ -123,12 +117,8 @@ static int create_contents(const char *part, output_dataset *datasets, int datas
     for (int i = 0; i < dataset_count && result == 0; i++) {
         result = create_dataset(file, part, &datasets[i], error);
     }
-    errno = 0;
-    if (result == 0 && (H5Fflush(file, H5F_SCOPE_LOCAL) < 0 || H5Fget_filesize(file, bytes_p) < 0)) {
-        result = fail_hdf5(part, "the file", "", errno, error);
-    }
-    errno = 0;
-    if (H5Fclose(file) < 0 && result == 0) result = fail_hdf5(part, "the file", "", errno, error);
+    if (H5Fclose(file) < 0 && result == 0) result = fail_hdf5(part, "the file", "", error);
+    if (image->incomplete && result == 0) result = io_fail(error, "%s: not enough memory for its metadata", part);
     return result;
 }
 
@@ -136,37 +126,40 @@ static int create_contents(const char *part, output_dataset *datasets, int datas
  */
 static int reserve(int descriptor, const char *part, uint64_t bytes, io_error *error)
 {
-    struct stat status;
     if (bytes > INT64_MAX) return io_fail(error, "%s: %" PRIu64 " bytes are more than a file can hold", part, bytes);
-    if (fstat(descriptor, &status) != 0 ||
-        (status.st_size < (off_t)bytes && ftruncate(descriptor, (off_t)bytes) != 0)) {
-        return io_fail(error, "%s: cannot be given its length of %" PRIu64 " bytes: %s%s", part, bytes, strerror(errno),
-                       output_hint(errno));
-    }
-#if defined(__linux__)
     int result;
-    do result = fallocate(descriptor, 0, 0, (off_t)bytes);
+    do result = ftruncate(descriptor, (off_t)bytes);
     while (result != 0 && errno == EINTR);
-    if (result != 0 && errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL) {
-        return io_fail(error, "%s: cannot be given its %" PRIu64 " bytes: %s%s", part, bytes, strerror(errno),
-                       output_hint(errno));
+#if defined(__linux__)
+    while (result == 0 && fallocate(descriptor, 0, 0, (off_t)bytes) != 0) {
+        if (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL) break;
+        if (errno != EINTR) result = -1;
     }
 #endif
-    return 0;
+    if (result == 0) return 0;
+    return io_fail(error, "%s: cannot be given its %" PRIu64 " bytes: %s%s", part, bytes, strerror(errno),
+                   output_hint(errno));
 }
 
 int output_create(const char *path, output_dataset *datasets, int dataset_count, const output_attribute *attributes,
                   int attribute_count, io_error *error)
 {
-    char part[OUTPUT_MOST_PATH];
-    int descriptor;
-    if (output_part_path(path, part, error) != 0 || output_claim_part(part, &descriptor, error) != 0) return -1;
-    hsize_t bytes = 0;
-    int result = create_contents(part, datasets, dataset_count, attributes, attribute_count, &bytes, error);
-    if (result == 0) result = reserve(descriptor, part, bytes, error);
-    if (close(descriptor) != 0 && errno != EINTR && result == 0) {
-        result = io_fail(error, "%s: cannot be written: %s%s", part, strerror(errno), output_hint(errno));
+    output_writer writer;
+    if (output_part_path(path, writer.path, error) != 0 ||
+        output_claim_part(writer.path, &writer.descriptor, error) != 0) {
+        return -1;
     }
-    if (result != 0) unlink(part);
+    hdf5_image image = {0};
+    int result = create_image(writer.path, datasets, dataset_count, attributes, attribute_count, &image, error);
+    if (result == 0) result = reserve(writer.descriptor, writer.path, image.length, error);
+    for (int i = 0; i < image.count && result == 0; i++) {
+        const image_piece *piece = &image.pieces[i];
+        result = output_write(&writer, piece->offset, piece->bytes, piece->size, error);
+    }
+    hdf5_image_free(&image);
+    if (close(writer.descriptor) != 0 && errno != EINTR && result == 0) {
+        result = io_fail(error, "%s: cannot be written: %s%s", writer.path, strerror(errno), output_hint(errno));
+    }
+    if (result != 0) unlink(writer.path);
     return result;
 }

@@ -13,7 +13,7 @@
 typedef enum { IO_FLOAT32 = 0, IO_FLOAT16 = 1, IO_BFLOAT16 = 2 } io_type;
 
 /* For a program that uses MPI, to be called before MPI_Init. A parallel HDF5 that starts after it hangs its own
- * shutdown on MPI_Finalize, H5dont_atexit or not, and there crashes on a file that a full disk kept it from closing. */
+ * shutdown on MPI_Finalize, H5dont_atexit or not, and there crashes on a file that it could not close. */
 void io_start(void);
 
 size_t io_type_size(io_type type);
