@@ -5,7 +5,7 @@ cd "$(dirname "$0")"
 
 packages=(
     cmake make gcc libc6-dev pkgconf
-    openmpi-bin libopenmpi-dev libhdf5-openmpi-dev libopenblas-dev libpopt-dev libjansson-dev libxxhash-dev
+    openmpi-bin libopenmpi-dev libhdf5-openmpi-dev libopenblas-dev libpopt-dev libjansson-dev libxxhash-dev librandom123-dev
     libcmocka-dev python3 python3-h5py # tests
 )
 
