@@ -2,8 +2,8 @@
  *
  * One rank creates PATH.part with every dataset contiguous, allocated and not filled, and closes it; every rank then
  * writes its rows straight to the datasets' offsets with pwrite and fsyncs; when all ranks agree that they
- * succeeded, one rank publishes (fsync, rename), otherwise it discards. Why not HDF5's MPI-IO driver: on a full disk OMPIO
- * reports success, and one rank's EIO can leave the others in a barrier inside HDF5 for ever.
+ * succeeded, one rank publishes (fsync, rename), otherwise it discards. Why not HDF5's MPI-IO driver: on a full disk
+ * OMPIO reports success, and one rank's EIO can leave the others in a barrier inside HDF5 for ever.
  *
  * The life of an output, with who does it:
  *   one rank    output_check     before any work: refuses an existing PATH unless forced, and a folder that cannot be
@@ -11,9 +11,9 @@
  *   one rank    output_create    PATH.part with its datasets; fills in dataset.offset, to be sent to the other ranks
  *   every rank  output_open, output_write..., output_close    close fsyncs: its result counts
  *   one rank    output_publish or output_discard
- * output_create and output_check refuse a PATH.part that another process has open by output_open (an advisory lock, where
- * the file system has them); one that a killed run left is replaced.
- * No MPI here: the agreement between the steps is the runtime's. All functions return 0, or -1 with a line in *error. */
+ * output_create and output_check refuse a PATH.part that another process has open by output_open (an advisory lock,
+ * where the file system has them); one that a killed run left is replaced. No MPI here: the agreement between the steps
+ * is the runtime's. All functions return 0, or -1 with a line in *error. */
 #ifndef IO_OUTPUT_FILE_H
 #define IO_OUTPUT_FILE_H
 
@@ -22,7 +22,8 @@
 
 enum { OUTPUT_MAX_RANK = 4, OUTPUT_MAX_PIECE = 64 << 20 /* bytes of one pwrite, at most */ };
 
-typedef enum { OUTPUT_FLOAT32, OUTPUT_FLOAT16, OUTPUT_BFLOAT16, OUTPUT_INT64 } output_type; /* the first three as io_type */
+/* The first three as io_type. */
+typedef enum { OUTPUT_FLOAT32, OUTPUT_FLOAT16, OUTPUT_BFLOAT16, OUTPUT_INT64 } output_type;
 
 typedef struct {
     const char *name; /* "/out" */

@@ -469,7 +469,7 @@ typedef struct {
 static void every_failing_call_is_told_and_leaves_nothing(void **state)
 {
     (void)state;
-    static const fault faults[] = {{"pwrite", EIO},   {"pwrite", ENOSPC},    {"write", ENOSPC}, {"fsync", EIO},
+    static const fault faults[] = {{"pwrite", EIO},   {"pwrite", ENOSPC},    {"fsync", EIO},
                                    {"fsync", EDQUOT}, {"ftruncate", ENOSPC}, {"rename", EACCES}};
     const char *path = scratch_path("fault.h5");
     for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
@@ -503,7 +503,7 @@ static void every_failing_call_is_told_and_leaves_nothing(void **state)
         assert_complete(path);
         unlink(path);
         print_message("%s %s: %d failing calls\n", faults[i].call, strerror(faults[i].number), failures);
-        if (strcmp(faults[i].call, "write") != 0) assert_true(failures >= 1);
+        assert_true(failures >= 1);
     }
 }
 
