@@ -1,6 +1,7 @@
 #include "runtime/report.h"
 
 #include "kernels/cpu.h"
+#include "runtime/launch.h"
 
 #include <cblas.h>
 #include <hdf5.h>
@@ -94,9 +95,11 @@ json_t *report_versions_json(void)
 double report_peak(MPI_Comm comm, const attention_kernel *kernel, int threads, double seconds)
 {
     double local = 0, all = 0;
+    const double contenders = (double)threads * launch_sharing_ranks(comm), cpus = launch_allowed_cpus();
     MPI_Barrier(comm);
 #pragma omp parallel num_threads(threads) reduction(+ : local)
     local += kernel->peak(seconds);
+    if (contenders > cpus) local *= cpus / contenders;
     MPI_Allreduce(&local, &all, 1, MPI_DOUBLE, MPI_SUM, comm);
     return all;
 }

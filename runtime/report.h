@@ -1,5 +1,5 @@
-/* What a run did, over all ranks: statistics that name the rank, and what it ran on, as JSON. Part of the command, not of
- * the library. */
+/* What a run did, over all ranks: statistics that name the rank, and what it ran on, as JSON. Part of the command, not
+ * of the library. */
 #ifndef RUNTIME_REPORT_H
 #define RUNTIME_REPORT_H
 
@@ -28,7 +28,9 @@ json_t *report_versions_json(void);
 int64_t report_peak_memory(void);
 
 /* Collective. The float32 multiply-add peak of all ranks in flop/s, equal on every rank: every rank runs the kernel's
- * `peak` on `threads` threads for `seconds` at the same time, so that ranks that share a core share its peak too. */
+ * `peak` on `threads` threads for `seconds` at the same time. Where the threads of the ranks that share CPUs outnumber
+ * them, only as many as there are CPUs count: `peak` keeps its best burst, which another thread need not have
+ * disturbed. */
 double report_peak(MPI_Comm comm, const attention_kernel *kernel, int threads, double seconds);
 
 #endif

@@ -133,9 +133,11 @@ void run_report_print(FILE *to, const run_report *r, const run_repeat *shown, co
     fprintf(to, "  %-8s %11s %11.4f\n\n", "all", "", elapsed);
     fprintf(to, "  rate     %.2f GFLOP/s: %.1f %% of the %.1f GFLOP/s peak measured on these ranks now\n",
             r->flops_rate * 1e-9, r->peak > 0 ? 100 * r->flops_rate / r->peak : 0, r->peak * 1e-9);
-    fprintf(to, "  sent     %.2f MiB a rank (min %.2f on rank %d, max %.2f on rank %d), %.0f %% of it behind work\n",
-            shown->bytes_sent.mean * mega, shown->bytes_sent.min * mega, shown->bytes_sent.min_rank,
-            shown->bytes_sent.max * mega, shown->bytes_sent.max_rank, 100 * shown->overlap);
+    if (shown->bytes_sent.max > 0)
+        fprintf(to, "  sent     %.2f MiB a rank (min %.2f on rank %d, max %.2f on rank %d), overlap %.0f %%\n",
+                shown->bytes_sent.mean * mega, shown->bytes_sent.min * mega, shown->bytes_sent.min_rank,
+                shown->bytes_sent.max * mega, shown->bytes_sent.max_rank, 100 * shown->overlap);
+    else fprintf(to, "  sent     nothing\n");
     fprintf(to, "  memory   at most %.1f MiB resident (rank %d; mean %.1f)\n", r->memory.max * mega, r->memory.max_rank,
             r->memory.mean * mega);
 }

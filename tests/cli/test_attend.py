@@ -202,7 +202,7 @@ class Attend(harness.Case):
         oracle.make_input(self.path("in.h5"), 20)
         loud = self.succeed("attend", "in.h5", "-o", "out.h5")
         for pattern in ("full attention: 20 tokens, 2 heads of 16, float32", r"compute +\d", r"read +\d", r"write +\d",
-                        r"GFLOP/s", r"sent +\d", r"memory +at most", r"output +out\.h5"):
+                        r"GFLOP/s", r"sent +\d.*overlap \d", r"memory +at most", r"output +out\.h5"):
             self.assertRegex(loud.err, pattern)
         self.assertEqual(loud.out, "")
         quiet = self.succeed("attend", "in.h5", "-o", "out.h5", "--force", "--quiet")
