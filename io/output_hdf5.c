@@ -43,7 +43,8 @@ static int create_dataset(hid_t file, const char *part, output_dataset *dataset,
     hid_t properties = H5Pcreate(H5P_DATASET_CREATE), id = H5I_INVALID_HID;
     if (type >= 0 && space >= 0 && H5Pset_layout(properties, H5D_CONTIGUOUS) >= 0 &&
         H5Pset_alloc_time(properties, H5D_ALLOC_TIME_EARLY) >= 0 &&
-        H5Pset_fill_time(properties, H5D_FILL_TIME_NEVER) >= 0) {
+        H5Pset_fill_time(properties, H5D_FILL_TIME_NEVER) >= 0 &&
+        H5Pset_obj_track_times(properties, false) >= 0) { /* equal contents, equal bytes */
         id = H5Dcreate2(file, dataset->name, type, space, H5P_DEFAULT, properties, H5P_DEFAULT);
     }
     int result = 0;

@@ -1,5 +1,7 @@
 """longspan generate: the numbers, their types and shapes, and that no rank count changes them."""
 
+import filecmp
+
 import harness
 import h5py
 import numpy
@@ -63,6 +65,8 @@ class Generate(harness.Case):
                 for name in expected:
                     self.assertEqual(found[name].tobytes(), expected[name].tobytes(),
                                      f"/{name} as {type_name} on {ranks} ranks with {threads} threads")
+                self.assertTrue(filecmp.cmp(self.path("1.h5"), self.path("p.h5"), shallow=False),
+                                f"the files differ as {type_name} on {ranks} ranks with {threads} threads")
 
     def test_rounded_types_hold_the_rounded_numbers(self):
         self.succeed("generate", "32.h5", *SHAPE)
