@@ -37,7 +37,7 @@ static void inject_fault(int rank, failure *f)
     uint64_t seed = strtoull(fault, &rest, 10);
     double rate = *rest == ':' ? strtod(rest + 1, NULL) : 0;
     point++;
-    double draw = (double)(mix(mix(seed + point) + (uint64_t)rank) >> 11) * 0x1p-53;
+    double draw = (double)(mix(mix(mix(seed) + point) + (uint64_t)rank) >> 11) * 0x1p-53;
     if (draw < rate)
         failure_set(f, LONGSPAN_ERROR_INTERNAL, "injected fault at agreement point %llu", (unsigned long long)point);
 }
