@@ -1,9 +1,9 @@
 /* longspan attend: attention over a file's q, k and v. */
 #include "runtime/cli/options.h"
+#include "runtime/cli/progress_bar.h"
 #include "runtime/cli/result_file.h"
 #include "runtime/cli/run_report.h"
 #include "runtime/plan.h"
-#include "runtime/progress_bar.h"
 
 #include <math.h>
 #include <stdio.h>

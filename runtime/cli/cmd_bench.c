@@ -1,8 +1,8 @@
 /* longspan bench: measures in memory, without files. */
+#include "runtime/cli/files.h"
 #include "runtime/cli/options.h"
+#include "runtime/cli/random.h"
 #include "runtime/cli/run_report.h"
-#include "runtime/files.h"
-#include "runtime/random.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,8 +2,8 @@
  *
  * Two passes over the text, each in pieces of bounded size: the first counts the tokens of every rank, so that each
  * knows where its own begin; the second makes the features and writes them. */
+#include "runtime/cli/files.h"
 #include "runtime/cli/options.h"
-#include "runtime/files.h"
 #include "runtime/launch.h"
 
 #include "io/text.h"

@@ -1,8 +1,8 @@
 /* longspan generate: random q, k, v, the same numbers at any rank and thread count. */
+#include "runtime/cli/files.h"
 #include "runtime/cli/options.h"
-#include "runtime/files.h"
+#include "runtime/cli/random.h"
 #include "runtime/launch.h"
-#include "runtime/random.h"
 
 #include <inttypes.h>
 #include <stdio.h>

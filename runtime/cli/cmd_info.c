@@ -1,7 +1,7 @@
 /* longspan info: this build and machine, or what a file holds. Rank 0 looks and prints. */
 #include "runtime/cli/options.h"
+#include "runtime/cli/report.h"
 #include "runtime/launch.h"
-#include "runtime/report.h"
 
 #include "io/tensor_file.h"
 #include "kernels/attention.h"

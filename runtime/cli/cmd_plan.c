@@ -2,9 +2,9 @@
 #include "io/output_file.h"
 #include "kernels/cpu.h"
 #include "partition/cost.h"
+#include "runtime/cli/files.h"
 #include "runtime/cli/options.h"
 #include "runtime/cli/run_report.h"
-#include "runtime/files.h"
 #include "runtime/plan.h"
 
 #include <stdio.h>

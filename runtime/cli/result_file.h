@@ -12,8 +12,8 @@
 #define CLI_RESULT_FILE_H
 
 #include "partition/mask.h"
+#include "runtime/cli/files.h"
 #include "runtime/cli/session.h"
-#include "runtime/files.h"
 
 typedef struct {
     tensor_file *file;

@@ -1,6 +1,6 @@
 #include "runtime/cli/run_report.h"
 
-#include "runtime/files.h"
+#include "runtime/cli/files.h"
 #include "runtime/plan.h"
 
 #include <stdlib.h>

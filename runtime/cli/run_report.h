@@ -3,7 +3,7 @@
 #define CLI_RUN_REPORT_H
 
 #include "runtime/cli/job.h"
-#include "runtime/report.h"
+#include "runtime/cli/report.h"
 
 #include <stdio.h>
 

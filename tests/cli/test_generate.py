@@ -24,7 +24,7 @@ def philox(counter, key):
 
 
 def normals(seed, tensor, count):
-    """The generator of runtime/random.h, written again."""
+    """The generator of runtime/cli/random.h, written again."""
     blocks = (count + 3) // 4
     counter = numpy.zeros((blocks, 4), numpy.uint64)
     counter[:, 0] = numpy.arange(blocks)

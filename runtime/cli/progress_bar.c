@@ -1,4 +1,4 @@
-#include "runtime/progress_bar.h"
+#include "runtime/cli/progress_bar.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "runtime/files.h"
+#include "runtime/cli/files.h"
 
 #include <stdio.h>
 #include <stdlib.h>

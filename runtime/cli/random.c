@@ -1,4 +1,4 @@
-#include "runtime/random.h"
+#include "runtime/cli/random.h"
 
 #include "kernels/number.h"
 

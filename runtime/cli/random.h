@@ -3,8 +3,8 @@
  * Philox4x32-10 (Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 3.3),
  * from the Random123 library: the key is the seed, the counter {element / 4, tensor}. The four words of a counter give
  * four normals by two Box-Muller transforms in float64, rounded to float32 and then to the type asked for. */
-#ifndef RUNTIME_RANDOM_H
-#define RUNTIME_RANDOM_H
+#ifndef CLI_RANDOM_H
+#define CLI_RANDOM_H
 
 #include "runtime/longspan.h"
 

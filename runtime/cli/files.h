@@ -2,8 +2,8 @@
  *
  * Functions marked collective return the same status on every rank, with the agreed failure in *f; rank 0 does what
  * only one rank may do. Rows are given as the token ranges of a rank (longspan_plan_rows). */
-#ifndef RUNTIME_FILES_H
-#define RUNTIME_FILES_H
+#ifndef CLI_FILES_H
+#define CLI_FILES_H
 
 #include "io/output_file.h"
 #include "io/tensor_file.h"

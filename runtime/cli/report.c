@@ -1,4 +1,4 @@
-#include "runtime/report.h"
+#include "runtime/cli/report.h"
 
 #include "kernels/cpu.h"
 #include "runtime/launch.h"

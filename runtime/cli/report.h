@@ -1,7 +1,7 @@
 /* What a run did, over all ranks: statistics that name the rank, and what it ran on, as JSON. Part of the command, not
  * of the library. */
-#ifndef RUNTIME_REPORT_H
-#define RUNTIME_REPORT_H
+#ifndef CLI_REPORT_H
+#define CLI_REPORT_H
 
 #include "kernels/attention.h"
 #include "runtime/longspan.h"

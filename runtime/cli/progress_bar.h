@@ -1,6 +1,6 @@
 /* A bar on stderr with the rate and the time left, for longspan_options.progress. Rank 0 only. */
-#ifndef RUNTIME_PROGRESS_BAR_H
-#define RUNTIME_PROGRESS_BAR_H
+#ifndef CLI_PROGRESS_BAR_H
+#define CLI_PROGRESS_BAR_H
 
 #include <stdbool.h>
 
