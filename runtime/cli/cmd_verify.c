@@ -5,7 +5,7 @@
  * reduction joins the ranks. So k and v are read once over all ranks, and memory does not grow with the sequence.
  *
  * The bound. Let u = 2^-24, p_j the probabilities of a row, n the keys it sees, a = max_j scale sum_d |q_d k_jd|,
- * w_e = sum_j p_j |v_je|. In float32 a score carries an error of at most u (2 lambda sqrt(D) + 4) a at the scale of
+ * w_e = sum_j p_j |v_je|. In float32 a score carries an error of at most u (lambda sqrt(D) + 4) a at the scale of
  * exp's argument: D products summed, a constant folded into q, the row's maximum subtracted. exp itself and the last
  * rescaling add a constant number of u; the sums over n keys add lambda sqrt(n) u of their value. lambda sqrt(n) in
  * place of n for n roundings in a row: Higham & Mary, "A new approach to probabilistic rounding error analysis", SIAM
