@@ -19,7 +19,8 @@ class Bench(harness.Case):
                                        "fraction_of_peak", "memory_peak_bytes", "machine", "versions"})
         self.assertEqual(report["problem"],
                          {"batch": 1, "queries": 300, "keys": 300, "heads": 4, "kv_heads": 2, "dim": 16,
-                          "value_dim": 16, "type": "float32", "out_type": "float32", "mask": "causal", "scale": 0.25, "documents": 0})
+                          "value_dim": 16, "type": "float32", "out_type": "float32", "mask": "causal", "scale": 0.25,
+                          "documents": 0})
         self.assertEqual({key: report["plan"][key] for key in ("strategy", "layout", "compute", "ranks", "threads")},
                          {"strategy": "ring", "layout": "zigzag", "compute": "fp32", "ranks": 3, "threads": 1})
         self.assertEqual(len(report["repeat"]), 4)
