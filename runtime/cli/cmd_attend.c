@@ -1,5 +1,5 @@
 /* longspan attend: attention over a file's q, k and v. */
-#include "runtime/cli/options.h"
+#include "runtime/cli/command.h"
 #include "runtime/cli/progress_bar.h"
 #include "runtime/cli/result_file.h"
 #include "runtime/cli/run_report.h"
@@ -220,13 +220,17 @@ done:
     input_file_close(&input);
 }
 
-exit_status cmd_attend(session *s, int argc, const char **argv)
+static exit_status run(session *s, options *o)
 {
-    options o;
-    const options_outcome outcome = options_parse(s, &spec, argc, argv, &o);
-    if (outcome != OPTIONS_GO_ON) return outcome == OPTIONS_DONE ? EXIT_DONE : EXIT_USAGE;
     failure f = {0};
-    attend(s, &o, &f);
-    options_free(&o);
+    attend(s, o, &f);
     return session_exit_status(&f);
 }
+
+const command command_attend = {
+    .name = "attend",
+    .arguments = "IN.h5 -o OUT.h5",
+    .summary = "attention over the q, k, v of a file",
+    .spec = &spec,
+    .run = run,
+};

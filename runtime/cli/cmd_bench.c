@@ -1,6 +1,6 @@
 /* longspan bench: measures in memory, without files. */
+#include "runtime/cli/command.h"
 #include "runtime/cli/files.h"
-#include "runtime/cli/options.h"
 #include "runtime/cli/random.h"
 #include "runtime/cli/run_report.h"
 
@@ -108,23 +108,21 @@ done:
     job_close(&j);
 }
 
-exit_status cmd_bench(session *s, int argc, const char **argv)
+static exit_status run(session *s, options *o)
 {
-    options o;
-    const options_outcome outcome = options_parse(s, &spec, argc, argv, &o);
-    if (outcome != OPTIONS_GO_ON) return outcome == OPTIONS_DONE ? EXIT_DONE : EXIT_USAGE;
     failure f = {0};
-    exit_status status;
-    if (o.argument_count == 0) {
-        status = options_refuse(s, "bench what? There is: attention");
-    } else if (strcmp(o.arguments[0], "attention") != 0) {
-        status = options_refuse(s, "there is no benchmark '%s'; there is: attention", o.arguments[0]);
-    } else if (o.tokens == 0) {
-        status = options_refuse(s, "--tokens is missing");
-    } else {
-        bench(s, &o, &f);
-        status = session_exit_status(&f);
-    }
-    options_free(&o);
-    return status;
+    if (o->argument_count == 0) return options_refuse(s, "bench what? There is: attention");
+    if (strcmp(o->arguments[0], "attention") != 0)
+        return options_refuse(s, "there is no benchmark '%s'; there is: attention", o->arguments[0]);
+    if (o->tokens == 0) return options_refuse(s, "--tokens is missing");
+    bench(s, o, &f);
+    return session_exit_status(&f);
 }
+
+const command command_bench = {
+    .name = "bench",
+    .arguments = "attention --tokens N",
+    .summary = "measure",
+    .spec = &spec,
+    .run = run,
+};

@@ -2,8 +2,8 @@
  *
  * Two passes over the text, each in pieces of bounded size: the first counts the tokens of every rank, so that each
  * knows where its own begin; the second makes the features and writes them. */
+#include "runtime/cli/command.h"
 #include "runtime/cli/files.h"
-#include "runtime/cli/options.h"
 #include "runtime/launch.h"
 
 #include "io/text.h"
@@ -230,23 +230,19 @@ static exit_status embed_text(session *s, const options *o)
     return EXIT_DONE;
 }
 
-exit_status cmd_embed(session *s, int argc, const char **argv)
+static exit_status run(session *s, options *o)
 {
-    options o;
-    exit_status status;
-    switch (options_parse(s, &spec, argc, argv, &o)) {
-    case OPTIONS_DONE:
-        return EXIT_DONE;
-    case OPTIONS_WRONG:
-        return EXIT_USAGE;
-    case OPTIONS_GO_ON:
-        break;
-    }
-    if (o.heads == 0) o.heads = 4;
-    if (o.dim == 0) o.dim = 64;
-    if (o.value_dim == 0) o.value_dim = o.dim;
-    if (strcmp(o.arguments[0], "text") == 0) status = embed_text(s, &o);
-    else status = options_refuse(s, "'%s' is not available: there is text", o.arguments[0]);
-    options_free(&o);
-    return status;
+    if (o->heads == 0) o->heads = 4;
+    if (o->dim == 0) o->dim = 64;
+    if (o->value_dim == 0) o->value_dim = o->dim;
+    if (strcmp(o->arguments[0], "text") == 0) return embed_text(s, o);
+    return options_refuse(s, "'%s' is not available: there is text", o->arguments[0]);
 }
+
+const command command_embed = {
+    .name = "embed",
+    .arguments = "text FILE -o OUT.h5",
+    .summary = "a document as q, k, v",
+    .spec = &spec,
+    .run = run,
+};

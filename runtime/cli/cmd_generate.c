@@ -1,6 +1,6 @@
 /* longspan generate: random q, k, v, the same numbers at any rank and thread count. */
+#include "runtime/cli/command.h"
 #include "runtime/cli/files.h"
-#include "runtime/cli/options.h"
 #include "runtime/cli/random.h"
 #include "runtime/launch.h"
 
@@ -114,18 +114,15 @@ static exit_status generate(session *s, const options *o)
     return EXIT_DONE;
 }
 
-exit_status cmd_generate(session *s, int argc, const char **argv)
+static exit_status run(session *s, options *o)
 {
-    options o;
-    switch (options_parse(s, &spec, argc, argv, &o)) {
-    case OPTIONS_DONE:
-        return EXIT_DONE;
-    case OPTIONS_WRONG:
-        return EXIT_USAGE;
-    case OPTIONS_GO_ON:
-        break;
-    }
-    const exit_status status = complete_shape(s, &o) ? generate(s, &o) : EXIT_USAGE;
-    options_free(&o);
-    return status;
+    return complete_shape(s, o) ? generate(s, o) : EXIT_USAGE;
 }
+
+const command command_generate = {
+    .name = "generate",
+    .arguments = "OUT.h5 --tokens N",
+    .summary = "random q, k, v, the same at any rank count",
+    .spec = &spec,
+    .run = run,
+};

@@ -1,5 +1,5 @@
 /* longspan info: this build and machine, or what a file holds. Rank 0 looks and prints. */
-#include "runtime/cli/options.h"
+#include "runtime/cli/command.h"
 #include "runtime/cli/report.h"
 #include "runtime/launch.h"
 
@@ -118,19 +118,16 @@ static exit_status print_file(const session *s, const char *path)
     return session_exit_status(&f);
 }
 
-exit_status cmd_info(session *s, int argc, const char **argv)
+static exit_status run(session *s, options *o)
 {
-    options o;
-    switch (options_parse(s, &spec, argc, argv, &o)) {
-    case OPTIONS_DONE:
-        return EXIT_DONE;
-    case OPTIONS_WRONG:
-        return EXIT_USAGE;
-    case OPTIONS_GO_ON:
-        break;
-    }
     const int sharing = launch_sharing_ranks(s->comm);
-    const exit_status status = o.argument_count > 0 ? print_file(s, o.arguments[0]) : print_build(s, sharing);
-    options_free(&o);
-    return status;
+    return o->argument_count > 0 ? print_file(s, o->arguments[0]) : print_build(s, sharing);
 }
+
+const command command_info = {
+    .name = "info",
+    .arguments = "[FILE.h5]",
+    .summary = "this build and machine, or what a file holds",
+    .spec = &spec,
+    .run = run,
+};

@@ -7,7 +7,7 @@
 #include "io/output_file.h"
 #include "kernels/mass.h"
 #include "kernels/number.h"
-#include "runtime/cli/options.h"
+#include "runtime/cli/command.h"
 #include "runtime/cli/result_file.h"
 
 #include <math.h>
@@ -276,17 +276,18 @@ done:
     result_file_close(&result);
 }
 
-exit_status cmd_map(session *s, int argc, const char **argv)
+static exit_status run(session *s, options *o)
 {
-    options o;
-    const options_outcome outcome = options_parse(s, &spec, argc, argv, &o);
-    if (outcome != OPTIONS_GO_ON) return outcome == OPTIONS_DONE ? EXIT_DONE : EXIT_USAGE;
     failure f = {0};
-    if (o.rows > MOST_ROWS) {
-        options_free(&o);
-        return options_refuse(s, "--rows: at most %d in a block", MOST_ROWS);
-    }
-    map(s, &o, &f);
-    options_free(&o);
+    if (o->rows > MOST_ROWS) return options_refuse(s, "--rows: at most %d in a block", MOST_ROWS);
+    map(s, o, &f);
     return session_exit_status(&f);
 }
+
+const command command_map = {
+    .name = "map",
+    .arguments = "OUT.h5 -o MAP.svg",
+    .summary = "a picture of where attention goes",
+    .spec = &spec,
+    .run = run,
+};

@@ -2,8 +2,8 @@
 #include "io/output_file.h"
 #include "kernels/cpu.h"
 #include "partition/cost.h"
+#include "runtime/cli/command.h"
 #include "runtime/cli/files.h"
-#include "runtime/cli/options.h"
 #include "runtime/cli/run_report.h"
 #include "runtime/plan.h"
 
@@ -235,26 +235,25 @@ static json_t *plan_here(const session *s, const options *o, failure *f)
     return o->report ? forecast_json(&c, rate_source) : NULL;
 }
 
-exit_status cmd_plan(session *s, int argc, const char **argv)
+static exit_status run(session *s, options *o)
 {
-    options o;
-    const options_outcome outcome = options_parse(s, &spec, argc, argv, &o);
-    if (outcome != OPTIONS_GO_ON) return outcome == OPTIONS_DONE ? EXIT_DONE : EXIT_USAGE;
     failure f = {0};
-    if (o.tokens == 0 || o.ranks == 0) {
-        const char *missing = o.tokens == 0 ? "--tokens" : "--ranks";
-        options_free(&o);
-        return options_refuse(s, "%s is missing", missing);
+    if (o->tokens == 0) return options_refuse(s, "--tokens is missing");
+    if (o->ranks == 0) return options_refuse(s, "--ranks is missing");
+    if (o->report && output_file_check(s->comm, o->report, o->force, &f) != LONGSPAN_OK) return session_fail(s, &f);
+    json_t *root = s->rank == 0 ? plan_here(s, o, &f) : NULL;
+    if (!session_agree(s, &f)) {
+        json_decref(root);
+        return session_exit_status(&f);
     }
-    json_t *root = NULL;
-    if (o.report && output_file_check(s->comm, o.report, o.force, &f) != LONGSPAN_OK) {
-        session_fail(s, &f);
-        goto done;
-    }
-    if (s->rank == 0) root = plan_here(s, &o, &f);
-    if (!session_agree(s, &f)) goto done;
-    if (o.report && run_report_write(s, o.report, o.force, root, &f)) session_say(s, "  report   %s\n", o.report);
-done:
-    options_free(&o);
+    if (o->report && run_report_write(s, o->report, o->force, root, &f)) session_say(s, "  report   %s\n", o->report);
     return session_exit_status(&f);
 }
+
+const command command_plan = {
+    .name = "plan",
+    .arguments = "--tokens N --ranks P",
+    .summary = "what attend would do on any number of ranks",
+    .spec = &spec,
+    .run = run,
+};

@@ -21,7 +21,7 @@
  * t being the underflow of out's type. u_out is 2^-24, 2^-11, 2^-8 for float32, float16, bfloat16. */
 #include "kernels/number.h"
 #include "kernels/reference.h"
-#include "runtime/cli/options.h"
+#include "runtime/cli/command.h"
 #include "runtime/cli/result_file.h"
 #include "runtime/launch.h"
 
@@ -427,17 +427,18 @@ done:
     result_file_close(&result);
 }
 
-exit_status cmd_verify(session *s, int argc, const char **argv)
+static exit_status run(session *s, options *o)
 {
-    options o;
-    const options_outcome outcome = options_parse(s, &spec, argc, argv, &o);
-    if (outcome != OPTIONS_GO_ON) return outcome == OPTIONS_DONE ? EXIT_DONE : EXIT_USAGE;
     failure f = {0};
-    if (o.rows > MOST_ROWS) {
-        options_free(&o);
-        return options_refuse(s, "--rows: at most %d", MOST_ROWS);
-    }
-    verify(s, &o, &f);
-    options_free(&o);
+    if (o->rows > MOST_ROWS) return options_refuse(s, "--rows: at most %d", MOST_ROWS);
+    verify(s, o, &f);
     return session_exit_status(&f);
 }
+
+const command command_verify = {
+    .name = "verify",
+    .arguments = "IN.h5 OUT.h5",
+    .summary = "recompute sampled rows in float64 and compare",
+    .spec = &spec,
+    .run = run,
+};

@@ -1,4 +1,4 @@
-#include "runtime/cli/session.h"
+#include "runtime/cli/command.h"
 
 #include "io/tensor_file.h"
 #include "runtime/launch.h"
@@ -7,24 +7,18 @@
 #include <stdio.h>
 #include <string.h>
 
-const command commands[] = {
-    {"attend", "IN.h5 -o OUT.h5", "attention over the q, k, v of a file", cmd_attend},
-    {"generate", "OUT.h5 --tokens N", "random q, k, v, the same at any rank count", cmd_generate},
-    {"embed", "text FILE -o OUT.h5", "a document as q, k, v", cmd_embed},
-    {"map", "OUT.h5 -o MAP.svg", "a picture of where attention goes", cmd_map},
-    {"verify", "IN.h5 OUT.h5", "recompute sampled rows in float64 and compare", cmd_verify},
-    {"plan", "--tokens N --ranks P", "what attend would do on any number of ranks", cmd_plan},
-    {"bench", "attention --tokens N", "measure", cmd_bench},
-    {"info", "[FILE.h5]", "this build and machine, or what a file holds", cmd_info},
+static const command *const commands[] = {
+    &command_attend, &command_generate, &command_embed, &command_map,
+    &command_verify, &command_plan,     &command_bench, &command_info,
 };
-const int command_count = (int)(sizeof commands / sizeof commands[0]);
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static void print_usage(FILE *to)
 {
     fprintf(to, "Usage: longspan SUBCOMMAND [ARGUMENTS] [OPTIONS]      alone, or under mpirun or srun\n\n"
                 "Exact attention over sequences that are sharded over MPI ranks.\n\nSubcommands:\n");
-    for (int i = 0; i < command_count; i++)
-        fprintf(to, "  %-8s %-21s %s\n", commands[i].name, commands[i].arguments, commands[i].summary);
+    for (int i = 0; i < COMMANDS; i++)
+        fprintf(to, "  %-8s %-21s %s\n", commands[i]->name, commands[i]->arguments, commands[i]->summary);
     fprintf(to, "\nlongspan SUBCOMMAND --help tells its options; longspan --version the version.\n"
                 "Exit status: 0 done, 1 failed, 2 wrong usage, 3 verification failed, 4 a file could not be read or "
                 "written.\n\nExample:\n"
@@ -35,8 +29,8 @@ static void print_usage(FILE *to)
 
 static const command *command_find(const char *name)
 {
-    for (int i = 0; i < command_count; i++)
-        if (strcmp(commands[i].name, name) == 0) return &commands[i];
+    for (int i = 0; i < COMMANDS; i++)
+        if (strcmp(commands[i]->name, name) == 0) return commands[i];
     return NULL;
 }
 
@@ -67,11 +61,11 @@ static int word_distance(const char *a, const char *b)
 static void refuse_command(const session *s, const char *name)
 {
     char known[256] = "";
-    const command *closest = &commands[0];
-    for (int i = 0; i < command_count; i++) {
+    const command *closest = commands[0];
+    for (int i = 0; i < COMMANDS; i++) {
         const size_t length = strlen(known);
-        snprintf(known + length, sizeof known - length, "%s%s", i ? ", " : "", commands[i].name);
-        if (word_distance(name, commands[i].name) < word_distance(name, closest->name)) closest = &commands[i];
+        snprintf(known + length, sizeof known - length, "%s%s", i ? ", " : "", commands[i]->name);
+        if (word_distance(name, commands[i]->name) < word_distance(name, closest->name)) closest = commands[i];
     }
     const bool near = word_distance(name, closest->name) <= 2;
     session_error(s, "unknown subcommand '%s'%s%s%s; there are %s", name, near ? " (did you mean " : "",
@@ -121,7 +115,12 @@ static exit_status run(session *s, int argc, char **argv)
         return EXIT_USAGE;
     }
     s->command = found->name;
-    return found->run(s, argc - 1, (const char **)argv + 1);
+    options o;
+    const options_outcome outcome = options_parse(s, found->spec, argc - 1, (const char **)argv + 1, &o);
+    if (outcome != OPTIONS_GO_ON) return outcome == OPTIONS_DONE ? EXIT_DONE : EXIT_USAGE;
+    const exit_status status = found->run(s, &o);
+    options_free(&o);
+    return status;
 }
 
 int main(int argc, char **argv)

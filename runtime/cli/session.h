@@ -36,21 +36,4 @@ exit_status session_exit_status(const failure *f);
 void session_say(const session *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void session_verbose(const session *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* A subcommand: collective, returns the same status on every rank. argv[0] is its name. */
-typedef struct {
-    const char *name, *arguments, *summary;
-    exit_status (*run)(session *s, int argc, const char **argv);
-} command;
-extern const command commands[]; /* the one table, in main.c */
-extern const int command_count;
-
-exit_status cmd_attend(session *s, int argc, const char **argv);
-exit_status cmd_generate(session *s, int argc, const char **argv);
-exit_status cmd_embed(session *s, int argc, const char **argv);
-exit_status cmd_map(session *s, int argc, const char **argv);
-exit_status cmd_verify(session *s, int argc, const char **argv);
-exit_status cmd_plan(session *s, int argc, const char **argv);
-exit_status cmd_bench(session *s, int argc, const char **argv);
-exit_status cmd_info(session *s, int argc, const char **argv);
-
 #endif
