@@ -90,10 +90,17 @@ def has_fault_injection():
     return "fault injection on" in run("info", ranks=1).out
 
 
+def linked_libraries():
+    return subprocess.run(["ldd", COMMAND], capture_output=True, text=True, check=True).stdout
+
+
+def is_sanitized():
+    return re.search(r"lib(asan|ubsan|clang_rt)", linked_libraries()) is not None
+
+
 def preload(library):
     """LD_PRELOAD for a library, after the sanitizer's, which insists on being first."""
-    linked = subprocess.run(["ldd", COMMAND], capture_output=True, text=True, check=True).stdout
-    first = re.findall(r"=> (\S*/lib(?:asan|clang_rt\.asan)\S*)", linked)
+    first = re.findall(r"=> (\S*/lib(?:asan|clang_rt\.asan)\S*)", linked_libraries())
     return ":".join(first + [os.path.abspath(library)])
 
 
