@@ -27,6 +27,8 @@ fail() {
 
 missing_packages() {
     local package
+    # Open MPI looks its host's own name up at each launch; in a bare change root, that waits 5 s for the DNS.
+    if [ "$(id -u)" = 0 ] && ! getent hosts "$(uname -n)" >/dev/null; then packages+=(libnss-myhostname); fi
     for package in "${packages[@]}"; do
         if [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" != installed ]; then
             printf '%s ' "$package"
@@ -63,13 +65,13 @@ install_packages() {
 
 # What Open MPI refuses or does badly unless told: running as root, more ranks than cores, and, on a laptop or a virtual
 # machine, one core a rank. In most containers the kernel forbids one process to read another's memory. In a bare
-# change root, the host's name is not in /etc/hosts and its search costs 5 s a launch, and there is no /sys.
+# change root there is no /sys for hwloc to read.
 prepare_mpi() {
     if [ "$(id -u)" = 0 ]; then
         export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
     fi
     export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
-    export RES_OPTIONS=timeout:1 HWLOC_HIDE_ERRORS=2
+    export HWLOC_HIDE_ERRORS=2
     if [ -e /.dockerenv ] || [ -e /run/.containerenv ]; then
         export OMPI_MCA_btl_vader_single_copy_mechanism=none
     fi
