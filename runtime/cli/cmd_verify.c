@@ -44,7 +44,7 @@ static const options_spec spec = {
 };
 
 enum {
-    DEFAULT_ROWS = 64,
+    LEAST_ROWS = 64,
     PIECE_DOUBLES = 1 << 22,
     GROUP_DOUBLES = 1 << 21,
     MOST_PIECE_KEYS = 16384,
@@ -416,7 +416,7 @@ static void verify(session *s, const options *o, failure *f)
     const int sharing = launch_sharing_ranks(s->comm);
     const int threads = o->threads ? o->threads : launch_default_threads(sharing);
     const int64_t total = result.out.batch * result.out.tokens;
-    const int64_t rows = smaller(o->rows ? o->rows : DEFAULT_ROWS, total);
+    const int64_t rows = smaller(o->rows ? o->rows : LEAST_ROWS, total);
     verdict all = {.out.token = -1, .lse.token = -1};
     verify_rows(s, &result, threads, o->seed, rows, &all, f);
     if (f->status != LONGSPAN_OK) goto done;
@@ -430,7 +430,8 @@ done:
 static exit_status run(session *s, options *o)
 {
     failure f = {0};
-    if (o->rows > MOST_ROWS) return options_refuse(s, "--rows: at most %d", MOST_ROWS);
+    if (o->rows && (o->rows < LEAST_ROWS || o->rows > MOST_ROWS))
+        return options_refuse(s, "--rows: from %d to %d", LEAST_ROWS, MOST_ROWS);
     verify(s, o, &f);
     return session_exit_status(&f);
 }

@@ -208,6 +208,16 @@ class Attend(harness.Case):
         quiet = self.succeed("attend", "in.h5", "-o", "out.h5", "--force", "--quiet")
         self.assertEqual((quiet.out, quiet.err), ("", ""))
 
+    def test_the_progress_bar_tells_rate_and_time_left_where_it_is_wanted(self):
+        self.succeed("generate", "in.h5", "--tokens", "12k", "--heads", "4", "--dim", "64", ranks=1)
+        bar = r"\r\[#*\.*\] +\d+ %  \d+\.\d \w?flop/s  0:00:\d\d left"
+        shown = self.succeed("attend", "in.h5", "-o", "out.h5", "--isa", "portable", "--progress", "on")
+        self.assertRegex(shown.err, bar)
+        percents = [int(text) for text in harness.re.findall(r"\] +(\d+) %", shown.err)]
+        self.assertEqual(percents, sorted(percents), shown.err)
+        hidden = self.succeed("attend", "in.h5", "-o", "out.h5", "--force", "--mask", "causal")  # stderr is no terminal
+        self.assertNotRegex(hidden.err, bar)
+
     def test_a_report_in_the_way_is_refused_before_computing(self):
         oracle.make_input(self.path("in.h5"), 20)
         with open(self.path("r.json"), "w", encoding="utf-8") as file:

@@ -296,6 +296,8 @@ class BadInputs(harness.Case):
             ("bench of nothing", ["bench"], USAGE, ["attention"]),
             ("bench of something else", ["bench", "exchange", "--tokens", "9"], USAGE, ["exchange", "attention"]),
             ("map of no blocks", ["map", "in/result.h5", "-o", "map.svg", "--blocks", "0"], USAGE, ["--blocks"]),
+            ("verify of too few rows to mean anything", ["verify", "in/sound.h5", "in/result.h5", "--rows", "63"], USAGE,
+             ["--rows", "64"]),
             ("verify of no rows", ["verify", "in/sound.h5", "in/result.h5", "--rows", "0"], USAGE, ["--rows"]),
             ("a line feed in a name", ["attend", "in/line\nfeed.h5", "-o", "out.h5"], FILE, ["line.feed"]),
         ])
