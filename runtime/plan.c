@@ -29,8 +29,9 @@ static bool type_is_known(longspan_type type)
     return type == LONGSPAN_FLOAT32 || type == LONGSPAN_FLOAT16 || type == LONGSPAN_BFLOAT16;
 }
 
-/* Tokens and elements stay far below the range of int64_t: products of extents below cannot overflow. */
-static const int64_t most_tokens = (int64_t)1 << 40;
+/* Pairs of tokens, and elements of all tensors together, stay in the range of int64_t. */
+static const int64_t most_tokens = (int64_t)1 << 31;
+static const double most_elements = 0x1p58;
 enum { MOST_BATCH = 1 << 20, MOST_HEADS = 1 << 16, MOST_DIM = 512 };
 
 static void check_sizes(const longspan_problem *p, failure *f)
@@ -38,9 +39,9 @@ static void check_sizes(const longspan_problem *p, failure *f)
     if (p->batch < 1 || p->batch > MOST_BATCH)
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "batch is %lld, not 1 to %d", (long long)p->batch, MOST_BATCH);
     if (p->queries < 1 || p->queries > most_tokens)
-        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "queries is %lld, not 1 to 2^40", (long long)p->queries);
+        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "queries is %lld, not 1 to 2^31", (long long)p->queries);
     if (p->keys < 1 || p->keys > most_tokens)
-        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "keys is %lld, not 1 to 2^40", (long long)p->keys);
+        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "keys is %lld, not 1 to 2^31", (long long)p->keys);
     if (p->heads < 1 || p->heads > MOST_HEADS)
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "heads is %d, not 1 to %d", p->heads, MOST_HEADS);
     if (p->kv_heads < 1 || (p->heads > 0 && p->heads % p->kv_heads != 0))
@@ -52,6 +53,9 @@ static void check_sizes(const longspan_problem *p, failure *f)
     if (!type_is_known(p->type) || !type_is_known(p->out_type))
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "type or out_type is not one of longspan_type");
     if (!isfinite(p->scale)) failure_set(f, LONGSPAN_ERROR_ARGUMENT, "scale is not finite");
+    const double tokens = (double)p->batch * (double)(p->queries > p->keys ? p->queries : p->keys);
+    if (tokens * p->heads * MOST_DIM > most_elements)
+        failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for %.3g tokens of %d heads", tokens, p->heads);
 }
 
 static void check_documents(const longspan_problem *p, failure *f)

@@ -85,8 +85,10 @@ static void a_problem_that_does_not_fit_is_refused(void **state)
 {
     (void)state;
     longspan_context *context = open_context();
-    longspan_problem p = make_problem((int64_t)1 << 40, 65536, 1, 512).problem;
-    assert_refused(context, &p, LONGSPAN_ERROR_MEMORY, "no memory");
+    longspan_problem p = make_problem((int64_t)1 << 31, 4096, 1, 512).problem;
+    assert_refused(context, &p, LONGSPAN_ERROR_MEMORY, "no memory for the attention state");
+    p.batch = 1 << 20;
+    assert_refused(context, &p, LONGSPAN_ERROR_MEMORY, "no memory for");
     longspan_context_destroy(&context);
 }
 
