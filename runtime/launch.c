@@ -140,8 +140,9 @@ static void advise_node(MPI_Comm node, int threads, char *text, size_t size)
                  "slot:PE=%d",
                  available - in_use, available, available / ranks > 0 ? available / ranks : 1);
     else if (all_threads < available)
-        snprintf(text, size, "%d threads on this node leave %d of %d CPUs idle: raise --threads or OMP_NUM_THREADS",
-                 all_threads, available - all_threads, available);
+        snprintf(text, size, "%d thread%s on this node leave%s %d of %d CPUs idle: raise --threads or OMP_NUM_THREADS",
+                 all_threads, all_threads == 1 ? "" : "s", all_threads == 1 ? "s" : "", available - all_threads,
+                 available);
 }
 
 void launch_advice(MPI_Comm comm, int threads, char *text, size_t size)
