@@ -136,6 +136,8 @@ int main(int argc, char **argv)
     exit_status status = EXIT_FAILED;
     if (provided < MPI_THREAD_FUNNELED) session_error(&s, "this MPI library does not offer MPI_THREAD_FUNNELED");
     else status = run(&s, argc, argv);
+    /* Once a rank has ended with a status other than 0, mpirun kills the others: what they said must be out by then. */
+    fflush(NULL);
     MPI_Comm_free(&s.comm);
     MPI_Finalize();
     return (int)status;
