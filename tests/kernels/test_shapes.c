@@ -10,7 +10,7 @@
 #include "bench/kernel_shapes.h"
 #include "tests/kernels/problem.h"
 
-enum { MOST_TOKENS = 331, MOST_KEYS_OF_DECODING = 1003, ROWS = 48 };
+enum { MOST_TOKENS = 203, MOST_KEYS_OF_DECODING = 523, ROWS = 24 };
 
 static const attention_kernel *kernel;
 
