@@ -213,7 +213,7 @@ enum { MOST_BLOCKS = 4096, MOST_REPEAT = 1000000 };
 static const option_line lines[] = {
     {"output", 'o', TAKES_OUTPUT, read_text, AT(output), .value = "FILE", .help = "the file to write (required)"},
     {"force", 0, TAKES_OUTPUT | TAKES_FORCE, read_flag, AT(force), .help = "replace an existing output"},
-    {"tokens", 0, TAKES_SHAPE, read_count, AT(tokens), .least = 1, .most = INT64_MAX, .value = "N",
+    {"tokens", 0, TAKES_SHAPE | TAKES_LIST, read_count, AT(tokens), .least = 1, .most = INT64_MAX, .value = "N",
      .help = "query tokens (required)"},
     {"keys", 0, TAKES_SHAPE, read_count, AT(keys), .least = 1, .most = INT64_MAX, .value = "M",
      .help = "key tokens (as --tokens)"},
@@ -221,7 +221,7 @@ static const option_line lines[] = {
      .help = "query heads"},
     {"kv-heads", 0, TAKES_SHAPE, read_int, AT(kv_heads), .least = 1, .most = MOST_HEADS, .value = "G",
      .help = "key/value heads, a divisor of H (as --heads)"},
-    {"dim", 0, TAKES_SHAPE | TAKES_HEADS, read_int, AT(dim), .least = 1, .most = MOST_DIM, .value = "D",
+    {"dim", 0, TAKES_SHAPE | TAKES_HEADS | TAKES_LIST, read_int, AT(dim), .least = 1, .most = MOST_DIM, .value = "D",
      .help = "head size of queries and keys, 1 to 512 (64)"},
     {"value-dim", 0, TAKES_SHAPE | TAKES_HEADS, read_int, AT(value_dim), .least = 1, .most = MOST_DIM, .value = "E",
      .help = "head size of values, 1 to 512 (as --dim)"},
@@ -233,6 +233,8 @@ static const option_line lines[] = {
      .help = "of the result: float32, float16, bfloat16 (as q)"},
     {"mask", 0, TAKES_MASK, read_mask, AT(causal), GIVEN(mask_given), .value = "MASK",
      .help = "full or causal (full); the /documents of a file always apply"},
+    {"score-scale", 0, TAKES_LIST, read_int, AT(score_scale), .least = 1, .most = INT32_MAX, .value = "X",
+     .help = "shapes whose scores are X times larger than q.k / sqrt(D) (bench kernels)"},
     {"scale", 0, TAKES_SCALE, read_number, AT(scale), .least = 1, .value = "X",
      .help = "factor of the scores (1 / sqrt(D))"},
     {"strategy", 0, TAKES_STRATEGY, read_strategy, AT(strategy), .value = "NAME",
@@ -269,16 +271,16 @@ static const option_line lines[] = {
 };
 enum { LINES = sizeof lines / sizeof lines[0] };
 
-static bool takes(const options_spec *spec, const option_line *line)
+static bool takes(options_taken taken, const option_line *line)
 {
-    return line->takes == ALWAYS || ((unsigned)spec->takes & line->takes) != 0;
+    return line->takes == ALWAYS || ((unsigned)taken & line->takes) != 0;
 }
 
 static void print_help(const options_spec *spec)
 {
     printf("Usage: longspan %s\n\n%s\n\nOptions:\n", spec->usage, spec->summary);
     for (int i = 0; i < LINES; i++) {
-        if (!takes(spec, &lines[i])) continue;
+        if (!takes(spec->takes, &lines[i])) continue;
         char left[64], letter[8] = "   ";
         if (lines[i].letter) snprintf(letter, sizeof letter, "-%c,", lines[i].letter);
         snprintf(left, sizeof left, "%s --%s %s", letter, lines[i].name, lines[i].value ? lines[i].value : "");
@@ -298,6 +300,21 @@ exit_status options_refuse(const session *s, const char *format, ...)
     return EXIT_USAGE;
 }
 
+bool options_given(const options *o, const char *name)
+{
+    for (int i = 0; i < LINES; i++)
+        if (strcmp(lines[i].name, name) == 0) return o->given[i];
+    return false;
+}
+
+exit_status options_refuse_others(const session *s, const options *o, options_taken taken, const char *what)
+{
+    for (int i = 0; i < LINES; i++)
+        if (o->given[i] && !takes(taken, &lines[i]))
+            return options_refuse(s, "%s does not take --%s", what, lines[i].name);
+    return EXIT_DONE;
+}
+
 static void options_default(options *o)
 {
     *o = (options){.strategy = "auto",
@@ -312,20 +329,20 @@ static void options_default(options *o)
 }
 
 /* One option off the command line; its text, malloc'ed or NULL, becomes the options'. */
-static bool take_option(const options_spec *spec, const session *s, const option_line *line, char *text, bool *seen,
-                        options *o)
+static bool take_option(const options_spec *spec, const session *s, const option_line *line, char *text, options *o)
 {
     complaint why = {""};
+    bool *given = &o->given[line - lines];
     if (text) o->owned[o->owned_count++] = text;
-    if (!takes(spec, line)) {
+    if (!takes(spec->takes, line)) {
         options_refuse(s, "%s does not take --%s", s->command, line->name);
         return false;
     }
-    if (*seen) {
+    if (*given) {
         options_refuse(s, "--%s is given twice", line->name);
         return false;
     }
-    *seen = true;
+    *given = true;
     if (!line->read(line, text, o, &why)) {
         options_refuse(s, "--%s: %s", line->name, why.text);
         return false;
@@ -344,12 +361,11 @@ static void refuse_syntax(const session *s, int code, const char *given)
 /* The options, until one is wrong or asks for text. */
 static options_outcome parse_all(poptContext parser, const options_spec *spec, session *s, options *o)
 {
-    bool seen[LINES] = {false};
     int code;
     while ((code = poptGetNextOpt(parser)) > 0) {
         const int i = code - 1;
         char *text = lines[i].value ? poptGetOptArg(parser) : NULL;
-        if (!take_option(spec, s, &lines[i], text, &seen[i], o)) return OPTIONS_WRONG;
+        if (!take_option(spec, s, &lines[i], text, o)) return OPTIONS_WRONG;
         if (o->help || o->version) {
             if (s->rank == 0 && o->help) print_help(spec);
             if (s->rank == 0 && o->version) printf("longspan %s\n", longspan_version());

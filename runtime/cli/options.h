@@ -29,11 +29,13 @@ typedef struct {
     int64_t rows;                        /* verify: rows to recompute; map: rows sampled a block */
     int64_t blocks;                      /* map: blocks along an axis */
     int repeat, warmup;                  /* bench */
+    int score_scale;                     /* bench kernels; 0 where not given */
     int ranks;                           /* plan */
     double rate, bandwidth, latency;     /* plan: GFLOP/s and GB/s a rank, microseconds; negative where not given */
 
     bool help, version, quiet, verbose;
 
+    bool given[OPTIONS_MAX_GIVEN];  /* by line of the table of options: options_refuse_others reads it */
     char *owned[OPTIONS_MAX_GIVEN]; /* the strings above */
     int owned_count;
 } options;
@@ -58,6 +60,7 @@ typedef enum {
     TAKES_MACHINE = 1 << 15, /* --ranks, --rate, --bandwidth, --latency */
     TAKES_FORCE = 1 << 16,   /* --force alone, where the output is an argument */
     TAKES_THREADS = 1 << 17, /* --threads alone */
+    TAKES_LIST = 1 << 18,    /* --tokens, --dim, --score-scale: which shapes of a list (bench kernels) */
 } options_taken;
 
 /* Text of a subcommand for --help. */
@@ -75,6 +78,14 @@ typedef enum { OPTIONS_GO_ON, OPTIONS_DONE, OPTIONS_WRONG } options_outcome;
  * OPTIONS_WRONG: rank 0 printed one line. Sets s->quiet and s->verbose. Strings are owned by *o until options_free. */
 options_outcome options_parse(session *s, const options_spec *spec, int argc, const char **argv, options *o);
 void options_free(options *o);
+
+/* Whether the option of this name, without the dashes, was on the command line. */
+bool options_given(const options *o, const char *name);
+
+/* For a subcommand whose first argument decides which options there are: refuses, as options_refuse does, the first
+ * option on the command line that is not taken with `taken`, and returns EXIT_USAGE; EXIT_DONE if there is none. `what`
+ * does not take it. */
+exit_status options_refuse_others(const session *s, const options *o, options_taken taken, const char *what);
 
 /* Not collective but to be called alike on every rank: rank 0 prints "longspan COMMAND: TEXT; see longspan COMMAND
  * --help". For what options_parse cannot know, such as an option that is required. Returns EXIT_USAGE. */

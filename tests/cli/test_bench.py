@@ -1,5 +1,6 @@
 """longspan bench: its report, not its speed."""
 import json
+import os
 import statistics
 
 import harness
@@ -60,14 +61,113 @@ class Bench(harness.Case):
         self.assertEqual(result.err, "")
 
     def test_no_word_or_another_lists_what_exists(self):
-        self.assert_refused(self.longspan("bench"), 2, "attention")
-        self.assert_refused(self.longspan("bench", "kernels"), 2, "kernels", "attention")
+        self.assert_refused(self.longspan("bench"), 2, "attention, kernels")
+        self.assert_refused(self.longspan("bench", "exchange"), 2, "exchange", "attention, kernels")
         self.assert_refused(self.longspan("bench", "attention"), 2, "--tokens is missing")
 
     def test_an_existing_report_is_kept_without_force(self):
         with h5py.File(self.path("mine.h5"), "w"):
             pass
         refused = self.longspan("bench", "attention", "--tokens", "64", "--report", "mine.h5")
+        self.assert_refused(refused, 4, r"mine\.h5")
+
+    def test_attention_takes_no_option_of_the_kernels(self):
+        refused = self.longspan("bench", "attention", "--tokens", "64", "--score-scale", "40")
+        self.assert_refused(refused, 2, "bench attention does not take --score-scale")
+
+
+def is_statistic(value):
+    return set(value) == {"median", "min", "max"} and value["min"] <= value["median"] <= value["max"]
+
+
+class Kernels(harness.Case):
+    """One query against many keys, or short prompts: the cheapest lines of the list."""
+
+    SHAPE = {"type": "float32", "heads": 4, "kv_heads": 4, "dim": 64, "value_dim": 64, "tokens": 2048, "keys": 2048,
+             "mask": "full", "score_scale": 1}
+    CHEAP = ("--type", "float32", "--tokens", "2k", "--dim", "64", "--isa", "auto", "--warmup", "0")
+    ALWAYS = {"wall", "finish", "cpu", "cpu_share", "gflops", "peak_gflops", "fraction_of_peak",
+              "fraction_of_peak_by_cpu", "ns_per_score"}
+    DECODING = {"key_gbytes", "memory_gbytes", "fraction_of_memory"}
+
+    def bench(self, *options, **how):
+        result = self.succeed("bench", "kernels", *options, "--report", "kernels.json", "--force",
+                              **{"ranks": 1, **how})
+        with open(self.path("kernels.json"), encoding="utf-8") as file:
+            return result, json.load(file)
+
+    def check_result(self, result, quantities, repeat):
+        rest = {"shape", "isa", "threads", "flops", "scores", "key_bytes", "samples"}
+        self.assertEqual(set(result), rest | quantities)
+        for quantity in quantities:
+            self.assertTrue(is_statistic(result[quantity]), f"{quantity}: {result[quantity]}")
+        self.assertEqual(len(result["samples"]), repeat)
+        rates = []
+        for sample in result["samples"]:
+            self.assertEqual(set(sample), {"wall", "finish", "cpu", "peak", "memory"})
+            self.assertGreater(sample["wall"], 0)
+            self.assertGreater(sample["peak"], 0)
+            rates.append(result["flops"] / sample["wall"])
+        walls = [sample["wall"] for sample in result["samples"]]
+        self.assertAlmostEqual(result["wall"]["median"], statistics.median(walls))
+        self.assertAlmostEqual(result["gflops"]["median"] / (statistics.median(rates) * 1e-9), 1)
+        fractions = [rate / sample["peak"] for rate, sample in zip(rates, result["samples"])]
+        self.assertAlmostEqual(result["fraction_of_peak"]["median"], statistics.median(fractions))
+        self.assertAlmostEqual(result["ns_per_score"]["median"] * result["scores"] * 1e-9, result["wall"]["median"])
+
+    def test_report_keeps_its_contract(self):
+        printed, report = self.bench(*self.CHEAP, "--threads", "1", "--repeat", "4")
+        self.assertEqual(set(report), {"repeat", "warmup", "results", "machine", "versions"})
+        self.assertEqual((report["repeat"], report["warmup"]), (4, 0))
+        (result,) = report["results"]
+        self.check_result(result, self.ALWAYS, 4)
+        self.assertEqual(result["shape"], self.SHAPE)
+        self.assertEqual(result["threads"], 1)
+        self.assertEqual(result["scores"], 4 * 2048**2)
+        self.assertEqual(result["flops"], result["scores"] * 2 * (64 + 64))
+        self.assertEqual(result["key_bytes"], 2048 * 4 * (64 + 64) * 4)
+        self.assertRegex(printed.out, rf"float32, full, 4 heads of 64, 2048 tokens\n{result['isa']} +1 +\d")
+
+    def test_every_kernel_of_this_cpu_is_measured_on_one_and_two_threads(self):
+        _, report = self.bench("--type", "bfloat16", "--tokens", "2k", "--dim", "72", "--repeat", "1", "--warmup", "0")
+        (line,) = [text for text in self.succeed("info", ranks=1).out.splitlines() if text.startswith("kernels")]
+        names = line.removeprefix("kernels").replace(" (chosen)", "").split(",")
+        usable = [name.strip() for name in names if "not on this CPU" not in name]
+        threads = [1, 2] if len(os.sched_getaffinity(0)) > 1 else [1]
+        measured = [(result["isa"], result["threads"]) for result in report["results"]]
+        self.assertEqual(measured, [(name, count) for name in usable for count in threads])
+        for result in report["results"]:
+            paired = {"speedup"} if result["threads"] == 2 else set()
+            self.check_result(result, self.ALWAYS | paired, 1)
+
+    def test_options_choose_from_the_list(self):
+        _, report = self.bench("--mask", "causal", "--type", "bfloat16", "--tokens", "4", "--isa", "portable",
+                               "--threads", "3", "--repeat", "1", "--warmup", "0")
+        (result,) = report["results"]
+        self.check_result(result, self.ALWAYS | self.DECODING, 1)
+        self.assertEqual((result["isa"], result["threads"]), ("portable", 3))
+        self.assertEqual((result["shape"]["type"], result["shape"]["mask"]), ("bfloat16", "causal"))
+        keys = result["shape"]["keys"]
+        self.assertEqual(result["scores"], result["shape"]["heads"] * (4 * keys - 6))
+
+    def test_a_choice_that_leaves_nothing_lists_what_there_is(self):
+        for choice in (["--dim", "100"], ["--tokens", "8k", "--dim", "72"], ["--score-scale", "3"]):
+            refused = self.longspan("bench", "kernels", *choice, ranks=1)
+            self.assert_refused(refused, 2, r"--dim 64, 72, 80", r"--tokens 1, 4, 16, 2048", r"--score-scale 1, 40")
+
+    def test_options_of_the_other_benchmark_are_refused(self):
+        for option in ("--keys", "--heads", "--kv-heads", "--value-dim", "--batch", "--scale", "--seed"):
+            refused = self.longspan("bench", "kernels", option, "2", ranks=1)
+            self.assert_refused(refused, 2, f"bench kernels does not take {option};")
+        self.assert_refused(self.longspan("bench", "kernels", "--strategy", "ring", ranks=1), 2, "--strategy")
+
+    def test_one_process_alone_is_measured(self):
+        self.assert_refused(self.longspan("bench", "kernels", ranks=2), 2, "one process", "2 ranks")
+
+    def test_an_existing_report_is_kept_without_force(self):
+        with h5py.File(self.path("mine.h5"), "w"):
+            pass
+        refused = self.longspan("bench", "kernels", *self.CHEAP, "--report", "mine.h5", ranks=1)
         self.assert_refused(refused, 4, r"mine\.h5")
 
 

@@ -1,0 +1,106 @@
+/* longspan bench attention: whole executions of a plan over all ranks, in memory, without files. */
+#include "runtime/cli/bench.h"
+#include "runtime/cli/files.h"
+#include "runtime/cli/random.h"
+#include "runtime/cli/run_report.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* This rank's rows of a tensor [B, tokens, heads, dim]. */
+static void fill(const options *o, random_tensor tensor, const job *j, const longspan_range *ranges,
+                 int64_t range_count, int64_t tokens, int heads, int dim, void *target)
+{
+    const int64_t width = (int64_t)heads * dim;
+    char *to = target;
+    for (int64_t b = 0; b < j->problem.batch; b++) {
+        for (int64_t r = 0; r < range_count; r++) {
+            const int64_t rows = ranges[r].end - ranges[r].begin;
+            if (rows <= 0) continue;
+            random_normal(o->seed, tensor, (b * tokens + ranges[r].begin) * width, rows * width, j->problem.type, to,
+                          j->threads);
+            to += (size_t)(rows * width) * number_size((kernel_type)j->problem.type);
+        }
+    }
+}
+
+/* Collective. One execution from a common start. */
+static bool execute(const session *s, const job *j, run_repeat *repeat_p, failure *f)
+{
+    MPI_Barrier(s->comm);
+    const double started = MPI_Wtime();
+    const longspan_status status = longspan_plan_execute(j->plan, j->q, j->k, j->v, j->out, j->lse);
+    const double wall = MPI_Wtime() - started;
+    if (status != LONGSPAN_OK) {
+        failure_set(f, status, "%s", longspan_context_error(j->context));
+        session_fail(s, f);
+        return false;
+    }
+    if (repeat_p) *repeat_p = run_repeat_gather(s->comm, j->plan, wall);
+    return true;
+}
+
+/* The repetition whose wall time is next to the median. */
+static const run_repeat *typical(const run_report *r)
+{
+    const run_repeat *best = &r->repeats[0];
+    for (int i = 1; i < r->count; i++) {
+        const double distance = r->repeats[i].wall - r->median_wall, least = best->wall - r->median_wall;
+        if (distance * distance < least * least) best = &r->repeats[i];
+    }
+    return best;
+}
+
+static void print_result(const run_report *r)
+{
+    const run_repeat *t = typical(r);
+    double least = t->wall, most = t->wall;
+    for (int i = 0; i < r->count; i++) {
+        if (r->repeats[i].wall < least) least = r->repeats[i].wall;
+        if (r->repeats[i].wall > most) most = r->repeats[i].wall;
+    }
+    const run_phase phases[] = {{"compute", t->compute}, {"wait", t->wait}, {"finish", t->finish}};
+    run_report_print(stdout, r, t, phases, sizeof phases / sizeof phases[0], t->wall);
+    printf("  median   %.6f s of %d (min %.6f, max %.6f); the table is of the repetition next to it\n", r->median_wall,
+           r->count, least, most);
+}
+
+static void measure(session *s, const options *o, failure *f)
+{
+    job j = {0};
+    run_repeat *repeats = NULL;
+    longspan_problem problem;
+    if (o->report && output_file_check(s->comm, o->report, o->force, f) != LONGSPAN_OK) {
+        session_fail(s, f);
+        return;
+    }
+    job_problem_from_options(o, &problem);
+    if (!job_open(s, o, &problem, NULL, NULL, &j, f)) goto done;
+    const longspan_problem *p = &j.problem;
+    fill(o, RANDOM_QUERY, &j, j.query_ranges, j.query_range_count, p->queries, p->heads, p->dim, j.q);
+    fill(o, RANDOM_KEY, &j, j.key_ranges, j.key_range_count, p->keys, p->kv_heads, p->dim, j.k);
+    fill(o, RANDOM_VALUE, &j, j.key_ranges, j.key_range_count, p->keys, p->kv_heads, p->value_dim, j.v);
+    repeats = malloc((size_t)o->repeat * sizeof *repeats);
+    if (!repeats) failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory for %d repetitions", o->repeat);
+    if (!session_agree(s, f)) goto done;
+    for (int i = 0; i < o->warmup; i++)
+        if (!execute(s, &j, NULL, f)) goto done;
+    for (int i = 0; i < o->repeat; i++)
+        if (!execute(s, &j, &repeats[i], f)) goto done;
+    const run_report report = run_report_gather(s->comm, &j, repeats, o->repeat);
+    if (o->report && !run_report_write(s, o->report, o->force, s->rank == 0 ? run_report_json(&report) : NULL, f))
+        goto done;
+    if (s->rank == 0) print_result(&report);
+    if (o->report) session_say(s, "  report   %s\n", o->report);
+done:
+    free(repeats);
+    job_close(&j);
+}
+
+exit_status bench_attention(session *s, const options *o)
+{
+    failure f = {0};
+    if (o->tokens == 0) return options_refuse(s, "--tokens is missing");
+    measure(s, o, &f);
+    return session_exit_status(&f);
+}

@@ -1,0 +1,45 @@
+/* One fold of one shape by one kernel, timed. */
+#ifndef CLI_KERNEL_SAMPLE_H
+#define CLI_KERNEL_SAMPLE_H
+
+#include "bench/kernel_shapes.h"
+#include "kernels/attention.h"
+#include "runtime/agreement.h"
+
+/* The arrays of a shape; contiguous, token-major. */
+typedef struct {
+    kernel_shape shape;
+    void *q, *k, *v, *out;
+    float *lse;
+    attention_state state;
+    int64_t *visible_begin, *visible_end;
+    void *workspace; /* for `threads` at most */
+    int threads;
+} kernel_data;
+
+/* Times in seconds, rates a second. */
+typedef struct {
+    double wall;   /* of the fold into an empty state */
+    double finish; /* of turning the state into out and lse */
+    double cpu;    /* that all threads of the fold used together */
+    double peak;   /* float32 multiply-add flop/s of as many threads, measured just before */
+    double memory; /* bytes/s at which as many threads read k and v, measured just before; 0 unless decoding */
+} kernel_sample;
+
+/* Random q, k and v (those of `generate` with its default seed), for samples of at most `threads` threads. The failure
+ * is kept in *f. To be destroyed in either case. */
+void kernel_data_create(const kernel_shape *shape, int threads, kernel_data *data_p, failure *f);
+void kernel_data_destroy(kernel_data *data);
+
+/* Few enough queries that reading the keys takes longer than folding them should. */
+bool kernel_shape_decodes(const kernel_shape *shape);
+/* Scores that a mask lets through, over all heads. */
+double kernel_shape_scores(const kernel_shape *shape);
+double kernel_shape_flops(const kernel_shape *shape);
+/* Bytes of k and v. */
+double kernel_shape_key_bytes(const kernel_shape *shape);
+
+/* Collective, as report_peak is. 1 <= threads <= data->threads. */
+kernel_sample kernel_sample_take(MPI_Comm comm, const kernel_data *data, const attention_kernel *kernel, int threads);
+
+#endif
