@@ -5,7 +5,7 @@
 #define LANES 8
 #define VECTORS 3
 #define TILE 4
-#define SUB_BLOCKS 8
+#define SCORE_TILE 4
 #include "kernels/attention_blocked.h"
 
 const attention_kernel attention_avx2 = {"avx2", CPU_AVX2, blocked_fold, blocked_peak};

@@ -5,7 +5,7 @@
 #define LANES 16
 #define VECTORS 3
 #define TILE 8
-#define SUB_BLOCKS 4
+#define SCORE_TILE 4
 #include "kernels/attention_blocked.h"
 
 const attention_kernel attention_avx512 = {"avx512", CPU_AVX2 | CPU_AVX512, blocked_fold, blocked_peak};

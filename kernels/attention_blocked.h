@@ -1,15 +1,15 @@
 /* The blocked fold, once for every ISA. Included by one file an ISA, which defines before:
  *   LANES         floats of a native vector
  *   VECTORS       vectors of lanes in a register tile
- *   TILE          keys (and value columns) of a register tile; divides VALUE_TILE and ATTENTION_KEY_BLOCK
- *   SUB_BLOCKS    sub-blocks of a task; SUB_BLOCKS * VECTORS * LANES <= WORKSPACE_LANES
+ *   SCORE_TILE    keys of a register tile of scores, of which there are two at a time; divides TILE
+ *   TILE          value columns of a register tile; divides VALUE_TILE and ATTENTION_KEY_BLOCK
  * and uses blocked_fold and blocked_peak.
  *
  * Everything is transposed: a lane is one query row (a token and one query head of the group that shares a key head),
  * so that keys and values are broadcast from where they are, max, sum and rescale need no horizontal step, and the
  * arithmetic of a row cannot depend on its neighbours. For a key block C on the global grid and a row in lane x,
  *
- *     S[j][x] = sum_d k[j][d] q[d][x]                 TILE keys by VECTORS of lanes, in registers
+ *     S[j][x] = sum_d k[j][d] q[d][x]                 SCORE_TILE keys by VECTORS of lanes, in registers
  *     m' = max_j S[j][x] if that exceeds m by more than RESCALE_GAP, else m;    a = 2^(m - m'), 1 if m stays
  *     P[j][x] = 2^(S[j][x] - m'),   l = a l + sum_j P[j][x]
  *     o[e][x] = a o[e][x] + sum_j v[j][e] P[j][x]      TILE columns by VECTORS of lanes, in registers
@@ -26,35 +26,24 @@
 #define KERNELS_ATTENTION_BLOCKED_H
 
 #include "kernels/attention.h"
-#include "kernels/number_convert.h"
+#include "kernels/attention_vector.h"
 #include "kernels/workspace.h"
 
-#include <math.h>
 #include <omp.h>
 #include <stdatomic.h>
 #include <time.h>
-#if defined(__SSE__)
-#include <immintrin.h>
-#elif defined(__ARM_FEATURE_FMA) && defined(__ARM_NEON)
-#include <arm_neon.h>
-#endif
 
 enum {
     SUB_LANES = VECTORS * LANES,
-    TASK_LANES = SUB_BLOCKS * SUB_LANES,
+    SUB_BLOCKS = WORKSPACE_LANES_MAX / SUB_LANES,
     RESCALE_GAP = 8,
+    DOT_CHUNK = 16,              /* terms of a first sum over D */
+    DOT_GROUP = 64,              /* terms of a second one */
     POLL_INTERVAL = LANES << 18, /* flop: about 50 us on cores of today */
 };
 
-_Static_assert(TASK_LANES <= (int)WORKSPACE_LANES && SUB_LANES <= (int)WORKSPACE_SUB_LANES,
-               "a task fits its workspace");
+_Static_assert((int)WORKSPACE_SUB_LANES % SUB_LANES == 0, "sub-blocks fill a task");
 _Static_assert((int)VALUE_TILE % TILE == 0 && (int)ATTENTION_KEY_BLOCK % TILE == 0, "tiles divide what they tile");
-
-typedef float vector __attribute__((vector_size(LANES * 4), may_alias));
-typedef int32_t integers __attribute__((vector_size(LANES * 4), may_alias));
-typedef uint32_t bits __attribute__((vector_size(LANES * 4), may_alias));
-
-#define INLINE static inline __attribute__((always_inline))
 
 /* Keys of the block that each lane sees: seen[lane] = [first, last). */
 typedef struct {
@@ -66,12 +55,21 @@ typedef struct {
     int64_t begin_min, begin_max, end_min, end_max;
 } sub_block_bounds;
 
-/* One block of keys, float32: in place, or a copy whose rows are padded with zeros up to a multiple of TILE. */
+/* Rows of an array in memory, to be fetched into the cache. */
+typedef struct {
+    const char *row;
+    int64_t stride; /* bytes, like size */
+    int size;
+} memory_rows;
+
+/* One block of keys in the workspace: k [keys][D], v [keys][E padded], float32, padded with rows of zeros up to a
+ * multiple of TILE. Copied because rows that lie far apart share too few sets of the cache. */
 typedef struct {
     const float *k, *v;
-    int64_t k_stride, v_stride;
     int64_t begin;
     int keys;
+    memory_rows next_k, next_v; /* the rows after it: fetched bit by bit while it is folded, or the copy would wait */
+    int next_keys;
 } key_block;
 
 /* What the threads of a call share. */
@@ -92,82 +90,58 @@ typedef struct {
     int64_t *poll_work; /* flop since the last poll; NULL on threads that do not poll */
 } fold_task;
 
-INLINE vector blend(integers choose, vector yes, vector no)
+/* scores += total, or = total the first time. */
+INLINE void scores_add(vector *restrict scores, vector total[restrict SCORE_TILE][VECTORS], bool first_time)
 {
-    return (vector)(((integers)yes & choose) | ((integers)no & ~choose));
-}
-
-/* a * b + c. One rounding where the ISA has that, said outright: left to the compiler's contraction (which is off), it
- * would be one rounding here and two there, and the bits of a row would depend on the way it was folded. */
-INLINE vector multiply_add(vector a, vector b, vector c)
-{
-#if LANES == 16 && defined(__AVX512F__)
-    return _mm512_fmadd_ps(a, b, c);
-#elif LANES == 8 && defined(__FMA__)
-    return _mm256_fmadd_ps(a, b, c);
-#elif LANES == 4 && defined(__FMA__)
-    return _mm_fmadd_ps(a, b, c);
-#elif LANES == 4 && defined(__ARM_FEATURE_FMA) && defined(__ARM_NEON)
-    return vfmaq_f32(c, a, b);
-#else
-    return a * b + c;
-#endif
-}
-
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
-enum { FUSED = 1 };
-#else
-enum { FUSED = 0 };
-#endif
-
-INLINE vector splat(float value)
-{
-    return value - (vector){0};
-}
-
-/* 2^x for x <= RESCALE_GAP, relative error below 2e-7; exactly 0 below -126, exactly 1 at 0; NaN stays NaN. Rounding by
- * adding 1.5 * 2^23 leaves the integer in the low bits, which become the exponent of a factor: multiplied, not added to
- * the exponent field, because that would wreck a NaN. */
-INLINE vector exp2_vector(vector x)
-{
-    const float shift = 0x1.8p23f;
-    const vector shifted = x + shift;
-    const vector r = x - (shifted - shift); /* in [-1/2, 1/2] */
-    vector p = multiply_add(splat(1.535336188319500e-4f), r, splat(1.339887440266574e-3f));
-    p = multiply_add(p, r, splat(9.618437357674640e-3f));
-    p = multiply_add(p, r, splat(5.550332471162809e-2f));
-    p = multiply_add(p, r, splat(2.402264791363012e-1f));
-    p = multiply_add(p, r, splat(6.931472028550421e-1f));
-    p = multiply_add(p, r, splat(1.0f));
-    const bits factor = ((bits)shifted << 23) + 0x3f800000u;
-    p *= (vector)factor;
-    return (vector)((integers)p & ~(integers)(x < -126.0f));
-}
-
-/* S of TILE keys, and the running maximum of the lanes. */
-INLINE void tile_scores(const float *restrict q, const float *restrict k, int64_t k_stride, int dim, int key,
-                        const lane_ranges *seen, float *restrict scores, vector *restrict largest)
-{
-    vector s[TILE][VECTORS];
-    for (int j = 0; j < TILE; j++)
-        for (int x = 0; x < VECTORS; x++) s[j][x] = (vector){0};
-    for (int d = 0; d < dim; d++) {
-        const vector *row = (const vector *)(q + d * SUB_LANES);
-        for (int j = 0; j < TILE; j++)
-            for (int x = 0; x < VECTORS; x++) s[j][x] = multiply_add(splat(k[j * k_stride + d]), row[x], s[j][x]);
-    }
-    vector *out = (vector *)(scores + key * SUB_LANES);
-    for (int j = 0; j < TILE; j++)
+    for (int j = 0; j < SCORE_TILE; j++)
         for (int x = 0; x < VECTORS; x++) {
-            vector t = s[j][x];
-            if (seen) {
-                const vector nothing = splat(-INFINITY);
-                t = blend((seen->first[x] <= key + j) & (seen->last[x] > key + j), t, nothing);
-            }
-            /* NaN compares false: it does not become the reference, but reaches the row through P. */
-            largest[x] = blend(t > largest[x], t, largest[x]);
-            out[j * VECTORS + x] = t;
+            if (!first_time) total[j][x] += scores[j * VECTORS + x];
+            scores[j * VECTORS + x] = total[j][x];
         }
+}
+
+/* S of SCORE_TILE keys. For the rounding error the sums over D have three levels: DOT_CHUNK products, their sums within
+ * DOT_GROUP, and the groups. */
+INLINE void tile_scores(const float *restrict q, const float *restrict k, int dim, vector *restrict scores)
+{
+    vector total[SCORE_TILE][VECTORS];
+    for (int j = 0; j < SCORE_TILE; j++)
+        for (int x = 0; x < VECTORS; x++) total[j][x] = (vector){0};
+    for (int chunk = 0; chunk < dim; chunk += DOT_CHUNK) {
+        const int end = dim - chunk < DOT_CHUNK ? dim : chunk + DOT_CHUNK;
+        vector s[SCORE_TILE][VECTORS];
+        if (chunk > 0 && chunk % DOT_GROUP == 0) {
+            scores_add(scores, total, chunk == DOT_GROUP);
+            for (int j = 0; j < SCORE_TILE; j++)
+                for (int x = 0; x < VECTORS; x++) total[j][x] = (vector){0};
+        }
+        for (int j = 0; j < SCORE_TILE; j++)
+            for (int x = 0; x < VECTORS; x++) s[j][x] = (vector){0};
+        for (int d = chunk; d < end; d++) {
+            const vector *row = (const vector *)(q + d * SUB_LANES);
+            for (int j = 0; j < SCORE_TILE; j++)
+                for (int x = 0; x < VECTORS; x++) s[j][x] = multiply_add(splat(k[j * dim + d]), row[x], s[j][x]);
+        }
+        for (int j = 0; j < SCORE_TILE; j++)
+            for (int x = 0; x < VECTORS; x++) total[j][x] += s[j][x];
+    }
+    scores_add(scores, total, dim <= DOT_GROUP);
+}
+
+/* The largest score of each lane; keys that it does not see get -inf. NaN compares false: it does not become the
+ * reference, but reaches the row through P. A zero is +0, whichever came first. */
+INLINE void largest_scores(float *restrict scores, int first, int last, const lane_ranges *seen,
+                           vector *restrict largest)
+{
+    for (int x = 0; x < VECTORS; x++) largest[x] = splat(-INFINITY);
+    for (int j = first; j < last; j++) {
+        vector *row = (vector *)(scores + j * SUB_LANES);
+        for (int x = 0; x < VECTORS; x++) {
+            if (seen) row[x] = blend((seen->first[x] <= j) & (seen->last[x] > j), row[x], splat(-INFINITY));
+            largest[x] = larger(row[x], largest[x]);
+        }
+    }
+    for (int x = 0; x < VECTORS; x++) largest[x] += 0.0f;
 }
 
 /* o of TILE value columns. With `seen`, lanes that do not see a key leave its values alone, so that NaN and Inf in them
@@ -217,6 +191,23 @@ INLINE void probabilities(float *restrict scores, int first, int last, const vec
     for (int x = 0; x < VECTORS; x++) l[x] = multiply_add(l[x], rescale[x], sum[x]);
 }
 
+INLINE void row_fetch(const memory_rows *rows, int row)
+{
+    const char *bytes = rows->row + row * rows->stride;
+    for (int at = 0; at < rows->size; at += 64) __builtin_prefetch(bytes + at);
+}
+
+/* The share of the block's next rows that belongs to key `key` of a sub-block, one of SCORE_TILE. */
+INLINE void next_rows_fetch(const fold_task *task, int sub, const key_block *block, int key)
+{
+    const int steps = task->sub_blocks * ATTENTION_KEY_BLOCK, step = sub * ATTENTION_KEY_BLOCK + key;
+    const int end = (step + SCORE_TILE) * block->next_keys / steps;
+    for (int row = step * block->next_keys / steps; row < end; row++) {
+        row_fetch(&block->next_k, row);
+        row_fetch(&block->next_v, row);
+    }
+}
+
 /* Folds keys [first, last) of the block, a multiple of TILE, into one sub-block. */
 INLINE void sub_block_update(const fold_task *task, int sub, const key_block *block, int first, int last,
                              const lane_ranges *seen, const lane_ranges *choose)
@@ -226,14 +217,15 @@ INLINE void sub_block_update(const fold_task *task, int sub, const key_block *bl
     float *o = task->space.o + (size_t)sub * SUB_LANES * (size_t)padded;
     vector largest[VECTORS], rescale[VECTORS];
 
-    for (int x = 0; x < VECTORS; x++) largest[x] = splat(-INFINITY);
-    for (int j = first; j < last; j += TILE)
-        tile_scores(q, block->k + j * block->k_stride, block->k_stride, dim, j, seen, task->space.scores, largest);
+    for (int j = first; j < last; j += SCORE_TILE) {
+        next_rows_fetch(task, sub, block, j);
+        tile_scores(q, block->k + j * dim, dim, (vector *)(task->space.scores + j * SUB_LANES));
+    }
+    largest_scores(task->space.scores, first, last, seen, largest);
     probabilities(task->space.scores, first, last, largest, (vector *)(task->space.m + sub * SUB_LANES),
                   (vector *)(task->space.l + sub * SUB_LANES), rescale);
     for (int e = 0; e < padded; e += TILE)
-        tile_values(task->space.scores, block->v + e, block->v_stride, first, last, choose, rescale,
-                    o + (size_t)e * SUB_LANES);
+        tile_values(task->space.scores, block->v + e, padded, first, last, choose, rescale, o + (size_t)e * SUB_LANES);
 }
 
 /* The three ways of a sub-block, each compiled on its own: no mask code at all; lanes that do not see every key; and
@@ -259,7 +251,7 @@ static bool values_finite(const key_block *block, int value_dim)
 {
     uint32_t special = 0;
     for (int j = 0; j < block->keys; j++) {
-        const float *row = block->v + j * block->v_stride;
+        const float *row = block->v + j * value_dim_padded(value_dim);
         for (int e = 0; e < value_dim; e++) special |= (float_bits(row[e]) & 0x7f800000u) == 0x7f800000u;
     }
     return special == 0;
@@ -312,24 +304,6 @@ static void sub_block_fold(const fold_task *task, int sub, const key_block *bloc
     else update_choosing(task, sub, block, first, last, &seen);
 }
 
-/* One row at element `offset` of `source`, as float32. */
-static void row_widen(kernel_type type, const void *source, int64_t offset, int count, float *restrict row)
-{
-    const float *floats = source;
-    const uint16_t *numbers = source;
-    switch (type) {
-    case KERNEL_FLOAT32:
-        for (int i = 0; i < count; i++) row[i] = floats[offset + i];
-        break;
-    case KERNEL_FLOAT16:
-        for (int i = 0; i < count; i++) row[i] = widen_float16(numbers[offset + i]);
-        break;
-    case KERNEL_BFLOAT16:
-        for (int i = 0; i < count; i++) row[i] = widen_bfloat16(numbers[offset + i]);
-        break;
-    }
-}
-
 /* Rows [0, keys) of `source` into `copy` [keys rounded up to TILE][width], zeros where there is nothing. */
 static void rows_copy(kernel_type type, const void *source, int64_t offset, int64_t stride, int keys, int count,
                       int width, float *restrict copy)
@@ -342,35 +316,36 @@ static void rows_copy(kernel_type type, const void *source, int64_t offset, int6
     }
 }
 
+static memory_rows rows_in_memory(const void *array, int64_t offset, int64_t stride, int count, kernel_type type)
+{
+    const int64_t size = (int64_t)number_size(type);
+    return (memory_rows){(const char *)array + offset * size, stride * size, (int)size * count};
+}
+
 static key_block block_prepare(const fold_task *task, const attention_segment *segment, int64_t begin, int64_t end)
 {
     const attention_call *call = task->call;
-    const int64_t index = begin - segment->begin;
-    const int64_t k_offset = index * segment->k_token_stride + task->kv_head * segment->k_head_stride;
-    const int64_t v_offset = index * segment->v_token_stride + task->kv_head * segment->v_head_stride;
-    const int padded = value_dim_padded(call->value_dim);
-    key_block block = {.begin = begin, .keys = (int)(end - begin)};
-    const bool in_place = call->type == KERNEL_FLOAT32 && block.keys % TILE == 0;
+    const int keys = (int)(end - begin);
+    const int64_t left = segment->end - end, next = left > 0 ? keys : 0; /* no address past the array */
+    const int64_t k_offset =
+        (begin - segment->begin) * segment->k_token_stride + task->kv_head * segment->k_head_stride;
+    const int64_t v_offset =
+        (begin - segment->begin) * segment->v_token_stride + task->kv_head * segment->v_head_stride;
 
-    if (in_place) {
-        block.k = (const float *)segment->k + k_offset;
-        block.k_stride = segment->k_token_stride;
-    } else {
-        rows_copy(call->type, segment->k, k_offset, segment->k_token_stride, block.keys, call->dim, call->dim,
-                  task->space.k);
-        block.k = task->space.k;
-        block.k_stride = call->dim;
-    }
-    if (in_place && call->value_dim % TILE == 0) {
-        block.v = (const float *)segment->v + v_offset;
-        block.v_stride = segment->v_token_stride;
-    } else {
-        rows_copy(call->type, segment->v, v_offset, segment->v_token_stride, block.keys, call->value_dim, padded,
-                  task->space.v);
-        block.v = task->space.v;
-        block.v_stride = padded;
-    }
-    return block;
+    rows_copy(call->type, segment->k, k_offset, segment->k_token_stride, keys, call->dim, call->dim, task->space.k);
+    rows_copy(call->type, segment->v, v_offset, segment->v_token_stride, keys, call->value_dim,
+              value_dim_padded(call->value_dim), task->space.v);
+    return (key_block){
+        .k = task->space.k,
+        .v = task->space.v,
+        .begin = begin,
+        .keys = keys,
+        .next_k = rows_in_memory(segment->k, k_offset + next * segment->k_token_stride, segment->k_token_stride,
+                                 call->dim, call->type),
+        .next_v = rows_in_memory(segment->v, v_offset + next * segment->v_token_stride, segment->v_token_stride,
+                                 call->value_dim, call->type),
+        .next_keys = left < ATTENTION_KEY_BLOCK ? (int)left : ATTENTION_KEY_BLOCK,
+    };
 }
 
 /* Element of a [T, H] array of the span, for a row of the task. */
@@ -380,45 +355,58 @@ static int64_t state_row(const fold_task *task, int row)
     return index / task->group * task->call->heads + task->kv_head * task->group + index % task->group;
 }
 
-static void queries_load(const fold_task *task)
+static int64_t query_offset(const fold_task *task, int row)
+{
+    const int64_t index = task->first_row + row;
+    const int64_t head = task->kv_head * task->group + index % task->group;
+    return index / task->group * task->span->q_token_stride + head * task->span->q_head_stride;
+}
+
+/* Rows pass through the space for keys (or values) on their way between memory and lanes. */
+static void queries_load(const fold_task *task, int sub)
 {
     const attention_call *call = task->call;
     const float factor = (float)((double)call->scale * 1.4426950408889634);
-    float row[512];
-    for (int lane = 0; lane < task->sub_blocks * SUB_LANES; lane++) {
-        float *q = task->space.q + (size_t)(lane / SUB_LANES) * SUB_LANES * (size_t)call->dim + lane % SUB_LANES;
-        const int64_t index = task->first_row + lane;
-        const int64_t head = task->kv_head * task->group + index % task->group;
-        const int64_t offset = index / task->group * task->span->q_token_stride + head * task->span->q_head_stride;
-        if (lane < task->rows) row_widen(call->type, task->span->q, offset, call->dim, row);
-        for (int d = 0; d < call->dim; d++) q[d * SUB_LANES] = lane < task->rows ? row[d] * factor : 0;
+    for (int x = 0; x < SUB_LANES; x++) {
+        float *row = task->space.k + x * call->dim;
+        const int lane = sub * SUB_LANES + x;
+        if (lane < task->rows) row_widen(call->type, task->span->q, query_offset(task, lane), call->dim, row);
+        for (int d = 0; d < call->dim; d++) row[d] = lane < task->rows ? row[d] * factor : 0;
     }
+    transpose(task->space.k, call->dim, SUB_LANES, call->dim,
+              task->space.q + (size_t)sub * SUB_LANES * (size_t)call->dim, SUB_LANES);
 }
 
-static void state_load(const fold_task *task)
+static void state_load(const fold_task *task, int sub)
 {
     const attention_state *state = &task->span->state;
     const int value_dim = task->call->value_dim, padded = value_dim_padded(value_dim);
-    for (int lane = 0; lane < task->sub_blocks * SUB_LANES; lane++) {
-        float *o = task->space.o + (size_t)(lane / SUB_LANES) * SUB_LANES * (size_t)padded + lane % SUB_LANES;
+    for (int x = 0; x < SUB_LANES; x++) {
+        float *o = task->space.v + x * padded;
+        const int lane = sub * SUB_LANES + x;
         const bool real = lane < task->rows;
         const int64_t row = real ? state_row(task, lane) : 0;
         task->space.m[lane] = real ? state->m[row] : -INFINITY;
         task->space.l[lane] = real ? state->l[row] : 0;
-        for (int e = 0; e < padded; e++) o[e * SUB_LANES] = real && e < value_dim ? state->o[row * value_dim + e] : 0;
+        for (int e = 0; e < padded; e++) o[e] = real && e < value_dim ? state->o[row * value_dim + e] : 0;
     }
+    transpose(task->space.v, padded, SUB_LANES, padded, task->space.o + (size_t)sub * SUB_LANES * (size_t)padded,
+              SUB_LANES);
 }
 
-static void state_store(const fold_task *task)
+static void state_store(const fold_task *task, int sub)
 {
     const attention_state *state = &task->span->state;
     const int value_dim = task->call->value_dim, padded = value_dim_padded(value_dim);
-    for (int lane = 0; lane < task->rows; lane++) {
-        const float *o = task->space.o + (size_t)(lane / SUB_LANES) * SUB_LANES * (size_t)padded + lane % SUB_LANES;
+    transpose(task->space.o + (size_t)sub * SUB_LANES * (size_t)padded, SUB_LANES, padded, SUB_LANES, task->space.v,
+              padded);
+    for (int x = 0; x < SUB_LANES && sub * SUB_LANES + x < task->rows; x++) {
+        const float *o = task->space.v + x * padded;
+        const int lane = sub * SUB_LANES + x;
         const int64_t row = state_row(task, lane);
         state->m[row] = task->space.m[lane];
         state->l[row] = task->space.l[lane];
-        for (int e = 0; e < value_dim; e++) state->o[row * value_dim + e] = o[e * SUB_LANES] + 0.0f;
+        for (int e = 0; e < value_dim; e++) state->o[row * value_dim + e] = o[e] + 0.0f;
     }
 }
 
@@ -493,27 +481,51 @@ static __attribute__((noinline)) void task_run(fold_task *task)
     for (int i = 0; i < task->span->segment_count; i++)
         look_inside = look_inside || task->span->segments[i].look_inside;
     if (look_inside) visible_load(task);
-    queries_load(task);
-    poll_after(task, POLL_INTERVAL);
-    state_load(task);
-    poll_after(task, POLL_INTERVAL);
+    for (int sub = 0; sub < task->sub_blocks; sub++) {
+        queries_load(task, sub);
+        state_load(task, sub);
+        poll_after(task, POLL_INTERVAL / 8);
+    }
     for (int i = 0; i < task->span->segment_count; i++) segment_fold(task, &task->span->segments[i]);
-    state_store(task);
+    for (int sub = 0; sub < task->sub_blocks; sub++) {
+        state_store(task, sub);
+        poll_after(task, POLL_INTERVAL / 8);
+    }
 }
 
-static int64_t span_blocks(const attention_call *call, const attention_span *span)
+static int64_t span_blocks(const attention_call *call, const attention_span *span, int lanes)
 {
-    return (span->tokens * (call->heads / call->kv_heads) + TASK_LANES - 1) / TASK_LANES;
+    return (span->tokens * (call->heads / call->kv_heads) + lanes - 1) / lanes;
 }
 
-/* Task `block` of the span for a key head: rows [block * TASK_LANES, ...) of its tokens * group rows. */
-static void span_task_run(fold_task *task, const attention_span *span, int kv_head, int64_t block)
+static int64_t tasks_of(const attention_call *call, const attention_span *spans, int64_t span_count, int lanes)
 {
-    const int64_t rows = span->tokens * task->group - block * TASK_LANES;
+    int64_t tasks = 0;
+    for (int64_t s = 0; s < span_count; s++) tasks += span_blocks(call, &spans[s], lanes) * call->kv_heads;
+    return tasks;
+}
+
+/* Lanes of a task: as many as the workspace holds, which copies each key block least often, unless the threads would
+ * have too few tasks to share, then too few to have one each. */
+static int lanes_of_tasks(const attention_call *call, const attention_span *spans, int64_t span_count)
+{
+    int lanes = workspace_lanes(call->dim, call->value_dim);
+    while (call->threads > 1 && lanes > WORKSPACE_SUB_LANES) {
+        const int64_t tasks = tasks_of(call, spans, span_count, lanes);
+        if (tasks >= (lanes > 4 * WORKSPACE_SUB_LANES ? 4 : 1) * (int64_t)call->threads) break;
+        lanes = (lanes / WORKSPACE_SUB_LANES + 1) / 2 * WORKSPACE_SUB_LANES;
+    }
+    return lanes;
+}
+
+/* Task `block` of the span for a key head: rows [block * lanes, ...) of its tokens * group rows. */
+static void span_task_run(fold_task *task, const attention_span *span, int kv_head, int64_t block, int lanes)
+{
+    const int64_t rows = span->tokens * task->group - block * lanes;
     task->span = span;
     task->kv_head = kv_head;
-    task->first_row = block * TASK_LANES;
-    task->rows = rows < TASK_LANES ? (int)rows : TASK_LANES;
+    task->first_row = block * lanes;
+    task->rows = rows < lanes ? (int)rows : lanes;
     task->sub_blocks = (task->rows + SUB_LANES - 1) / SUB_LANES;
     task_run(task);
 }
@@ -551,8 +563,8 @@ static void environment_leave(float_environment saved)
  * the heaviest under a causal mask. The calling thread polls while others still compute. */
 static void blocked_fold(const attention_call *call, const attention_span *spans, int64_t span_count)
 {
-    task_queue queue = {0};
-    for (int64_t s = 0; s < span_count; s++) queue.tasks += span_blocks(call, &spans[s]) * call->kv_heads;
+    const int lanes = lanes_of_tasks(call, spans, span_count);
+    task_queue queue = {.tasks = tasks_of(call, spans, span_count, lanes)};
     if (queue.tasks == 0) return;
 
 #pragma omp parallel num_threads(call->threads)
@@ -570,12 +582,12 @@ static void blocked_fold(const attention_call *call, const attention_span *spans
         for (;;) {
             const int64_t t = atomic_fetch_add(&queue.drawn, 1);
             if (t >= queue.tasks) break;
-            int64_t blocks = span_blocks(call, &spans[s]);
+            int64_t blocks = span_blocks(call, &spans[s], lanes);
             while (t - passed >= blocks * call->kv_heads) {
                 passed += blocks * call->kv_heads;
-                blocks = span_blocks(call, &spans[--s]);
+                blocks = span_blocks(call, &spans[--s], lanes);
             }
-            span_task_run(&task, &spans[s], (int)((t - passed) / blocks), blocks - 1 - (t - passed) % blocks);
+            span_task_run(&task, &spans[s], (int)((t - passed) / blocks), blocks - 1 - (t - passed) % blocks, lanes);
             atomic_fetch_add(&queue.finished, 1);
         }
         while (polls && atomic_load(&queue.finished) < queue.tasks) poll_now(call, &queue);

@@ -4,7 +4,7 @@
 #define LANES 4
 #define VECTORS 4
 #define TILE 2
-#define SUB_BLOCKS 12
+#define SCORE_TILE 2
 #include "kernels/attention_blocked.h"
 
 const attention_kernel attention_portable = {"portable", 0, blocked_fold, blocked_peak};

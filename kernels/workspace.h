@@ -6,9 +6,10 @@
 #include "kernels/attention.h"
 
 enum {
-    WORKSPACE_LANES = 192,    /* lanes of a task, at most */
-    WORKSPACE_SUB_LANES = 48, /* lanes of a sub-block, at most */
-    VALUE_TILE = 8,           /* value columns are padded to a multiple of this */
+    WORKSPACE_LANES_MAX = 768,     /* lanes of a task, at most */
+    WORKSPACE_LANE_FLOATS = 98304, /* q and o of a task, about: they stay in a second-level cache */
+    WORKSPACE_SUB_LANES = 48,      /* lanes of a sub-block, at most; lanes of a task are a multiple */
+    VALUE_TILE = 8,                /* value columns are padded to a multiple of this */
 };
 
 typedef struct {
@@ -25,27 +26,37 @@ static inline int value_dim_padded(int value_dim)
     return (value_dim + VALUE_TILE - 1) / VALUE_TILE * VALUE_TILE;
 }
 
+/* Lanes that a task of this shape has room for. */
+static inline int workspace_lanes(int dim, int value_dim)
+{
+    const int lanes = WORKSPACE_LANE_FLOATS / (dim + value_dim_padded(value_dim));
+    if (lanes >= WORKSPACE_LANES_MAX) return WORKSPACE_LANES_MAX;
+    return lanes / WORKSPACE_SUB_LANES * WORKSPACE_SUB_LANES;
+}
+
 /* Floats of one thread's share, a multiple of 16. */
 static inline size_t workspace_floats(int dim, int value_dim)
 {
     const size_t columns = (size_t)dim + (size_t)value_dim_padded(value_dim);
     const size_t visible = 2 * sizeof(int64_t) / sizeof(float);
-    return WORKSPACE_LANES * (columns + 2 + visible) + ATTENTION_KEY_BLOCK * (WORKSPACE_SUB_LANES + columns);
+    return (size_t)workspace_lanes(dim, value_dim) * (columns + 2 + visible) +
+           ATTENTION_KEY_BLOCK * (WORKSPACE_SUB_LANES + columns);
 }
 
 static inline task_workspace workspace_of_thread(const attention_call *call, int thread)
 {
     const size_t dim = (size_t)call->dim, padded = (size_t)value_dim_padded(call->value_dim);
+    const size_t lanes = (size_t)workspace_lanes(call->dim, call->value_dim);
     task_workspace space;
     float *next = (float *)call->workspace + (size_t)thread * workspace_floats(call->dim, call->value_dim);
     space.visible_begin = (int64_t *)(void *)next;
-    space.visible_end = space.visible_begin + WORKSPACE_LANES;
-    next = (float *)(void *)(space.visible_end + WORKSPACE_LANES);
+    space.visible_end = space.visible_begin + lanes;
+    next = (float *)(void *)(space.visible_end + lanes);
     space.q = next;
-    space.o = space.q + WORKSPACE_LANES * dim;
-    space.m = space.o + WORKSPACE_LANES * padded;
-    space.l = space.m + WORKSPACE_LANES;
-    space.scores = space.l + WORKSPACE_LANES;
+    space.o = space.q + lanes * dim;
+    space.m = space.o + lanes * padded;
+    space.l = space.m + lanes;
+    space.scores = space.l + lanes;
     space.k = space.scores + ATTENTION_KEY_BLOCK * WORKSPACE_SUB_LANES;
     space.v = space.k + ATTENTION_KEY_BLOCK * dim;
     return space;

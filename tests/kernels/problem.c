@@ -125,6 +125,13 @@ bool problem_sees(const problem *p, int64_t token, int64_t key)
     return p->visible_begin[token] <= position && position < p->visible_end[token];
 }
 
+static void row_get(const problem *p, const problem_array *array, int64_t token, int head, int count, double *row)
+{
+    float floats[512];
+    number_widen(p->shape.type, (const char *)array->data + byte_offset(p, array, token, head, 0), floats, count);
+    for (int i = 0; i < count; i++) row[i] = (double)floats[i];
+}
+
 void problem_reference(const problem *p, int64_t token, int head, double *out, double *lse)
 {
     const problem_shape *s = &p->shape;
@@ -132,10 +139,10 @@ void problem_reference(const problem *p, int64_t token, int head, double *out, d
     double *q = allocate((size_t)s->dim * sizeof *q), *weights = allocate((size_t)s->keys * sizeof *weights);
     double *k = allocate((size_t)(s->keys * s->dim) * sizeof *k);
     double *v = allocate((size_t)(s->keys * s->value_dim) * sizeof *v);
-    for (int d = 0; d < s->dim; d++) q[d] = problem_get(p, &p->q, token, head, d);
+    row_get(p, &p->q, token, head, s->dim, q);
     for (int64_t j = 0; j < s->keys; j++) {
-        for (int d = 0; d < s->dim; d++) k[j * s->dim + d] = problem_get(p, &p->k, j, kv_head, d);
-        for (int e = 0; e < s->value_dim; e++) v[j * s->value_dim + e] = problem_get(p, &p->v, j, kv_head, e);
+        row_get(p, &p->k, j, kv_head, s->dim, k + j * s->dim);
+        row_get(p, &p->v, j, kv_head, s->value_dim, v + j * s->value_dim);
     }
     attention_reference(q, k, s->dim, v, s->value_dim, s->keys, p->visible_begin[token] - s->first_key,
                         p->visible_end[token] - s->first_key, s->dim, s->value_dim, (double)p->scale, out, lse,

@@ -126,21 +126,23 @@ static void long_sums_keep_single_precision(void **unused)
     (void)unused;
     problem_shape shape = {
         .heads = 1, .kv_heads = 1, .dim = 64, .value_dim = 64, .tokens = 48, .keys = 4096, .query_scale = 1};
-    for (shape.seed = 6000; shape.seed < 6002; shape.seed++) check(&shape, &(fold_cut){0}, ALL_ROWS, 6e-7);
+    for (shape.seed = 6000; shape.seed < 6002; shape.seed++) check(&shape, &(fold_cut){0}, ALL_ROWS, 4e-7);
     shape.mask = MASK_CAUSAL;
-    check(&shape, &(fold_cut){.segment_keys = 700}, ALL_ROWS, 6e-7);
+    check(&shape, &(fold_cut){.segment_keys = 700}, ALL_ROWS, 4e-7);
 }
 
-/* Scores of a few hundred in base 2 carry the rounding of their own 64 additions, about 1e-5 each, into the weights. */
+/* Scores of a few hundred in base 2 carry their own rounding into the weights, and that of the partial sums before it.
+ * A few rows make up most of the error: it takes hundreds to measure it. */
 static void scores_forty_times_larger_are_right(void **unused)
 {
     (void)unused;
-    problem_shape shape = {
-        .heads = 2, .kv_heads = 1, .dim = 64, .value_dim = 64, .tokens = 40, .keys = 2048, .query_scale = 40};
-    for (int type = KERNEL_FLOAT32; type <= KERNEL_BFLOAT16; type++) {
-        shape.type = (kernel_type)type;
-        shape.seed = 7000 + (uint64_t)type;
-        check(&shape, &(fold_cut){0}, ALL_ROWS, 6e-6);
+    static const int sizes[] = {64, 80, 128};
+    problem_shape shape = {.heads = 2, .kv_heads = 1, .tokens = 150, .keys = 4096, .query_scale = 40};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        shape.dim = shape.value_dim = sizes[i];
+        shape.type = (kernel_type)i;
+        shape.seed = 7000 + i;
+        check(&shape, &(fold_cut){0}, ALL_ROWS, 1.5e-6);
     }
 }
 
