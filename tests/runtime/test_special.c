@@ -230,6 +230,13 @@ static void fixed_shapes_are_right(void **state)
     }
 }
 
+/* Two rows of one value each would mean little where that value is what cancellation left. */
+static float positive_values(tensor which, int64_t b, int64_t token, int head, int element, float made)
+{
+    (void)b, (void)token, (void)head, (void)element;
+    return which == TENSOR_V ? fabsf(made) : made;
+}
+
 /* Keys that fill more than one message: two queries on two ranks against 40,000 keys of 2 KiB each. */
 static void shards_above_one_message_arrive_whole(void **state)
 {
@@ -240,6 +247,7 @@ static void shards_above_one_message_arrive_whole(void **state)
     t.problem.keys = 80000;
     t.problem.value_dim = 1;
     t.problem.strategy = "ring";
+    t.replace = positive_values;
     MPI_Comm_split(MPI_COMM_WORLD, rank / 2, rank, &t.comm);
     assert_right(&t);
     MPI_Comm_free(&t.comm);
