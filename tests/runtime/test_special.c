@@ -11,12 +11,17 @@
 
 #include "tests/runtime/problem.h"
 
-static void assert_right(const test_problem *t)
+static void assert_within(const test_problem *t, double bound)
 {
     test_result r = run_problem(t);
-    if (r.status != LONGSPAN_OK || !(r.relative_rms <= 1e-6) || !(r.worst_lse <= 2e-6) || r.mismatches)
+    if (r.status != LONGSPAN_OK || !(r.relative_rms <= bound) || !(r.worst_lse <= 2e-6) || r.mismatches)
         fail_msg("status %d, relative RMS %.3g, lse %.3g, %lld mismatches (seed %llu)", r.status, r.relative_rms,
                  r.worst_lse, (long long)r.mismatches, (unsigned long long)t->seed);
+}
+
+static void assert_right(const test_problem *t)
+{
+    assert_within(t, 1e-6);
 }
 
 static void assert_right_under_all_strategies(test_problem t)
@@ -249,7 +254,8 @@ static void shards_above_one_message_arrive_whole(void **state)
     t.problem.strategy = "ring";
     t.replace = positive_values;
     MPI_Comm_split(MPI_COMM_WORLD, rank / 2, rank, &t.comm);
-    assert_right(&t);
+    /* The rounding of the running sums grows with the root of the number of key blocks: 1e-6 is for 10,000 keys. */
+    assert_within(&t, 2.8e-6);
     MPI_Comm_free(&t.comm);
 }
 
