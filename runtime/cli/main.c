@@ -118,6 +118,8 @@ static exit_status run(session *s, int argc, char **argv)
     options o;
     const options_outcome outcome = options_parse(s, found->spec, argc - 1, (const char **)argv + 1, &o);
     if (outcome != OPTIONS_GO_ON) return outcome == OPTIONS_DONE ? EXIT_DONE : EXIT_USAGE;
+    session_verbose(s, "longspan %s %s on %d rank%s\n", longspan_version(), s->command, s->ranks,
+                    s->ranks == 1 ? "" : "s");
     const exit_status status = found->run(s, &o);
     options_free(&o);
     return status;
