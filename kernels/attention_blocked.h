@@ -30,11 +30,10 @@
 #include "kernels/attention_rotary.h"
 #include "kernels/attention_score_terms.h"
 #include "kernels/attention_vector.h"
+#include "kernels/tasks.h"
 #include "kernels/workspace.h"
 
 #include <omp.h>
-#include <stdatomic.h>
-#include <time.h>
 
 enum {
     SUB_LANES = VECTORS * LANES,
@@ -74,12 +73,6 @@ typedef struct {
     memory_rows next_k, next_v; /* the rows after it: fetched bit by bit while it is folded, or the copy would wait */
     int next_keys;
 } key_block;
-
-/* What the threads of a call share. */
-typedef struct {
-    int64_t tasks;
-    atomic_int_least64_t drawn, finished;
-} task_queue;
 
 typedef struct {
     const attention_call *call;
@@ -492,18 +485,13 @@ static void visible_load(fold_task *task)
     }
 }
 
-static void poll_now(const attention_call *call, task_queue *queue)
-{
-    call->poll(call->poll_data, (double)atomic_load(&queue->finished) / (double)queue->tasks);
-}
-
 static void poll_after(const fold_task *task, int64_t flop)
 {
     if (!task->poll_work) return;
     *task->poll_work += flop;
     if (*task->poll_work < POLL_INTERVAL) return;
     *task->poll_work = 0;
-    poll_now(task->call, task->queue);
+    task_queue_poll(task->queue);
 }
 
 static void segment_fold(const fold_task *task, const attention_segment *segment)
@@ -551,78 +539,21 @@ static __attribute__((noinline)) void task_run(fold_task *task)
     }
 }
 
-static int64_t span_blocks(const attention_call *call, const attention_span *span, int lanes)
+static void place_run(fold_task *task, const task_place *place)
 {
-    return (span->tokens * (call->heads / call->kv_heads) + lanes - 1) / lanes;
-}
-
-static int64_t tasks_of(const attention_call *call, const attention_span *spans, int64_t span_count, int lanes)
-{
-    int64_t tasks = 0;
-    for (int64_t s = 0; s < span_count; s++) tasks += span_blocks(call, &spans[s], lanes) * call->kv_heads;
-    return tasks;
-}
-
-/* Lanes of a task: as many as the workspace holds, which copies each key block least often, unless the threads would
- * have too few tasks to share, then too few to have one each. */
-static int lanes_of_tasks(const attention_call *call, const attention_span *spans, int64_t span_count)
-{
-    int lanes = workspace_lanes(call->dim, call->value_dim);
-    while (call->threads > 1 && lanes > WORKSPACE_SUB_LANES) {
-        const int64_t tasks = tasks_of(call, spans, span_count, lanes);
-        if (tasks >= (lanes > 4 * WORKSPACE_SUB_LANES ? 4 : 1) * (int64_t)call->threads) break;
-        lanes = (lanes / WORKSPACE_SUB_LANES + 1) / 2 * WORKSPACE_SUB_LANES;
-    }
-    return lanes;
-}
-
-/* Task `block` of the span for a key head: rows [block * lanes, ...) of its tokens * group rows. */
-static void span_task_run(fold_task *task, const attention_span *span, int kv_head, int64_t block, int lanes)
-{
-    const int64_t rows = span->tokens * task->group - block * lanes;
-    task->span = span;
-    task->kv_head = kv_head;
-    task->first_row = block * lanes;
-    task->rows = rows < lanes ? (int)rows : lanes;
+    task->span = place->span;
+    task->kv_head = place->kv_head;
+    task->first_row = place->first_row;
+    task->rows = place->rows;
     task->sub_blocks = (task->rows + SUB_LANES - 1) / SUB_LANES;
     task_run(task);
 }
 
-#if defined(__SSE__)
-typedef unsigned float_environment;
-
-/* Flush-to-zero, denormals-are-zero, to nearest, every exception masked, whatever the caller has set. */
-static float_environment environment_enter(void)
-{
-    const unsigned saved = _mm_getcsr();
-    _mm_setcsr(0x1f80 | 0x8040);
-    return saved;
-}
-
-static void environment_leave(float_environment saved)
-{
-    _mm_setcsr(saved);
-}
-#else
-typedef int float_environment;
-
-static float_environment environment_enter(void)
-{
-    return 0;
-}
-
-static void environment_leave(float_environment saved)
-{
-    (void)saved;
-}
-#endif
-
-/* Threads draw tasks from one counter: last span first, then key heads, and of a span the last rows first, which are
- * the heaviest under a causal mask. The calling thread polls while others still compute. */
+/* The calling thread polls while others still compute. */
 static void blocked_fold(const attention_call *call, const attention_span *spans, int64_t span_count)
 {
-    const int lanes = lanes_of_tasks(call, spans, span_count);
-    task_queue queue = {.tasks = tasks_of(call, spans, span_count, lanes)};
+    const int most = workspace_lanes(call->dim, call->value_dim);
+    task_queue queue = task_queue_of(call, spans, span_count, most, WORKSPACE_SUB_LANES);
     if (queue.tasks == 0) return;
 
 #pragma omp parallel num_threads(call->threads)
@@ -630,7 +561,9 @@ static void blocked_fold(const attention_call *call, const attention_span *spans
         const float_environment environment = environment_enter();
         const int thread = omp_get_thread_num();
         const bool polls = thread == 0 && call->poll;
-        int64_t work = 0, passed = 0, s = span_count - 1; /* passed: tasks of the spans after s */
+        int64_t work = 0;
+        task_cursor cursor = task_cursor_first(&queue);
+        task_place place;
         const task_workspace space = workspace_of_thread(call, thread);
         rotary_angles rotary;
         if (call->scores.rope_dim) rotary = rotary_create(&call->scores, space.rotary);
@@ -642,27 +575,13 @@ static void blocked_fold(const attention_call *call, const attention_span *spans
                           .rotary = call->scores.rope_dim ? &rotary : NULL,
                           .poll_work = polls ? &work : NULL};
 
-        for (;;) {
-            const int64_t t = atomic_fetch_add(&queue.drawn, 1);
-            if (t >= queue.tasks) break;
-            int64_t blocks = span_blocks(call, &spans[s], lanes);
-            while (t - passed >= blocks * call->kv_heads) {
-                passed += blocks * call->kv_heads;
-                blocks = span_blocks(call, &spans[--s], lanes);
-            }
-            span_task_run(&task, &spans[s], (int)((t - passed) / blocks), blocks - 1 - (t - passed) % blocks, lanes);
+        while (task_draw(&queue, &cursor, &place)) {
+            place_run(&task, &place);
             atomic_fetch_add(&queue.finished, 1);
         }
-        while (polls && atomic_load(&queue.finished) < queue.tasks) poll_now(call, &queue);
+        while (polls && atomic_load(&queue.finished) < queue.tasks) task_queue_poll(&queue);
         environment_leave(environment);
     }
-}
-
-static double seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
 /* Chains that wait for nothing but themselves, enough of them to fill the units. Where multiply and add are one

@@ -1,10 +1,16 @@
+#define _GNU_SOURCE /* syscall */
 #include "kernels/cpu.h"
 
 #include <stdio.h>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <stdbool.h>
 #include <stdint.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 /* Register sets that the system saves for us, Intel SDM volume 1, section 13.3. */
 enum { SAVED_AVX = 0x6, SAVED_AVX512 = 0xe6, SAVED_AMX = 0x60000 };
@@ -14,6 +20,18 @@ static uint64_t saved_registers(void)
     uint32_t low, high;
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return (uint64_t)high << 32 | low;
+}
+
+/* Linux gives a process the tile registers when it asks for them, all its threads at once and for as long as it runs;
+ * asking again changes nothing. False where it refuses, as kernels before 5.16 do. */
+static bool tiles_allowed(void)
+{
+#if defined(__linux__)
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+#else
+    return false;
+#endif
 }
 
 unsigned cpu_features(void)
@@ -29,7 +47,7 @@ unsigned cpu_features(void)
     const unsigned amx = 1u << 22 | 1u << 24; /* AMX-BF16, AMX-TILE */
     if ((saved & SAVED_AVX512) != SAVED_AVX512 || (b & avx512) != avx512) return features;
     features |= CPU_AVX512;
-    if ((saved & SAVED_AMX) == SAVED_AMX && (d & amx) == amx) features |= CPU_AMX_BF16;
+    if ((saved & SAVED_AMX) == SAVED_AMX && (d & amx) == amx && tiles_allowed()) features |= CPU_AMX_BF16;
     if (__get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5)) features |= CPU_AVX512_BF16;
     return features;
 }

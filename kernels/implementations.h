@@ -8,6 +8,7 @@ extern const attention_kernel attention_portable;
 #if defined(__x86_64__)
 extern const attention_kernel attention_avx2;
 extern const attention_kernel attention_avx512;
+extern const attention_kernel attention_amx;
 #endif
 
 #endif

@@ -1,5 +1,6 @@
 /* The table of implementations and the choice among them. */
 #include "kernels/attention.h"
+#include "kernels/attention_amx_workspace.h"
 #include "kernels/cpu.h"
 #include "kernels/implementations.h"
 #include "kernels/workspace.h"
@@ -11,6 +12,7 @@ const attention_kernel *const attention_kernels[] = {
 #if defined(__x86_64__)
     &attention_avx2,
     &attention_avx512,
+    &attention_amx,
 #endif
 };
 const int attention_kernel_count = sizeof attention_kernels / sizeof attention_kernels[0];
@@ -53,5 +55,6 @@ attention_compute attention_compute_best(const attention_kernel *kernel, kernel_
 
 size_t attention_workspace_size(int threads, int dim, int value_dim)
 {
-    return (size_t)threads * workspace_floats(dim, value_dim) * sizeof(float);
+    const size_t blocked = workspace_floats(dim, value_dim) * sizeof(float);
+    return (size_t)threads * (blocked + amx_workspace_bytes(dim, value_dim));
 }

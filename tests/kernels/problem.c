@@ -13,6 +13,8 @@
 
 #include <cmocka.h>
 
+attention_compute compute_under_test = COMPUTE_FP32;
+
 static void *allocate(size_t bytes)
 {
     const size_t rounded = (bytes + 64) / 64 * 64;
@@ -260,6 +262,7 @@ void problem_fold_keys(const problem *p, const attention_kernel *kernel, const f
                            .dim = s->dim,
                            .value_dim = s->value_dim,
                            .scale = p->scale,
+                           .compute = compute_under_test,
                            .scores = {.softcap = s->softcap,
                                       .slopes = s->sloped ? p->slopes : NULL,
                                       .rope_dim = s->rope_dim,
@@ -291,12 +294,14 @@ void problem_print(const problem *p)
 {
     static const char *const types[] = {"float32", "float16", "bfloat16"};
     const problem_shape *s = &p->shape;
-    print_error("problem_shape: type %s, heads %d, kv_heads %d, dim %d, value_dim %d, tokens %lld, keys %lld, "
-                "first_key %lld, query_scale %g, mask %d, layout %d, softcap %g, sloped %d, rope_dim %d, "
-                "rope_interleaved %d, places %d, seed %llu\n",
-                types[s->type], s->heads, s->kv_heads, s->dim, s->value_dim, (long long)s->tokens, (long long)s->keys,
-                (long long)s->first_key, (double)s->query_scale, (int)s->mask, (int)s->layout, (double)s->softcap,
-                s->sloped, s->rope_dim, s->rope_interleaved, (int)s->places, (unsigned long long)s->seed);
+    print_error(
+        "compute %s, problem_shape: type %s, heads %d, kv_heads %d, dim %d, value_dim %d, tokens %lld, keys %lld, "
+        "first_key %lld, query_scale %g, mask %d, layout %d, softcap %g, sloped %d, rope_dim %d, "
+        "rope_interleaved %d, places %d, seed %llu\n",
+        attention_compute_name(compute_under_test), types[s->type], s->heads, s->kv_heads, s->dim, s->value_dim,
+        (long long)s->tokens, (long long)s->keys, (long long)s->first_key, (double)s->query_scale, (int)s->mask,
+        (int)s->layout, (double)s->softcap, s->sloped, s->rope_dim, s->rope_interleaved, (int)s->places,
+        (unsigned long long)s->seed);
 }
 
 static void row_check_empty(const problem *p, int64_t row, const float *out, float lse)
@@ -312,10 +317,21 @@ static void row_check_empty(const problem *p, int64_t row, const float *out, flo
     }
 }
 
+double compute_bound(float score_scale, double bound)
+{
+    const double scale = 1 + fabs((double)score_scale);
+    const double least = compute_under_test == COMPUTE_BF16     ? 6e-3 * scale
+                         : compute_under_test == COMPUTE_BF16X3 ? 2e-5 * scale
+                                                                : 0;
+    return bound > least ? bound : least;
+}
+
 void problem_check(const problem *p, attention_state state, int64_t rows, double bound, double lse_bound)
 {
     const problem_shape *s = &p->shape;
     const int64_t all = s->tokens * s->heads;
+    bound = compute_bound(s->query_scale, bound);
+    lse_bound = compute_bound(s->query_scale, lse_bound);
     float *out = allocate((size_t)(all * s->value_dim) * sizeof *out), *lse = allocate((size_t)all * sizeof *lse);
     double *expected = allocate((size_t)s->value_dim * sizeof *expected), expected_lse;
     double error = 0, norm = 0;
@@ -348,16 +364,21 @@ void problem_check(const problem *p, attention_state state, int64_t rows, double
     free(expected);
 }
 
+static const attention_kernel *find_kernel(const char *name)
+{
+    return strcmp(name, attention_amx_emulated.name) == 0 ? &attention_amx_emulated : attention_kernel_find(name);
+}
+
 const attention_kernel *kernel_under_test(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "portable";
-    const attention_kernel *kernel = attention_kernel_find(name);
-    if (!kernel) {
-        print_error("no kernel is called %s\n", name);
+    const attention_kernel *kernel = find_kernel(name);
+    if (!kernel || (argc > 2 && !attention_compute_from_name(argv[2], &compute_under_test))) {
+        print_error("no kernel is called %s, or no arithmetic %s\n", name, argc > 2 ? argv[2] : "fp32");
         exit(1);
     }
-    if (kernel->features & ~cpu_features()) {
-        print_message("this CPU cannot run %s\n", name);
+    if (kernel->features & ~cpu_features() || !(kernel->computes >> compute_under_test & 1)) {
+        print_message("this CPU cannot run %s %s\n", name, attention_compute_name(compute_under_test));
         exit(77);
     }
     return kernel;
