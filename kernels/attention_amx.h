@@ -3,7 +3,7 @@
  *   LANES              16
  *   TILES_EMULATED     for tiles in memory (kernels/tiles.h)
  *   AMX_BLOCKED        the attention_kernel whose float32 fold takes what tiles cannot
- * and uses amx_fold and amx_tile_peak.
+ * and uses amx_fold, amx_peak and amx_tile_peak.
  *
  * Everything is transposed, as in the blocked fold: a lane is one query row. 32 lanes are a sub-block, 64 keys a block.
  *
@@ -46,11 +46,8 @@
 
 #include "kernels/attention_amx_sweep.h"
 #include "kernels/attention_rotary.h"
-#include "kernels/tasks.h"
 
 #include <omp.h>
-
-enum { AMX_POLL_INTERVAL = 1 << 24 /* flop of one part: 10 to 40 us */ };
 
 typedef struct {
     int64_t begin_min, begin_max, end_min, end_max; /* of the visible ranges of a sub-block's rows */
@@ -102,15 +99,6 @@ static void poll_of_blocked(void *queue, double fraction)
     task_queue_poll(queue);
 }
 
-static void amx_poll_after(amx_task *task, int64_t flop)
-{
-    if (!task->poll_work) return;
-    *task->poll_work += flop;
-    if (*task->poll_work < AMX_POLL_INTERVAL) return;
-    *task->poll_work = 0;
-    task_queue_poll(task->queue);
-}
-
 /* Folds keys [begin, end) of the segment into the rows of lanes [first, first + count), at most 32, by the blocked
  * fold; `state` holds these rows alone, one after the other. Runs of whole tokens go as they are, others as fewer
  * heads. */
@@ -143,7 +131,7 @@ static void lanes_fold_blocked(amx_task *task, const attention_segment *segment,
         part.compute = COMPUTE_FP32;
         part.threads = 1;
         part.workspace = task->space.blocked;
-        part.poll = task->poll_work ? poll_of_blocked : NULL;
+        part.poll = task->sweep.poll_work ? poll_of_blocked : NULL;
         part.poll_data = task->queue;
         if (call->scores.slopes) part.scores.slopes = call->scores.slopes + head;
         attention_span span = *task->place.span;
@@ -385,7 +373,7 @@ static void block_pack(amx_task *task, const attention_segment *segment, int64_t
     task->begin[index] = begin;
     task->keys[index] = keys;
     task->unclean[index] = unclean;
-    amx_poll_after(task, AMX_POLL_INTERVAL / 4);
+    sweep_poll_after(&task->sweep, AMX_POLL_INTERVAL / 4);
 }
 
 static void sweep_flush(amx_task *task)
@@ -395,8 +383,6 @@ static void sweep_flush(amx_task *task)
     if (task->parts == 1) sweep_of_one_part(s);
     else if (task->parts == 2) sweep_of_two_parts(s);
     else sweep_of_three_parts(s);
-    amx_poll_after(task, (int64_t)s->count * ATTENTION_KEY_BLOCK * AMX_SUB_LANES * 2 *
-                             (task->call->dim + task->call->value_dim) * part_product_count(task->parts));
     s->count = 0;
 }
 
@@ -425,7 +411,6 @@ static void chunk_fold_sub_block(amx_task *task, const attention_segment *segmen
     sweep *s = &task->sweep;
     if (bounds->blocked == all) return;
 
-    s->call = call;
     s->q = task->space.q + (int64_t)first * d * task->parts;
     s->o = task->space.o + (int64_t)first * e;
     s->m = task->space.m + first;
@@ -498,13 +483,13 @@ static __attribute__((noinline)) void amx_task_run(amx_task *task)
         queries_load(task, sub);
         amx_state_load(task, sub);
         if (task->call->scores.slopes) amx_slopes_load(task, sub);
-        amx_poll_after(task, AMX_POLL_INTERVAL / 8);
+        sweep_poll_after(&task->sweep, AMX_POLL_INTERVAL / 8);
     }
     blocked_queries_fold(task);
     for (int i = 0; i < task->place.span->segment_count; i++) amx_segment_fold(task, &task->place.span->segments[i]);
     for (int sub = 0; sub < task->sub_blocks; sub++) {
         amx_state_store(task, sub);
-        amx_poll_after(task, AMX_POLL_INTERVAL / 8);
+        sweep_poll_after(&task->sweep, AMX_POLL_INTERVAL / 8);
     }
 }
 
@@ -547,7 +532,7 @@ static void amx_fold(const attention_call *call, const attention_span *spans, in
                          .factor = (float)fabs(factor),
                          .sign = factor < 0 ? -1 : 1,
                          .group = call->heads / call->kv_heads,
-                         .poll_work = polls ? &work : NULL};
+                         .sweep = {.call = call, .queue = &queue, .poll_work = polls ? &work : NULL}};
         tiles_configure();
         while (task_draw(&queue, &cursor, &task.place)) {
             amx_task_run(&task);
@@ -557,6 +542,11 @@ static void amx_fold(const attention_call *call, const attention_span *spans, in
         tiles_release();
         environment_leave(environment);
     }
+}
+
+static double amx_peak(double seconds)
+{
+    return AMX_BLOCKED.peak(seconds);
 }
 
 /* Products whose sums are four registers, as many as can be under way. */

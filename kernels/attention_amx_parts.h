@@ -30,9 +30,10 @@ INLINE bits part_nearest(vector x)
     return ((bits)x + 0x7fffu + (((bits)x >> 16) & 1u)) & 0xffff0000u;
 }
 
+/* Pairs of the upper halves of two rows. */
 INLINE bits pair_of_parts(bits even, bits odd)
 {
-    return even >> 16 | odd;
+    return even >> 16 | (odd & 0xffff0000u);
 }
 
 /* 16 numbers of a row, part n at target + n * stride. */
@@ -60,14 +61,13 @@ INLINE void part_pairs_store(vector even, vector odd, int parts, uint16_t *targe
  * negative either; the last part is rounded. */
 INLINE void probability_pairs_store(vector even, vector odd, int parts, uint32_t *target, int64_t stride)
 {
-    for (int n = 0; n < parts; n++) {
-        const uint32_t half = n == parts - 1 ? 0x8000u : 0;
-        const bits a = ((bits)even + half) & 0xffff0000u, b = ((bits)odd + half) & 0xffff0000u;
+    for (int n = 0; n < parts - 1; n++) {
+        const bits a = (bits)even & 0xffff0000u, b = (bits)odd & 0xffff0000u;
         *(bits *)(target + n * stride) = pair_of_parts(a, b);
-        if (n == parts - 1) break;
         even -= (vector)a;
         odd -= (vector)b;
     }
+    *(bits *)(target + (parts - 1) * stride) = pair_of_parts((bits)even + 0x8000u, (bits)odd + 0x8000u);
 }
 
 INLINE bool any_lane(integers choose)

@@ -13,6 +13,7 @@
 
 #include "kernels/attention_amx_parts.h"
 #include "kernels/attention_score_terms.h"
+#include "kernels/tasks.h"
 
 enum {
     BLOCK_PAIRS = ATTENTION_KEY_BLOCK / 2,              /* steps of vector work of a block: two keys by 32 lanes */
@@ -20,6 +21,7 @@ enum {
     SCORES_BLOCK = ATTENTION_KEY_BLOCK * AMX_SUB_LANES, /* floats, and pairs of two parts of P */
     PART_PAIRS = SCORES_BLOCK / 2,                      /* 32-bit pairs of a part of P */
     AMX_RESCALE_GAP = 8,
+    AMX_POLL_INTERVAL = 1 << 24, /* flop of one part: 15 to 40 us */
 };
 
 /* Keys of a block that each lane sees: [first, last). */
@@ -49,9 +51,22 @@ typedef struct {
     const int32_t *position;
     sweep_block blocks[AMX_CHUNK_BLOCKS_MAX];
     int count;
+    task_queue *queue;
+    int64_t *poll_work; /* flop since the last poll; NULL on threads that do not poll */
 } sweep;
 
-/* Which parts' products are kept, and in which order: from one to the next one of the two changes, as a rule. */
+static void sweep_poll_after(const sweep *s, int64_t flop)
+{
+    if (!s->poll_work) return;
+    *s->poll_work += flop;
+    if (*s->poll_work < AMX_POLL_INTERVAL) return;
+    *s->poll_work = 0;
+    task_queue_poll(s->queue);
+}
+
+/* Which parts' products are kept. Of three parts the product of the first ones comes last, after all terms below 2^-8
+ * of it, so that sums round at its size once a tile product and not six times; from one of the others to the next a
+ * single tile pair changes. */
 typedef struct {
     int left, right;
 } part_product;
@@ -59,12 +74,18 @@ typedef struct {
 static const part_product part_products[AMX_PARTS_MAX][6] = {
     {{0, 0}},
     {{1, 0}, {0, 0}, {0, 1}},
-    {{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 0}, {0, 2}},
+    {{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}},
 };
 
 INLINE int part_product_count(int parts)
 {
     return parts * (parts + 1) / 2;
+}
+
+/* Products that all steps of a sum take first; the rest follow in a second round. */
+INLINE int part_product_first_count(int parts)
+{
+    return parts == 3 ? 5 : part_product_count(parts);
 }
 
 /* The vector work of an iteration, and how far it is. */
@@ -138,14 +159,22 @@ INLINE void work_rest(vector_work *w, int parts)
     while (w->next && w->next_pair < BLOCK_PAIRS) work_next_pair(w);
 }
 
-/* sums += the kept products of parts, at `left` and `right`, `left_stride` and `right_stride` apart. */
-INLINE void tiles_multiply_parts(const uint16_t *left, int64_t left_stride, const uint16_t *right, int64_t right_stride,
-                                 int parts, vector_work *w)
+/* One of the kept products of parts, in all steps of a sum. */
+typedef struct {
+    const uint16_t *left, *right;
+    int64_t left_step, right_step, left_part, right_part; /* numbers from one step, or part, to the next */
+    int steps;
+} tile_sum;
+
+/* sums += products [first, last) of the parts in one step. */
+INLINE void tiles_multiply_parts(const tile_sum *sum, int step, int first, int last, int parts, vector_work *w)
 {
-    for (int n = 0; n < part_product_count(parts); n++) {
-        const part_product now = part_products[parts - 1][n], before = part_products[parts - 1][n > 0 ? n - 1 : 0];
-        if (n == 0 || now.left != before.left) tiles_left_load(left + now.left * left_stride);
-        if (n == 0 || now.right != before.right) tiles_right_load(right + now.right * right_stride);
+    const part_product *products = part_products[parts - 1];
+    for (int n = first; n < last; n++) {
+        if (n == first || products[n].left != products[n - 1].left)
+            tiles_left_load(sum->left + step * sum->left_step + products[n].left * sum->left_part);
+        if (n == first || products[n].right != products[n - 1].right)
+            tiles_right_load(sum->right + step * sum->right_step + products[n].right * sum->right_part);
         tiles_multiply(0, 0);
         work_step(w, parts);
         tiles_multiply(0, 1);
@@ -157,16 +186,28 @@ INLINE void tiles_multiply_parts(const uint16_t *left, int64_t left_stride, cons
     }
 }
 
+INLINE void tiles_sum(const tile_sum *sum, int parts, vector_work *w)
+{
+    const int first = part_product_first_count(parts), all = part_product_count(parts);
+    for (int step = 0; step < sum->steps; step++) tiles_multiply_parts(sum, step, 0, first, parts, w);
+    if (first == all) return;
+    for (int step = 0; step < sum->steps; step++) tiles_multiply_parts(sum, step, first, all, parts, w);
+}
+
 /* S of a block of 64 keys, to be multiplied by the factor. */
 INLINE void scores_by_tiles(const sweep *s, const sweep_block *block, int width, int parts, float *scores,
                             vector_work *w)
 {
     for (int keys = 0; keys < 2; keys++) {
+        const tile_sum sum = {.left = block->k + (int64_t)keys * 2 * TILE_NUMBERS,
+                              .left_step = 4 * TILE_NUMBERS,
+                              .left_part = (int64_t)ATTENTION_KEY_BLOCK * width,
+                              .right = s->q,
+                              .right_step = 2 * TILE_NUMBERS,
+                              .right_part = (int64_t)AMX_SUB_LANES * width,
+                              .steps = width / TILE_DEPTH};
         tiles_zero();
-        for (int d = 0; d < width / TILE_DEPTH; d++)
-            tiles_multiply_parts(block->k + (int64_t)(d * 4 + keys * 2) * TILE_NUMBERS,
-                                 (int64_t)ATTENTION_KEY_BLOCK * width, s->q + (int64_t)d * 2 * TILE_NUMBERS,
-                                 (int64_t)AMX_SUB_LANES * width, parts, w);
+        tiles_sum(&sum, parts, w);
         tiles_sums_store(scores + keys * 2 * TILE_SUMS, SCORES_HALF);
     }
 }
@@ -181,11 +222,11 @@ INLINE void sums_add(const float *sums, const vector *rescale, float *o, int64_t
         }
 }
 
-static __attribute__((noinline)) void o_rescale(float *o, int width, vector first, vector second)
+static __attribute__((noinline)) void o_rescale(float *o, int width, const vector *rescale)
 {
     vector *out = (vector *)o;
-    for (int e = 0; e < width; e++) out[e] *= first;
-    for (int e = width; e < 2 * width; e++) out[e] *= second;
+    for (int half = 0; half < 2; half++)
+        for (int e = 0; e < width; e++) out[half * width + e] *= rescale[half];
 }
 
 /* O = a O + V P of a block. With one part the tiles add to O itself, whose rounding is nothing beside that of bfloat16;
@@ -198,10 +239,14 @@ INLINE void values_by_tiles(const sweep *s, const sweep_block *block, const uint
         float *o = s->o + (int64_t)e * 32 * LANES;
         if (parts == 1) tiles_sums_load(o, o_half);
         else tiles_zero();
-        for (int step = 0; step < 2; step++)
-            tiles_multiply_parts(block->v + (int64_t)(e * 2 + step) * 2 * TILE_NUMBERS,
-                                 (int64_t)ATTENTION_KEY_BLOCK * width, (const uint16_t *)(p + step * 2 * TILE_SUMS),
-                                 2 * PART_PAIRS, parts, w);
+        const tile_sum sum = {.left = block->v + (int64_t)e * 4 * TILE_NUMBERS,
+                              .left_step = 2 * TILE_NUMBERS,
+                              .left_part = (int64_t)ATTENTION_KEY_BLOCK * width,
+                              .right = (const uint16_t *)p,
+                              .right_step = 2 * TILE_NUMBERS,
+                              .right_part = 2 * PART_PAIRS,
+                              .steps = 2};
+        tiles_sum(&sum, parts, w);
         if (parts == 1) tiles_sums_store(o, o_half);
         else {
             tiles_sums_store(s->sums, 2 * TILE_SUMS);
@@ -342,7 +387,7 @@ INLINE void sweep_run(const sweep *s, int parts)
             work_next_begin(&w, next_scores, value_products);
         }
         if (b > 0) {
-            if (parts == 1 && rescales) o_rescale(s->o, e, rescale[0], rescale[1]);
+            if (parts == 1 && rescales) o_rescale(s->o, e, rescale);
             values_by_tiles(s, &s->blocks[b - 1], s->p + (b - 1) % 2 * PART_PAIRS * parts, rescale, e, parts, &w);
         }
         work_rest(&w, parts);
@@ -352,10 +397,11 @@ INLINE void sweep_run(const sweep *s, int parts)
         }
         rescales = lanes.rescales;
         if (has_next) reference_set(&lanes, &w);
+        sweep_poll_after(s, (int64_t)(score_products + value_products) * TILE_FLOPS);
     }
 
     w.scores = w.next = NULL;
-    if (parts == 1 && rescales) o_rescale(s->o, e, rescale[0], rescale[1]);
+    if (parts == 1 && rescales) o_rescale(s->o, e, rescale);
     values_by_tiles(s, &s->blocks[s->count - 1], s->p + (s->count - 1) % 2 * PART_PAIRS * parts, rescale, e, parts, &w);
     for (int half = 0; half < 2; half++) {
         ((vector *)s->m)[half] = lanes.m[half];

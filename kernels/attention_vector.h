@@ -132,7 +132,7 @@ INLINE void transpose_4x4(const float *restrict source, int64_t source_stride, f
 }
 
 /* target[c][r] = source[r][c] for `rows` rows and `columns` columns. */
-static void transpose(const float *restrict source, int64_t source_stride, int rows, int columns,
+static inline void transpose(const float *restrict source, int64_t source_stride, int rows, int columns,
                       float *restrict target, int64_t target_stride)
 {
     const int whole_rows = rows - rows % 4, whole_columns = columns - columns % 4;

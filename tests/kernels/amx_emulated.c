@@ -12,5 +12,6 @@ const attention_kernel attention_amx_emulated = {
     .features = 0,
     .computes = 1u << COMPUTE_FP32 | 1u << COMPUTE_BF16X6 | 1u << COMPUTE_BF16X3 | 1u << COMPUTE_BF16,
     .fold = amx_fold,
+    .peak = amx_peak,
     .tile_peak = amx_tile_peak,
 };

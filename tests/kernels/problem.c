@@ -320,7 +320,7 @@ static void row_check_empty(const problem *p, int64_t row, const float *out, flo
 double compute_bound(float score_scale, double bound)
 {
     const double scale = 1 + fabs((double)score_scale);
-    const double least = compute_under_test == COMPUTE_BF16     ? 6e-3 * scale
+    const double least = compute_under_test == COMPUTE_BF16     ? 1e-2 * scale
                          : compute_under_test == COMPUTE_BF16X3 ? 2e-5 * scale
                                                                 : 0;
     return bound > least ? bound : least;

@@ -157,13 +157,15 @@ static void the_exponential_is_within_3e_7_over_its_range(void **unused)
         problem_set(&p, &p.k, j, 0, 0, (float)j);
         problem_set(&p, &p.v, j, 0, 0, (float)j);
     }
+    /* The last of three parts of a probability is lost where it would be a denormal. */
+    const double lowest = compute_under_test == COMPUTE_FP32 ? -125.9 : -100, bound = compute_bound(100, 3e-7);
     uint64_t random = 8000;
     for (int64_t t = 0; t < shape.tokens; t++)
-        problem_set(&p, &p.q, t, 0, 0, t == 0 ? 0 : (float)(-125.9 * random_uniform(&random)));
+        problem_set(&p, &p.q, t, 0, 0, t == 0 ? 0 : (float)(lowest * random_uniform(&random)));
     attention_state state = problem_state(&p, kernel, &(fold_cut){0});
     for (int64_t t = 0; t < shape.tokens; t++) {
         const double power = exp2(problem_get(&p, &p.q, t, 0, 0)), out = (double)state.o[t] / (double)state.l[t];
-        if (!(fabs(out * (1 + power) / power - 1) <= 3e-7)) {
+        if (!(fabs(out * (1 + power) / power - 1) <= bound)) {
             problem_print(&p);
             fail_msg("2^%.9g: relative error %.3g", problem_get(&p, &p.q, t, 0, 0), out * (1 + power) / power - 1);
         }
@@ -212,7 +214,7 @@ static void float16_subnormal_values_are_not_flushed(void **unused)
         for (int e = 0; e < shape.value_dim; e++) problem_set(&p, &p.v, j, 0, e, value);
     attention_state state = problem_state(&p, kernel, &(fold_cut){0});
     for (int64_t i = 0; i < shape.tokens * shape.value_dim; i++)
-        assert_float_equal(state.o[i] / state.l[i / shape.value_dim] / value, 1, 1e-6);
+        assert_float_equal(state.o[i] / state.l[i / shape.value_dim] / value, 1, (float)compute_bound(1, 1e-6));
     state_destroy(&state);
     problem_destroy(&p);
 }
@@ -267,7 +269,7 @@ static void the_result_is_linear_in_the_values(void **unused)
     attention_state c = problem_state(&sum, kernel, &(fold_cut){0});
     for (int64_t i = 0; i < shape.tokens * shape.value_dim; i++) {
         const float l = c.l[i / shape.value_dim];
-        assert_float_equal(c.o[i] / l, (2 * a.o[i] - 0.5f * b.o[i]) / l, 2e-6);
+        assert_float_equal(c.o[i] / l, (2 * a.o[i] - 0.5f * b.o[i]) / l, (float)compute_bound(1, 2e-6));
     }
     state_destroy(&a);
     state_destroy(&b);

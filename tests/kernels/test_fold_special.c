@@ -61,11 +61,11 @@ static void a_nan_query_row_is_nan_and_stays_alone(void **unused)
     problem_destroy(&p);
 }
 
-/* The same NaN or infinity, or within 1e-5. */
+/* The same NaN or infinity, or within 1e-5 or what the arithmetic costs. */
 static bool same_number(float value, double expected)
 {
     if (isnan(expected)) return isnan(value);
-    return isinf(expected) ? value == expected : fabs(value - expected) < 1e-5;
+    return isinf(expected) ? value == expected : fabs(value - expected) < compute_bound(1, 1e-5);
 }
 
 /* Rows that do not see `key` keep their bits; the others are what the oracle says, NaN and Inf included. */
@@ -314,7 +314,7 @@ static void the_calling_thread_polls(void **unused)
         poll_record record = {0};
         const fold_cut cut = {.threads = threads, .poll = record_poll, .poll_data = &record};
         attention_state state = problem_state(&p, kernel, &cut);
-        assert_true(record.calls >= (threads == 1 ? 200 : 1));
+        assert_true(record.calls >= (threads > 1 ? 1 : compute_under_test == COMPUTE_FP32 ? 200 : 50));
         assert_int_equal(record.backwards, 0);
         assert_int_equal(record.outside, 0);
         assert_int_equal(record.other_thread, 0);

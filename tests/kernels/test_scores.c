@@ -72,7 +72,7 @@ static void a_capped_score_is_exact_to_a_few_roundings(void **unused)
         for (int64_t t = 0; t < shape.tokens; t++) {
             const double cap = (double)caps[i], score = problem_get(&p, &p.q, t, 0, 0);
             const double expected = cap * tanh(score / cap) / log(2), error = (double)state.m[t] / expected - 1;
-            if (!(fabs(error) <= 5e-7)) {
+            if (!(fabs(error) <= compute_bound(0, 5e-7))) {
                 problem_print(&p);
                 fail_msg("cap %g, score %.9g: %.9g, should be %.9g, relative error %.3g", cap, score,
                          (double)state.m[t], expected, error);
