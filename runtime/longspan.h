@@ -1,7 +1,11 @@
 /* Longspan: exact attention over sequences that are sharded over MPI ranks.
  *
- *     out[b,i,h,:] = sum_j exp(s_ij - lse[b,i,h]) v[b,j,g,:],   s_ij = scale * q[b,i,h,:] . k[b,j,g,:],
- *     lse[b,i,h]   = log sum_j exp(s_ij),    j over the keys that query i may see,  g = h / (H / G).
+ *     out[b,i,h,:] = sum_j exp(s_ij - lse[b,i,h]) v[b,j,g,:],
+ *     s_ij         = cap(scale * q[b,i,h,:] . k[b,j,g,:]) - slope_h |p_i - j|,
+ *     lse[b,i,h]   = log(exp(sink_h) + sum_j exp(s_ij)),   j over the keys that query i may see,  g = h / (H / G),
+ *
+ * with p_i = i + (M - N) the position of query i among the keys, cap(s) = softcap tanh(s / softcap), and q and k turned
+ * by their positions first where RoPE is asked for. Cap, slopes, sinks and RoPE are left out unless they are given.
  *
  * Plan and execute, as in FFTW: everything that can fail does so while planning; execute neither allocates nor
  * decides.
@@ -54,7 +58,10 @@ typedef struct longspan_plan longspan_plan;
  * ranks; the rest must be equal. */
 typedef struct {
     int threads;          /* OpenMP threads; 0: OMP_NUM_THREADS if set, else the CPUs this rank may use */
-    const char *isa;      /* "auto", or the name of a kernel: "portable", "avx2", "avx512" */
+    const char *isa;      /* "auto", or the name of a kernel: "portable", "avx2", "avx512", "amx" */
+    const char *compute;  /* "auto": the fastest arithmetic that loses nothing of the type's precision; or "fp32", "bf16x6",
+                             "bf16x3", "bf16", which the kernel must offer */
+    int share_memory;     /* 1: ranks of a node may read each other's keys in place; 0: never. Default 1 */
     double stall_seconds; /* abort when a transfer makes no progress for so long; 0: wait for ever */
     /* Called on rank 0 now and then while a plan executes, with the fraction done; NULL for none. */
     void (*progress)(void *progress_data, double fraction);
@@ -69,13 +76,30 @@ typedef struct {
     int dim, value_dim;     /* D, E, 1 to 512; value_dim = 0 means D */
     longspan_type type;     /* of q, k, v */
     longspan_type out_type; /* of out */
-    int causal;             /* key j <= i + (M - N) */
-    const int64_t
-        *documents; /* packed documents: document_count + 1 ascending offsets from 0 to N (needs N == M); copied */
+
+    /* The mask: a key must pass all of these. Positions and chunks count from the start of the document. Arrays here and
+     * below are copied. */
+    int causal;                         /* key j <= p_i, or j < prefix */
+    int64_t prefix;                     /* the first `prefix` keys pass `causal` for every query; needs causal */
+    int64_t window_left, window_right;  /* p_i - left <= j <= p_i + right; -1 (default): no limit on that side */
+    int64_t chunk;                      /* > 0: with c = floor(p_i / chunk), c - left <= floor(j / chunk) <= c + right */
+    int64_t chunks_left, chunks_right;  /* -1 (default): no limit on that side; need chunk */
+    const int64_t *documents;           /* packed documents: document_count + 1 ascending offsets, 0 to N (needs N == M) */
     int64_t document_count;
-    double scale;         /* 0 means 1 / sqrt(D) */
-    const char *strategy; /* "auto", "ring", "gather" */
-    const char *layout;   /* "auto" (zigzag when causal, else contiguous), "contiguous", "zigzag" */
+    const int64_t *key_lengths;         /* [B]: only keys j < key_lengths[b] exist for batch item b; NULL: all M */
+
+    /* The score. */
+    double scale;              /* 0 means 1 / sqrt(D) */
+    double softcap;            /* 0: none */
+    const float *alibi_slopes; /* [H]; NULL: none */
+    const float *sinks;        /* [H]: a score that every query of head h also sees, with value 0; NULL: none */
+    int rope_dim;              /* even, <= D: so many elements of q and k turn, by p rope_base^(-2c / rope_dim) for pair c;
+                                  0: none */
+    double rope_base;          /* default 10000 */
+    int rope_interleaved;      /* pair c is elements 2c and 2c + 1; else c and c + rope_dim / 2 */
+
+    const char *strategy; /* "auto", or the name of one: "ring", "gather", "heads", "hybrid:4x8", ... */
+    const char *layout;   /* "auto", "contiguous", "zigzag", "striped", "striped:BLOCK" */
 } longspan_problem;
 
 typedef enum { LONGSPAN_QUERIES, LONGSPAN_KEYS } longspan_axis;
@@ -124,6 +148,10 @@ LONGSPAN_API void longspan_plan_destroy(longspan_plan **plan_p);
  * Writes at most `capacity` ranges and sets *count_p to how many there are; ranges may be NULL when capacity is 0. */
 LONGSPAN_API longspan_status longspan_plan_rows(const longspan_plan *plan, longspan_axis axis, longspan_range *ranges,
                                                 int64_t capacity, int64_t *count_p);
+/* Not collective. Arrays of the plan's own for this rank's k [B, T, G, D] and v [B, T, G, E], which execute reads in
+ * place: under a strategy that shares memory among the ranks of a node, any other array costs a copy and its memory.
+ * Valid until the plan is destroyed; no other rank writes them. Both NULL where the strategy has no use for that. */
+LONGSPAN_API void longspan_plan_key_arrays(const longspan_plan *plan, void **k_p, void **v_p);
 /* Not collective. T: the number of local tokens on an axis. */
 LONGSPAN_API int64_t longspan_plan_tokens(const longspan_plan *plan, longspan_axis axis);
 
