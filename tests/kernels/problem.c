@@ -145,7 +145,7 @@ void problem_reference(const problem *p, int64_t token, int head, double *out, d
         row_get(p, &p->v, j, kv_head, s->value_dim, v + j * s->value_dim);
     }
     attention_reference(q, k, s->dim, v, s->value_dim, s->keys, p->visible_begin[token] - s->first_key,
-                        p->visible_end[token] - s->first_key, s->dim, s->value_dim, (double)p->scale, out, lse,
+                        p->visible_end[token] - s->first_key, s->dim, s->value_dim, (double)p->scale, NULL, out, lse,
                         weights);
     free(q);
     free(k);
@@ -155,8 +155,9 @@ void problem_reference(const problem *p, int64_t token, int head, double *out, d
 
 attention_state state_create(int64_t rows, int value_dim)
 {
-    attention_state state = {allocate((size_t)(rows * value_dim) * sizeof(float)),
-                             allocate((size_t)rows * sizeof(float)), allocate((size_t)rows * sizeof(float))};
+    attention_state state = {.o = allocate((size_t)(rows * value_dim) * sizeof(float)),
+                             .m = allocate((size_t)rows * sizeof(float)),
+                             .l = allocate((size_t)rows * sizeof(float))};
     attention_state_clear(state, rows, value_dim);
     return state;
 }
@@ -212,7 +213,7 @@ void problem_fold_keys(const problem *p, const attention_kernel *kernel, const f
             .q_token_stride = p->q.token_stride,
             .q_head_stride = p->q.head_stride,
             .tokens = smaller(span_tokens, s->tokens - t),
-            .state = {state.o + row * s->value_dim, state.m + row, state.l + row},
+            .state = {state.o + row * s->value_dim, state.m + row, state.l + row, 0},
             .visible_begin = p->visible_begin + t,
             .visible_end = p->visible_end + t,
             .segments = segments,

@@ -49,7 +49,7 @@ static void a_nan_query_row_is_nan_and_stays_alone(void **unused)
                 assert_true(row_equal(&p, clean, state, row));
                 continue;
             }
-            const attention_state one = {state.o + row * causal.value_dim, state.m + row, state.l + row};
+            const attention_state one = {state.o + row * causal.value_dim, state.m + row, state.l + row, 0};
             attention_state_finish(one, 1, causal.value_dim, KERNEL_FLOAT32, out, &lse, 1);
             for (int e = 0; e < causal.value_dim; e++) assert_true(isnan(out[e]));
             assert_true(isnan(lse));
@@ -85,7 +85,7 @@ static void check_poisoned(const problem *p, attention_state clean, attention_st
             }
             continue;
         }
-        const attention_state one = {state.o + row * s->value_dim, state.m + row, state.l + row};
+        const attention_state one = {state.o + row * s->value_dim, state.m + row, state.l + row, 0};
         attention_state_finish(one, 1, s->value_dim, KERNEL_FLOAT32, out, &lse, 1);
         problem_reference(p, token, head, expected, &expected_lse);
         for (int e = 0; e < s->value_dim; e++) {
