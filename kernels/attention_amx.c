@@ -11,6 +11,6 @@ const attention_kernel attention_amx = {
     .features = CPU_AVX2 | CPU_AVX512 | CPU_AMX_BF16,
     .computes = 1u << COMPUTE_FP32 | 1u << COMPUTE_BF16X6 | 1u << COMPUTE_BF16X3 | 1u << COMPUTE_BF16,
     .fold = amx_fold,
-    .peak = amx_peak,
+    .peak = blocked_peak,
     .tile_peak = amx_tile_peak,
 };

@@ -3,7 +3,7 @@
  *   LANES              16
  *   TILES_EMULATED     for tiles in memory (kernels/tiles.h)
  *   AMX_BLOCKED        the attention_kernel whose float32 fold takes what tiles cannot
- * and uses amx_fold, amx_peak and amx_tile_peak.
+ * and uses amx_fold and amx_tile_peak.
  *
  * Everything is transposed, as in the blocked fold: a lane is one query row. 32 lanes are a sub-block, 64 keys a block.
  *
@@ -45,6 +45,7 @@
 #define KERNELS_ATTENTION_AMX_H
 
 #include "kernels/attention_amx_sweep.h"
+#include "kernels/attention_peak.h"
 #include "kernels/attention_rotary.h"
 
 #include <omp.h>
@@ -542,11 +543,6 @@ static void amx_fold(const attention_call *call, const attention_span *spans, in
         tiles_release();
         environment_leave(environment);
     }
-}
-
-static double amx_peak(double seconds)
-{
-    return AMX_BLOCKED.peak(seconds);
 }
 
 /* Products whose sums are four registers, as many as can be under way. */

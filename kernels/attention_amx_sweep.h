@@ -12,8 +12,8 @@
 #define KERNELS_ATTENTION_AMX_SWEEP_H
 
 #include "kernels/attention_amx_parts.h"
+#include "kernels/attention_amx_tasks.h"
 #include "kernels/attention_score_terms.h"
-#include "kernels/tasks.h"
 
 enum {
     BLOCK_PAIRS = ATTENTION_KEY_BLOCK / 2,              /* steps of vector work of a block: two keys by 32 lanes */

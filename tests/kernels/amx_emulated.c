@@ -16,6 +16,6 @@ const attention_kernel attention_amx_emulated = {
 #endif
     .computes = 1u << COMPUTE_FP32 | 1u << COMPUTE_BF16X6 | 1u << COMPUTE_BF16X3 | 1u << COMPUTE_BF16,
     .fold = amx_fold,
-    .peak = amx_peak,
+    .peak = blocked_peak,
     .tile_peak = amx_tile_peak,
 };

@@ -3,8 +3,8 @@
 
 #define LANES 16
 #include "kernels/attention.h"
+#include "kernels/attention_peak.h"
 #include "kernels/attention_vector.h"
-#include "kernels/tasks.h"
 #include "kernels/tiles.h"
 
 #if defined(TILES_EMULATED)

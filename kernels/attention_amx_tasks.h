@@ -1,15 +1,11 @@
 /* What every form of the fold does around its tasks. A task is a run of `lanes` of the tokens * group query rows that
  * share a key head, of one span. Threads draw tasks from one counter. */
-#ifndef KERNELS_TASKS_H
-#define KERNELS_TASKS_H
+#ifndef KERNELS_ATTENTION_AMX_TASKS_H
+#define KERNELS_ATTENTION_AMX_TASKS_H
 
 #include "kernels/attention.h"
 
 #include <stdatomic.h>
-#include <time.h>
-#if defined(__SSE__)
-#include <immintrin.h>
-#endif
 
 /* What the threads of a call share. */
 typedef struct {
@@ -92,42 +88,6 @@ static inline bool task_draw(task_queue *queue, task_cursor *cursor, task_place 
 static inline void task_queue_poll(task_queue *queue)
 {
     queue->call->poll(queue->call->poll_data, (double)atomic_load(&queue->finished) / (double)queue->tasks);
-}
-
-#if defined(__SSE__)
-typedef unsigned float_environment;
-
-/* Flush-to-zero, denormals-are-zero, to nearest, every exception masked, whatever the caller has set. */
-static inline float_environment environment_enter(void)
-{
-    const unsigned saved = _mm_getcsr();
-    _mm_setcsr(0x1f80 | 0x8040);
-    return saved;
-}
-
-static inline void environment_leave(float_environment saved)
-{
-    _mm_setcsr(saved);
-}
-#else
-typedef int float_environment;
-
-static inline float_environment environment_enter(void)
-{
-    return 0;
-}
-
-static inline void environment_leave(float_environment saved)
-{
-    (void)saved;
-}
-#endif
-
-static inline double seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
 #endif
