@@ -327,15 +327,27 @@ static __attribute__((noinline)) void task_run(fold_task *task)
 
 #include "kernels/attention_few.h"
 
+static int64_t span_rows(const attention_call *call, const attention_span *span)
+{
+    return span->tokens * (call->heads / call->kv_heads);
+}
+
 static int64_t span_blocks(const attention_call *call, const attention_span *span, int lanes)
 {
-    return (span->tokens * (call->heads / call->kv_heads) + lanes - 1) / lanes;
+    return (span_rows(call, span) + lanes - 1) / lanes;
+}
+
+/* One a key head and block of rows; of few rows one for all heads. */
+static int64_t span_tasks(const attention_call *call, const attention_span *span, int lanes)
+{
+    if (span_rows(call, span) <= FEW_ROWS) return span->tokens > 0;
+    return span_blocks(call, span, lanes) * call->kv_heads;
 }
 
 static int64_t tasks_of(const attention_call *call, const attention_span *spans, int64_t span_count, int lanes)
 {
     int64_t tasks = 0;
-    for (int64_t s = 0; s < span_count; s++) tasks += span_blocks(call, &spans[s], lanes) * call->kv_heads;
+    for (int64_t s = 0; s < span_count; s++) tasks += span_tasks(call, &spans[s], lanes);
     return tasks;
 }
 
@@ -352,24 +364,33 @@ static int lanes_of_tasks(const attention_call *call, const attention_span *span
     return lanes;
 }
 
-/* Task `block` of the span for a key head: rows [block * lanes, ...) of its tokens * group rows. */
-static void task_choose(fold_task *task, const attention_span *span, int kv_head, int64_t block, int lanes)
+static void task_choose(fold_task *task, const attention_span *span, int64_t first_row, int lanes)
 {
-    const int64_t rows = span->tokens * task->group - block * lanes;
+    const int64_t rows = span_rows(task->call, span) - first_row;
     task->span = span;
-    task->kv_head = kv_head;
-    task->first_row = block * lanes;
+    task->first_row = first_row;
     task->rows = rows < lanes ? (int)rows : lanes;
     task->sub_blocks = (task->rows + SUB_LANES - 1) / SUB_LANES;
+}
+
+/* Task t of the span's, the last rows first. */
+static void span_task_run(fold_task *task, const attention_span *span, int64_t t, int lanes)
+{
+    const int64_t blocks = span_blocks(task->call, span, lanes);
+    const bool all_heads = span_rows(task->call, span) <= FEW_ROWS;
+    task_choose(task, span, (blocks - 1 - t % blocks) * lanes, lanes);
+    task->kv_head = (int)(t / blocks);
+    if (task->rows > FEW_ROWS) task_run(task);
+    else few_run(task, task->kv_head, all_heads ? task->call->kv_heads : 1, &(few_team){0}, 0, task->thread, 1);
 }
 
 /* Whether every task is one of few rows, and there are not enough of them to keep all threads busy to the end. */
 static bool threads_share_tasks(const attention_call *call, const attention_span *spans, int64_t span_count,
                                 int64_t tasks)
 {
-    if (call->threads == 1 || tasks >= 4 * (int64_t)call->threads || tasks % call->threads == 0) return false;
+    if (call->threads == 1 || tasks >= 4 * (int64_t)call->threads) return false;
     for (int64_t s = 0; s < span_count; s++)
-        if (spans[s].tokens * (call->heads / call->kv_heads) > FEW_ROWS) return false;
+        if (span_rows(call, &spans[s]) > FEW_ROWS) return false;
     return true;
 }
 
@@ -377,12 +398,12 @@ static bool threads_share_tasks(const attention_call *call, const attention_span
 static void tasks_run_together(fold_task *task, few_team *team, const attention_span *spans, int64_t span_count)
 {
     int64_t ticket = 0;
-    for (int64_t s = 0; s < span_count; s++)
-        for (int kv_head = 0; kv_head < task->call->kv_heads && spans[s].tokens > 0; kv_head++) {
-            task_choose(task, &spans[s], kv_head, 0, FEW_ROWS);
-            ticket = few_run(task, team, ticket, 0, task->call->threads);
-            if (task->thread == 0) atomic_fetch_add(&task->queue->finished, 1);
-        }
+    for (int64_t s = 0; s < span_count; s++) {
+        if (spans[s].tokens == 0) continue;
+        task_choose(task, &spans[s], 0, FEW_ROWS);
+        ticket = few_run(task, 0, task->call->kv_heads, team, ticket, 0, task->call->threads);
+        if (task->thread == 0) atomic_fetch_add(&task->queue->finished, 1);
+    }
 }
 
 /* Threads draw tasks from one counter: last span first, then key heads, and of a span the last rows first, which are
@@ -395,14 +416,8 @@ static void tasks_run_apart(fold_task *task, const attention_span *spans, int64_
     for (;;) {
         const int64_t t = atomic_fetch_add(&queue->drawn, 1);
         if (t >= queue->tasks) break;
-        int64_t blocks = span_blocks(call, &spans[s], lanes);
-        while (t - passed >= blocks * call->kv_heads) {
-            passed += blocks * call->kv_heads;
-            blocks = span_blocks(call, &spans[--s], lanes);
-        }
-        task_choose(task, &spans[s], (int)((t - passed) / blocks), blocks - 1 - (t - passed) % blocks, lanes);
-        if (task->rows <= FEW_ROWS) few_run(task, &(few_team){0}, 0, task->thread, 1);
-        else task_run(task);
+        for (int64_t tasks; t - passed >= (tasks = span_tasks(call, &spans[s], lanes)); s--) passed += tasks;
+        span_task_run(task, &spans[s], t - passed, lanes);
         atomic_fetch_add(&queue->finished, 1);
     }
     while (task->poll_work && atomic_load(&queue->finished) < queue->tasks) poll_now(call, queue);

@@ -1,4 +1,4 @@
-/* The fold of a task of few rows, bound by the memory that keys and values are read from: what a decode step is.
+/* The fold of few rows a key head, bound by the memory that keys and values are read from: what a decode step is.
  *
  * With one row the blocked form would compute a whole sub-block of lanes. Here lanes are keys for the scores (keys are
  * transposed as they are read) and value columns for the sums, and every lane goes through the operations of the
@@ -6,10 +6,13 @@
  * after the other, before there are probabilities; so a round of blocks, as many as there is room for, goes through
  * four phases, each shared out by tickets among the threads of a team:
  *
- *     1. a ticket some blocks:  S = k q, and each row's largest
- *     2. one ticket:            the references m of all blocks in order, and the factors by which o and l change
- *     3. a ticket some blocks:  P = 2^(S - m), their sum, and sum_j P v_j
- *     4. a ticket a row:        the blocks' sums into o and l, in order
+ *     1. a ticket some blocks:    S = k q, and each row's largest
+ *     2. a ticket a key head:     the references m of all blocks in order, and the factors by which o and l change
+ *     3. a ticket some blocks:    P = 2^(S - m), their sum, and sum_j P v_j
+ *     4. a ticket a row:          the blocks' sums into o and l, in order
+ *
+ * Several key heads go through a round together: where the rows of a token's heads lie side by side, one head alone
+ * would have the memory read twice as much as it uses, or more.
  *
  * What a phase reads was written under tickets of phases before it, all finished; a thread without a ticket touches
  * nothing that is shared. Included by attention_blocked.h. Held by tests/kernels/test_fold_bits.c. */
@@ -38,7 +41,7 @@ typedef struct {
     atomic_int_least64_t drawn, finished;
 } few_team;
 
-/* What a block leaves for later phases, in the workspace of one of the team's threads. */
+/* What a block leaves of one key head for later phases, in the workspace of one of the team's threads. */
 typedef struct {
     float *scores;                              /* [row][key of the block], then probabilities */
     float *o;                                   /* [row][E padded] */
@@ -49,11 +52,12 @@ typedef struct {
 typedef struct {
     fold_task *task;
     few_team *team;
-    int64_t ticket;            /* the first of the phase */
-    int first_share, shares;   /* threads whose workspaces hold the slots */
-    int slots_of_share, slots; /* blocks of a round, at most */
-    size_t width;              /* value columns, padded */
-    float *q;                  /* [row][D], times scale * log2(e) */
+    int64_t ticket;          /* the first of the phase */
+    int first_share, shares; /* threads whose workspaces hold the slots */
+    int slots_of_share;
+    int first_head, heads; /* of keys */
+    size_t width;          /* value columns, padded */
+    float *q;              /* [key head][row][D], times scale * log2(e) */
     const attention_segment *segment;
     int64_t first_block; /* of the round, counted on the grid */
     int blocks;
@@ -65,16 +69,17 @@ static size_t few_slot_floats(const few_fold *few)
 }
 
 /* Floats of a thread's share for its queries; its slots follow. */
-static size_t few_query_floats(const attention_call *call)
+static size_t few_query_floats(const few_fold *few)
 {
-    return FEW_ROWS * (size_t)call->dim;
+    return rounded_up((size_t)few->heads * (size_t)few->task->rows * (size_t)few->task->call->dim, 16);
 }
 
+/* Item `index` of a round: key head index % heads of block index / heads. */
 static few_slot few_slot_of(const few_fold *few, int index)
 {
     const attention_call *call = few->task->call;
     const int share = few->first_share + index / few->slots_of_share;
-    float *next = workspace_of_thread(call, share).q + few_query_floats(call);
+    float *next = workspace_of_thread(call, share).q + few_query_floats(few);
     few_slot slot;
     next += (size_t)(index % few->slots_of_share) * few_slot_floats(few);
     slot.largest = next;
@@ -86,11 +91,11 @@ static few_slot few_slot_of(const few_fold *few, int index)
     return slot;
 }
 
-/* Keys of the round's block `index`: those of the grid's that the segment has. */
+/* Keys of an item's block: those of the grid's that the segment has. */
 static key_block few_block(const few_fold *few, int index)
 {
     const attention_segment *segment = few->segment;
-    const int64_t from = (few->first_block + index) * ATTENTION_KEY_BLOCK, to = from + ATTENTION_KEY_BLOCK;
+    const int64_t from = (few->first_block + index / few->heads) * ATTENTION_KEY_BLOCK, to = from + ATTENTION_KEY_BLOCK;
     const int64_t begin = from > segment->begin ? from : segment->begin;
     return (key_block){.begin = begin, .keys = (int)((to < segment->end ? to : segment->end) - begin)};
 }
@@ -103,6 +108,14 @@ static void few_seen(const few_fold *few, const key_block *block, int row, int *
     if (!few->segment->look_inside) return;
     *first = within_block(few->task->space.visible_begin[row], block);
     *last = within_block(few->task->space.visible_end[row], block);
+}
+
+/* The thread's task is that of an item's key head; returns its queries. */
+static const float *few_head_choose(const few_fold *few, int index)
+{
+    const int head = index % few->heads;
+    few->task->kv_head = few->first_head + head;
+    return few->q + (size_t)(head * few->task->rows) * (size_t)few->task->call->dim;
 }
 
 static void few_poll(const few_fold *few, const key_block *block)
@@ -185,7 +198,9 @@ static float few_row_scores(const few_fold *few, const key_block *block, int row
 {
     const fold_task *task = few->task;
     const integers *keys = (const integers *)task->space.key_positions;
-    const integers position = task->space.position[row] - (integers){0};
+    const float *slopes = task->call->scores.slopes;
+    const float slope = slopes ? score_slope(slopes[query_head(task, row)]) : 0;
+    const integers position = (slopes ? (int32_t)(uint32_t)query_position(task, row) : 0) - (integers){0};
     vector largest = splat(-INFINITY);
     union {
         integers vector;
@@ -196,8 +211,7 @@ static float few_row_scores(const few_fold *few, const key_block *block, int row
     for (int i = 0; i < LANES; i++) index.lane[i] = i;
     for (int x = 0; x < KEY_VECTORS; x++) {
         if (task->cap.cap != 0) scores[x] = score_capped(scores[x], task->cap);
-        if (task->call->scores.slopes)
-            scores[x] = score_sloped(scores[x], splat(task->space.slope[row]), position, keys[x]);
+        if (slopes) scores[x] = score_sloped(scores[x], splat(slope), position, keys[x]);
         const integers key = index.vector + x * LANES;
         scores[x] = blend((key >= first) & (key < last), scores[x], splat(-INFINITY));
         largest = larger(scores[x], largest);
@@ -207,23 +221,23 @@ static float few_row_scores(const few_fold *few, const key_block *block, int row
     return all + 0.0f;
 }
 
-/* Phase 1 of block `index`. */
+/* Phase 1. */
 static __attribute__((noinline)) void few_scores(const few_fold *few, int index)
 {
     const int dim = few->task->call->dim, rows = few->task->rows;
     const key_block block = few_block(few, index);
     const few_slot slot = few_slot_of(few, index);
-    const float *k = few->task->space.k;
+    const float *q = few_head_choose(few, index), *k = few->task->space.k;
     int r = 0;
 
     few_keys_load(few, &block);
     for (; r + FEW_TILE <= rows; r += FEW_TILE)
         for (int x = 0; x < KEY_VECTORS; x += 2)
-            few_tile_scores(FEW_TILE, 2, few->q + r * dim, k + x * dim * LANES, dim,
+            few_tile_scores(FEW_TILE, 2, q + r * dim, k + x * dim * LANES, dim,
                             slot.scores + r * ATTENTION_KEY_BLOCK + x * LANES);
     for (; r < rows; r++)
         for (int x = 0; x < KEY_VECTORS; x += 4)
-            few_tile_scores(1, 4, few->q + r * dim, k + x * dim * LANES, dim,
+            few_tile_scores(1, 4, q + r * dim, k + x * dim * LANES, dim,
                             slot.scores + r * ATTENTION_KEY_BLOCK + x * LANES);
     for (r = 0; r < FEW_ROWS; r++)
         slot.largest[r] =
@@ -232,17 +246,17 @@ static __attribute__((noinline)) void few_scores(const few_fold *few, int index)
 }
 
 /* Phase 2. */
-static void few_references(const few_fold *few, int unused)
+static void few_references(const few_fold *few, int head)
 {
     const attention_state *state = &few->task->span->state;
     union {
         vector vectors[FEW_ROW_VECTORS];
         float row[FEW_ROWS];
     } m;
-    (void)unused;
+    few_head_choose(few, head);
     for (int r = 0; r < FEW_ROWS; r++) m.row[r] = r < few->task->rows ? state->m[state_row(few->task, r)] : -INFINITY;
     for (int b = 0; b < few->blocks; b++) {
-        const few_slot slot = few_slot_of(few, b);
+        const few_slot slot = few_slot_of(few, b * few->heads + head);
         for (int x = 0; x < FEW_ROW_VECTORS; x++)
             ((vector *)slot.reference)[x] =
                 reference_move(((const vector *)slot.largest)[x], &m.vectors[x], &((vector *)slot.rescale)[x]);
@@ -302,7 +316,7 @@ static bool few_see_the_same(const few_fold *few, const key_block *block, int ro
     return true;
 }
 
-/* Phase 3 of block `index`. */
+/* Phase 3. */
 static __attribute__((noinline)) void few_values(const few_fold *few, int index)
 {
     const int rows = few->task->rows, value_dim = few->task->call->value_dim;
@@ -310,6 +324,7 @@ static __attribute__((noinline)) void few_values(const few_fold *few, int index)
     const few_slot slot = few_slot_of(few, index);
     float *v = few->task->space.v;
 
+    few_head_choose(few, index);
     few_rows_copy(few, true, block.begin, block.keys, few->width, v);
     for (int j = 0; j < block.keys; j++)
         for (size_t e = (size_t)value_dim; e < few->width; e++) v[(size_t)j * few->width + e] = 0;
@@ -332,18 +347,20 @@ static __attribute__((noinline)) void few_values(const few_fold *few, int index)
     few_poll(few, &block);
 }
 
-/* Phase 4 of row `row`. */
-static void few_accumulate(const few_fold *few, int row)
+/* Phase 4: row index / heads of key head index % heads. */
+static void few_accumulate(const few_fold *few, int index)
 {
+    const int row = index / few->heads, head = index % few->heads;
     const int value_dim = few->task->call->value_dim;
     const attention_state *state = &few->task->span->state;
+    few_head_choose(few, head);
     const int64_t at = state_row(few->task, row);
     vector o[512 / LANES], l = splat(state->l[at]);
     float *columns = (float *)o;
     for (int e = 0; e < value_dim; e++) columns[e] = state->o[at * value_dim + e];
     for (size_t e = (size_t)value_dim; e < few->width; e++) columns[e] = 0;
     for (int b = 0; b < few->blocks; b++) {
-        const few_slot slot = few_slot_of(few, b);
+        const few_slot slot = few_slot_of(few, b * few->heads + head);
         const vector rescale = splat(slot.rescale[row]);
         const vector *sum = (const vector *)(slot.o + (size_t)row * few->width);
         l = multiply_add(l, rescale, splat(slot.sum[row]));
@@ -380,19 +397,35 @@ static void few_segment_fold(few_fold *few)
     keys_of_task(few->task, few->segment, &begin, &end);
     if (begin >= end) return;
     const int64_t grid_end = (end - 1) / ATTENTION_KEY_BLOCK + 1;
+    const int most = few->slots_of_share * few->shares / few->heads;
     for (int64_t grid = begin / ATTENTION_KEY_BLOCK; grid < grid_end; grid += few->blocks) {
         few->first_block = grid;
-        few->blocks = grid_end - grid < few->slots ? (int)(grid_end - grid) : few->slots;
-        few_phase(few, few->blocks, FEW_TICKET_BLOCKS, few_scores);
-        few_phase(few, 1, 1, few_references);
-        few_phase(few, few->blocks, FEW_TICKET_BLOCKS, few_values);
-        few_phase(few, few->task->rows, 1, few_accumulate);
+        few->blocks = grid_end - grid < most ? (int)(grid_end - grid) : most;
+        few_phase(few, few->blocks * few->heads, FEW_TICKET_BLOCKS * few->heads, few_scores);
+        few_phase(few, few->heads, 1, few_references);
+        few_phase(few, few->blocks * few->heads, FEW_TICKET_BLOCKS * few->heads, few_values);
+        few_phase(few, few->task->rows * few->heads, 1, few_accumulate);
     }
 }
 
-/* Folds the task by the team's threads, each of which calls this with its own view of the same task and its first
- * ticket; returns the next one. The workspaces of `shares` threads from first_share on are the team's. */
-static int64_t few_run(fold_task *task, few_team *team, int64_t ticket, int first_share, int shares)
+/* As many of the heads as leave a share room for FEW_TICKET_BLOCKS blocks; one at least. */
+static void few_heads_choose(few_fold *few, int heads)
+{
+    const attention_call *call = few->task->call;
+    const size_t room =
+        (size_t)workspace_lanes(call->dim, call->value_dim) * (size_t)(call->dim + value_dim_padded(call->value_dim));
+    for (few->heads = heads;; few->heads = (few->heads + 1) / 2) {
+        const size_t queries = few_query_floats(few);
+        few->slots_of_share = queries < room ? (int)((room - queries) / few_slot_floats(few)) : 0;
+        if (few->heads == 1 || few->slots_of_share >= FEW_TICKET_BLOCKS * few->heads) return;
+    }
+}
+
+/* Folds the rows of the task for key heads [head, head + heads) by the team's threads, each of which calls this with
+ * its own view of the same task and its first ticket; returns the next one. The workspaces of `shares` threads from
+ * first_share on are the team's. */
+static int64_t few_run(fold_task *task, int head, int heads, few_team *team, int64_t ticket, int first_share,
+                       int shares)
 {
     const attention_call *call = task->call;
     few_fold few = {.task = task,
@@ -402,16 +435,17 @@ static int64_t few_run(fold_task *task, few_team *team, int64_t ticket, int firs
                     .shares = shares,
                     .width = value_dim_vectors(call->value_dim),
                     .q = task->space.q};
-    const size_t room =
-        (size_t)workspace_lanes(call->dim, call->value_dim) * (size_t)(call->dim + value_dim_padded(call->value_dim));
-    few.slots_of_share = (int)((room - few_query_floats(call)) / few_slot_floats(&few));
-    few.slots = few.slots_of_share * shares;
     if (span_looks_inside(task->span)) visible_load(task);
-    if (call->scores.slopes) slopes_load(task, 0);
-    for (int r = 0; r < task->rows; r++) query_load(task, r, few.q + (size_t)r * (size_t)call->dim);
-    for (int i = 0; i < task->span->segment_count; i++) {
-        few.segment = &task->span->segments[i];
-        few_segment_fold(&few);
+    for (few.first_head = head; few.first_head < head + heads; few.first_head += few.heads) {
+        few_heads_choose(&few, head + heads - few.first_head);
+        for (int i = 0; i < few.heads * task->rows; i++) {
+            task->kv_head = few.first_head + i / task->rows;
+            query_load(task, i % task->rows, few.q + (size_t)i * (size_t)call->dim);
+        }
+        for (int i = 0; i < task->span->segment_count; i++) {
+            few.segment = &task->span->segments[i];
+            few_segment_fold(&few);
+        }
     }
     return few.ticket;
 }

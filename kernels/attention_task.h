@@ -109,19 +109,22 @@ INLINE vector reference_move(vector largest, vector *m, vector *rescale)
     return (vector)((integers)grown & (integers)(grown != -INFINITY));
 }
 
+static int query_head(const fold_task *task, int row)
+{
+    return task->kv_head * task->group + (int)((task->first_row + row) % task->group);
+}
+
 /* Row of the span's state for a row of the task. */
 static int64_t state_row(const fold_task *task, int row)
 {
-    const int64_t index = task->first_row + row;
     const int64_t token_rows = task->span->state.token_rows ? task->span->state.token_rows : task->call->heads;
-    return index / task->group * token_rows + task->kv_head * task->group + index % task->group;
+    return (task->first_row + row) / task->group * token_rows + query_head(task, row);
 }
 
 static int64_t query_offset(const fold_task *task, int row)
 {
-    const int64_t index = task->first_row + row;
-    const int64_t head = task->kv_head * task->group + index % task->group;
-    return index / task->group * task->span->q_token_stride + head * task->span->q_head_stride;
+    const int64_t token = (task->first_row + row) / task->group;
+    return token * task->span->q_token_stride + query_head(task, row) * task->span->q_head_stride;
 }
 
 static bool span_looks_inside(const attention_span *span)
@@ -169,8 +172,7 @@ static void slopes_load(const fold_task *task, int sub)
 {
     for (int lane = sub * SUB_LANES; lane < (sub + 1) * SUB_LANES; lane++) {
         const bool real = lane < task->rows;
-        const int head = task->kv_head * task->group + (int)((task->first_row + lane) % task->group);
-        task->space.slope[lane] = real ? score_slope(task->call->scores.slopes[head]) : 0;
+        task->space.slope[lane] = real ? score_slope(task->call->scores.slopes[query_head(task, lane)]) : 0;
         task->space.position[lane] = real ? (int32_t)(uint32_t)query_position(task, lane) : 0;
     }
 }
