@@ -171,6 +171,7 @@ INLINE void sub_block_update(const fold_task *task, int sub, const key_block *bl
     const int dim = task->call->dim, padded = value_dim_padded(task->call->value_dim);
     const float *q = task->space.q + (size_t)sub * SUB_LANES * (size_t)dim;
     float *o = task->space.o + (size_t)sub * SUB_LANES * (size_t)padded;
+    const int64_t v_stride = (int64_t)value_row_floats(task->call->value_dim);
     vector largest[VECTORS], rescale[VECTORS];
 
     for (int j = first; j < last; j += SCORE_TILE) {
@@ -182,7 +183,8 @@ INLINE void sub_block_update(const fold_task *task, int sub, const key_block *bl
     probabilities(task->space.scores, first, last, largest, (vector *)(task->space.m + sub * SUB_LANES),
                   (vector *)(task->space.l + sub * SUB_LANES), rescale);
     for (int e = 0; e < padded; e += TILE)
-        tile_values(task->space.scores, block->v + e, padded, first, last, choose, rescale, o + (size_t)e * SUB_LANES);
+        tile_values(task->space.scores, block->v + e, v_stride, first, last, choose, rescale,
+                    o + (size_t)e * SUB_LANES);
 }
 
 /* The three ways of a sub-block, each compiled on its own: no mask code at all; lanes that do not see every key; and
@@ -208,7 +210,7 @@ static bool values_finite(const key_block *block, int value_dim)
 {
     uint32_t special = 0;
     for (int j = 0; j < block->keys; j++) {
-        const float *row = block->v + j * value_dim_padded(value_dim);
+        const float *row = block->v + (size_t)j * value_row_floats(value_dim);
         for (int e = 0; e < value_dim; e++) special |= (float_bits(row[e]) & 0x7f800000u) == 0x7f800000u;
     }
     return special == 0;
@@ -276,9 +278,10 @@ static key_block block_prepare(const fold_task *task, const attention_segment *s
     const int64_t v_offset =
         (begin - segment->begin) * segment->v_token_stride + task->kv_head * segment->v_head_stride;
 
-    rows_copy(call->type, segment->k, k_offset, segment->k_token_stride, keys, call->dim, call->dim, task->space.k);
+    rows_copy(call->type, segment->k, k_offset, segment->k_token_stride, keys, call->dim, call->dim, call->dim,
+              task->space.k);
     rows_copy(call->type, segment->v, v_offset, segment->v_token_stride, keys, call->value_dim,
-              value_dim_padded(call->value_dim), task->space.v);
+              value_dim_padded(call->value_dim), (int64_t)value_row_floats(call->value_dim), task->space.v);
     if (task->rotary || call->scores.slopes) block_place(task, segment, begin, keys);
     return (key_block){
         .k = task->space.k,

@@ -57,6 +57,7 @@ typedef struct {
     int slots_of_share;
     int first_head, heads; /* of keys */
     size_t width;          /* value columns, padded */
+    size_t v_stride;       /* floats from one copied row of values to the next */
     float *q;              /* [key head][row][D], times scale * log2(e) */
     const attention_segment *segment;
     int64_t first_block; /* of the round, counted on the grid */
@@ -279,14 +280,14 @@ INLINE void few_tile_sums(int rows, const float *restrict p, float *restrict sum
 }
 
 /* sum_j P v_j over keys [first, last), of `rows` rows and `vectors` vectors of value columns. */
-INLINE void few_tile_values(int rows, int vectors, const float *restrict p, const float *restrict v, size_t width,
-                            int first, int last, float *restrict o)
+INLINE void few_tile_values(int rows, int vectors, const float *restrict p, const float *restrict v, size_t v_stride,
+                            size_t width, int first, int last, float *restrict o)
 {
     vector sum[FEW_TILE][4];
     for (int r = 0; r < rows; r++)
         for (int x = 0; x < vectors; x++) sum[r][x] = (vector){0};
     for (int j = first; j < last; j++) {
-        const vector *values = (const vector *)(v + (size_t)j * width);
+        const vector *values = (const vector *)(v + (size_t)j * v_stride);
         for (int r = 0; r < rows; r++)
             for (int x = 0; x < vectors; x++)
                 sum[r][x] = multiply_add(values[x], splat(p[r * ATTENTION_KEY_BLOCK + j]), sum[r][x]);
@@ -296,13 +297,15 @@ INLINE void few_tile_values(int rows, int vectors, const float *restrict p, cons
 }
 
 /* All value columns of `rows` rows that see the same keys. */
-INLINE void few_rows_values(int rows, const float *p, const float *v, size_t width, int first, int last, float *o)
+INLINE void few_rows_values(int rows, const float *p, const float *v, size_t v_stride, size_t width, int first,
+                            int last, float *o)
 {
     size_t e = 0;
     for (; rows == 1 && e + 4 * LANES <= width; e += 4 * LANES)
-        few_tile_values(rows, 4, p, v + e, width, first, last, o + e);
-    for (; e + 2 * LANES <= width; e += 2 * LANES) few_tile_values(rows, 2, p, v + e, width, first, last, o + e);
-    for (; e < width; e += LANES) few_tile_values(rows, 1, p, v + e, width, first, last, o + e);
+        few_tile_values(rows, 4, p, v + e, v_stride, width, first, last, o + e);
+    for (; e + 2 * LANES <= width; e += 2 * LANES)
+        few_tile_values(rows, 2, p, v + e, v_stride, width, first, last, o + e);
+    for (; e < width; e += LANES) few_tile_values(rows, 1, p, v + e, v_stride, width, first, last, o + e);
 }
 
 static bool few_see_the_same(const few_fold *few, const key_block *block, int row, int rows)
@@ -325,9 +328,9 @@ static __attribute__((noinline)) void few_values(const few_fold *few, int index)
     float *v = few->task->space.v;
 
     few_head_choose(few, index);
-    few_rows_copy(few, true, block.begin, block.keys, few->width, v);
+    few_rows_copy(few, true, block.begin, block.keys, few->v_stride, v);
     for (int j = 0; j < block.keys; j++)
-        for (size_t e = (size_t)value_dim; e < few->width; e++) v[(size_t)j * few->width + e] = 0;
+        for (size_t e = (size_t)value_dim; e < few->width; e++) v[(size_t)j * few->v_stride + e] = 0;
     for (int r = 0; r < rows; r++)
         few_row_probabilities((vector *)(slot.scores + r * ATTENTION_KEY_BLOCK), slot.reference[r]);
     for (int r = 0, count; r < rows; r += count) {
@@ -338,10 +341,10 @@ static __attribute__((noinline)) void few_values(const few_fold *few, int index)
         few_seen(few, &block, r, &first, &last);
         if (count == 1) {
             few_tile_sums(1, p, slot.sum + r);
-            few_rows_values(1, p, v, few->width, first, last, o);
+            few_rows_values(1, p, v, few->v_stride, few->width, first, last, o);
         } else {
             few_tile_sums(FEW_TILE, p, slot.sum + r);
-            few_rows_values(FEW_TILE, p, v, few->width, first, last, o);
+            few_rows_values(FEW_TILE, p, v, few->v_stride, few->width, first, last, o);
         }
     }
     few_poll(few, &block);
@@ -433,7 +436,8 @@ static int64_t few_run(fold_task *task, int head, int heads, few_team *team, int
                     .ticket = ticket,
                     .first_share = first_share,
                     .shares = shares,
-                    .width = value_dim_vectors(call->value_dim),
+                    .width = rounded_up((size_t)call->value_dim, 16),
+                    .v_stride = value_row_floats(call->value_dim),
                     .q = task->space.q};
     if (span_looks_inside(task->span)) visible_load(task);
     for (few.first_head = head; few.first_head < head + heads; few.first_head += few.heads) {

@@ -36,8 +36,8 @@ typedef struct {
     int size;
 } memory_rows;
 
-/* One block of keys in the workspace: k [keys][D], v [keys][E padded], float32, padded with rows of zeros up to a
- * multiple of TILE. Copied because rows that lie far apart share too few sets of the cache. */
+/* One block of keys in the workspace: k [keys][D], v [keys][value_row_floats], float32, padded with rows of zeros up to
+ * a multiple of TILE. Copied because rows that lie far apart share too few sets of the cache. */
 typedef struct {
     const float *k, *v;
     int64_t begin;
@@ -79,13 +79,14 @@ static int within_block(int64_t position, const key_block *block)
     return position < block->begin + block->keys ? (int)(position - block->begin) : block->keys;
 }
 
-/* Rows [0, keys) of `source` into `copy` [keys rounded up to TILE][width], zeros where there is nothing. */
+/* Rows [0, keys) of `source` into `copy` [keys rounded up to TILE][stride], zeros where there is nothing up to `width`.
+ */
 static void rows_copy(kernel_type type, const void *source, int64_t offset, int64_t stride, int keys, int count,
-                      int width, float *restrict copy)
+                      int width, int64_t stride_of_copy, float *restrict copy)
 {
     const int padded = (keys + TILE - 1) / TILE * TILE;
     for (int j = 0; j < padded; j++) {
-        float *row = copy + j * width;
+        float *row = copy + j * stride_of_copy;
         if (j < keys) row_widen(type, source, offset + j * stride, count, row);
         for (int i = j < keys ? count : 0; i < width; i++) row[i] = 0;
     }
