@@ -18,7 +18,7 @@ typedef struct {
     float *o;      /* [sub][E padded][lane] */
     float *m, *l;  /* [sub][lane] */
     float *scores; /* [key of the block][lane], of one sub-block */
-    float *k, *v;  /* [key of the block][D], [key of the block][E padded]: the block where it cannot be used in place */
+    float *k, *v;  /* [key of the block][D], [key of the block][value_row_floats]: the block, copied */
     int64_t *visible_begin, *visible_end; /* [sub][lane] */
     float *slope;                         /* [sub][lane]: ALiBi's, see score_slope */
     int32_t *position;                    /* [sub][lane]: of the query, modulo 2^32 */
@@ -44,13 +44,22 @@ static inline size_t rounded_up(size_t count, size_t unit)
     return (count + unit - 1) / unit * unit;
 }
 
+/* Floats from one copied row of values to the next: whole vectors of any ISA, and an odd number of cache lines, because
+ * the columns of a tile are read down the rows and rows 2^n lines apart would share a few sets of the cache. */
+static inline size_t value_row_floats(int value_dim)
+{
+    const size_t row = rounded_up((size_t)value_dim, 16);
+    return row % 32 == 0 ? row + 16 : row;
+}
+
 /* Floats of one thread's share, a multiple of 16. */
 static inline size_t workspace_floats(int dim, int value_dim)
 {
     const size_t columns = (size_t)dim + (size_t)value_dim_padded(value_dim);
     const size_t visible = 2 * sizeof(int64_t) / sizeof(float);
     return (size_t)workspace_lanes(dim, value_dim) * (columns + 4 + visible) +
-           ATTENTION_KEY_BLOCK * (WORKSPACE_SUB_LANES + columns + 1) + rounded_up(rotary_floats(dim), 16);
+           ATTENTION_KEY_BLOCK * (WORKSPACE_SUB_LANES + (size_t)dim + value_row_floats(value_dim) + 1) +
+           rounded_up(rotary_floats(dim), 16);
 }
 
 static inline task_workspace workspace_of_thread(const attention_call *call, int thread)
@@ -69,7 +78,7 @@ static inline task_workspace workspace_of_thread(const attention_call *call, int
     space.scores = space.l + lanes;
     space.k = space.scores + ATTENTION_KEY_BLOCK * WORKSPACE_SUB_LANES;
     space.v = space.k + ATTENTION_KEY_BLOCK * dim;
-    space.slope = space.v + ATTENTION_KEY_BLOCK * padded;
+    space.slope = space.v + ATTENTION_KEY_BLOCK * value_row_floats(call->value_dim);
     space.position = (int32_t *)(void *)(space.slope + lanes);
     space.key_positions = space.position + lanes;
     space.rotary = (float *)(void *)(space.key_positions + ATTENTION_KEY_BLOCK);
