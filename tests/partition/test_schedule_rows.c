@@ -284,6 +284,9 @@ static void strategies_are_found_by_name(void **state)
         assert_int_equal(columns, 0);
         assert_true(strategies[i]->summary[0] != '\0');
     }
+    assert_string_equal(strategy_find("hybrid:4x8", &rows, &columns)->name, "hybrid");
+    assert_int_equal(rows, 4);
+    assert_int_equal(columns, 8);
     const char *const wrong[] = {"",
                                  "rin",
                                  "rings",
