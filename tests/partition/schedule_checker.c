@@ -91,9 +91,12 @@ static paper_slot *slot_of_claim(const checker *c, const claim *x)
     return find_slot(c, x->rank, x->what, x->kind, x->slot, slot_rows, x->heads);
 }
 
-static void use_rows(paper_slot *s, int64_t end)
+static void use(paper_slot *s, int64_t end, head_range heads)
 {
-    if (s->used < end) s->used = end;
+    if (s->used_rows < end) s->used_rows = end;
+    if (s->used_heads.begin == s->used_heads.end) s->used_heads = heads;
+    if (s->used_heads.begin > heads.begin) s->used_heads.begin = heads.begin;
+    if (s->used_heads.end < heads.end) s->used_heads.end = heads.end;
 }
 
 /* The slot, if the claim is true; marks what it names. */
@@ -115,7 +118,7 @@ static paper_slot *check_contents(const checker *c, const claim *x, unsigned cha
             s->marks[cell] |= mark;
         }
     }
-    if (x->slot != SLOT_HOME) use_rows(s, x->slot_row + range_length(x->rows));
+    use(s, x->slot_row + range_length(x->rows), x->heads);
     return s;
 }
 
@@ -164,7 +167,7 @@ static bool check_receive(const checker *c, int rank, const schedule_transfer *t
     paper_slot *s = slot_of_claim(c, &x);
     if (!s) return false;
     if (t->slot == SLOT_HOME) return complain(c, rank, "receives into the home shard");
-    use_rows(s, t->slot_row + range_length(t->rows));
+    use(s, t->slot_row + range_length(t->rows), t->heads);
     for (int64_t row = t->rows.begin; row < t->rows.end; row++) {
         const int64_t token = pair_table_token(c->pairs, t->kind, t->origin, row);
         for (int head = t->heads.begin; head < t->heads.end; head++) {
@@ -318,8 +321,8 @@ static bool check_merge(const checker *c, int rank, const schedule_merge *x)
     paper_slot *from = find_slot(c, rank, "a merge from", ROWS_STATES, x->from_slot, from_rows, x->heads);
     paper_slot *to = from ? find_slot(c, rank, "a merge to", ROWS_STATES, x->to_slot, to_rows, x->heads) : NULL;
     if (!to) return false;
-    use_rows(from, from_rows.end);
-    if (x->to_slot != SLOT_HOME) use_rows(to, to_rows.end);
+    use(from, from_rows.end, x->heads);
+    use(to, to_rows.end, x->heads);
     for (int64_t i = 0; i < x->count; i++)
         for (int head = x->heads.begin; head < x->heads.end; head++)
             if (!merge_cell(c, rank, from, paper_cell(from, x->from_row + i, head), to,
@@ -439,14 +442,23 @@ static bool check_use(const checker *c, int rank, const schedule_transfer *t)
     return true;
 }
 
+static bool check_size(const checker *c, int rank, int slot)
+{
+    const paper_slot *s = &c->ranks[rank].slots[slot];
+    if (s->used_rows != s->rows)
+        return complain(c, rank, "slot %d has %" PRId64 " rows and uses %" PRId64, slot, s->rows, s->used_rows);
+    if (s->rows > 0 && (s->used_heads.begin != s->heads.begin || s->used_heads.end != s->heads.end))
+        return complain(c, rank, "slot %d has heads [%d,%d) and uses [%d,%d)", slot, s->heads.begin, s->heads.end,
+                        s->used_heads.begin, s->used_heads.end);
+    return true;
+}
+
 static bool check_economy(checker *c)
 {
     for (int rank = 0; rank < c->pairs->ranks; rank++) {
         const schedule *s = c->schedules[rank];
         for (int slot = 0; slot < s->slot_count; slot++)
-            if (c->ranks[rank].slots[slot].used != s->slots[slot].rows)
-                return complain(c, rank, "slot %d has %" PRId64 " rows and uses %" PRId64, slot, s->slots[slot].rows,
-                                c->ranks[rank].slots[slot].used);
+            if (!check_size(c, rank, slot)) return false;
         for (c->step = 0; c->step < s->step_count && c->exact; c->step++)
             for (int64_t i = 0; i < s->steps[c->step].transfer_count; i++)
                 if (!check_use(c, rank, &s->steps[c->step].transfers[i])) return false;

@@ -14,7 +14,7 @@
  *              of another rank are read only where it is of the node and the schedule says that it shares memory;
  *   transfers  each has its twin in the same step of the peer, in the same order;
  *   contents   rows and heads that are read are what is claimed, of a state also that it was cleared or received; slots
- *              are of the kind they are used for, have the heads, and as many rows as are used;
+ *              are of the kind they are used for and have just the heads and as many rows as are used;
  *   steps      nothing is written to what the step also sends or receives, nothing read that it receives; a merge takes
  *              nothing that another of the step has joined to, and nothing is joined to twice in a step; the ranks of a
  *              node that share memory have as many steps;
