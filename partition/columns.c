@@ -21,7 +21,7 @@
 #include <stdlib.h>
 
 /* A rank folds the queries of all ranks of its group against the keys of all, pair by pair. */
-enum { MOST_COLUMNS = 1024 };
+enum { MOST_COLUMNS = 256 };
 
 typedef struct {
     const schedule_problem *problem;
@@ -60,7 +60,7 @@ void columns_deal_heads(int heads, int kv_heads, int columns, head_range *runs)
 const char *columns_fault(int columns)
 {
     if (columns <= MOST_COLUMNS) return NULL;
-    return "more than 1,024 ranks would share the heads, and each fold every pair of their shards; say hybrid:RxC";
+    return "more than 256 ranks would share the heads, and each fold every pair of their shards; say hybrid:RxC";
 }
 
 static int rank_of(const board *b, int group, int column)
