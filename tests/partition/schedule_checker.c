@@ -345,15 +345,20 @@ static bool check_work(checker *c, int rank, const schedule_step *at)
     return true;
 }
 
-/* The next transfer of a step, from *at on, that has this direction and peer. */
-static const schedule_transfer *next_transfer(const schedule_step *s, transfer_direction direction, int peer,
-                                              int64_t *at)
+const schedule_transfer *next_transfer(const schedule_step *s, transfer_direction direction, int peer, int64_t *at)
 {
     while (s && *at < s->transfer_count) {
         const schedule_transfer *t = &s->transfers[(*at)++];
         if (t->direction == direction && t->peer == peer) return t;
     }
     return NULL;
+}
+
+bool transfers_match(const schedule_transfer *sent, const schedule_transfer *received)
+{
+    return sent->kind == received->kind && sent->origin == received->origin &&
+           sent->rows.begin == received->rows.begin && sent->rows.end == received->rows.end &&
+           sent->heads.begin == received->heads.begin && sent->heads.end == received->heads.end;
 }
 
 static const schedule_step *step_of(const checker *c, int rank)
@@ -386,8 +391,7 @@ static bool check_twins(const checker *c, int from, int to)
         if (!s && !r) return true;
         if (!s) return complain(c, to, "waits for a message that rank %d does not send", from);
         if (!r) return complain(c, from, "sends a message that rank %d does not expect", to);
-        if (s->kind != r->kind || s->origin != r->origin || s->rows.begin != r->rows.begin ||
-            s->rows.end != r->rows.end || s->heads.begin != r->heads.begin || s->heads.end != r->heads.end)
+        if (!transfers_match(s, r))
             return complain(c, from, "sends rows from %" PRId64 " of rank %d where rank %d expects others",
                             s->rows.begin, s->origin, to);
         deliver(c, from, s, to, r);

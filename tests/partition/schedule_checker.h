@@ -25,4 +25,10 @@
 bool schedules_are_right(const pair_table *pairs, const schedule_problem *problem, schedule *const *schedules,
                          char *fault, size_t size);
 
+/* The next transfer of a step, from *at on, that has this direction and peer; NULL if there is none, or no step. */
+const schedule_transfer *next_transfer(const schedule_step *s, transfer_direction direction, int peer, int64_t *at);
+
+/* Do a send and a receive name the same rows and heads? */
+bool transfers_match(const schedule_transfer *sent, const schedule_transfer *received);
+
 #endif
