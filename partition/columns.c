@@ -4,11 +4,12 @@
  * heads and all of the group's queries for them. The groups form a ring of keys, in which (g, c) talks to (g + d, c)
  * and carries the key heads of column c. Let rank (g, c) be c for short:
  *
- *     step 0           sends each rank of its group the queries and keys of that rank's heads, receives those of its
- * own heads from each, and folds its own queries against its own keys; step 1 + h       h = 0 .. R - 1: folds the
- * group's queries against the keys of group g - d h, passes these on to the next group and receives those of group g -
- * d (h + 1), into slot h % 2 of two; step R + 1       sends the partial results, which are complete, back to the
- * queries' owners; step R + 2       joins what came to its own.
+ *     step 0       sends each rank of its group the queries and keys of that rank's heads, receives those of its own
+ *                  heads from each, and folds its own queries against its own keys;
+ *     step 1 + h   h = 0 .. R - 1: folds the group's queries against the keys of group g - d h, passes these on to the
+ *                  next group and receives those of group g - d (h + 1), into slot h % 2 of two;
+ *     step R + 1   sends the partial results, which are complete, back to the queries' owners;
+ *     step R + 2   joins what came to its own.
  *
  * With C = 1 there is nobody to exchange heads with, and all begins a step earlier. What is a rank's own stays where it
  * lies: its own queries and keys are read at home, its own partial results are made there. Of queries only rows travel

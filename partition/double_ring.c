@@ -16,10 +16,12 @@
  *
  * As in ring.c only rows travel that a rank ahead needs: between nodes, one of a node ahead; inside one, a rank of it.
  *
- * With n keys a rank and a full mask, a rank sends (K - 1) n keys to another node and K (L - 1) n within its own, P - 1
- * shards together, as in one ring, of which (P - 1) n leave the node where it ends. A window of w <= n keys to the
- * left, contiguous: w to the next rank, as one ring sends. Memory: the shard, two slots for the ring of nodes, two for
- * that of the node. */
+ * With n keys a rank and a full mask, a rank sends (K - 1) n keys to another node and K (L - 1) n within its own:
+ * P - 1 shards together, as in one ring. Causal, contiguous: (k + 1) n to the next node, if there is one, and within
+ * its own k (L - 1) n and, unless it is the last there, (i + 1) n. Causal and contiguous with a window of w <= n keys
+ * to the left: w to the next rank of its node; over the border of a node w from its last rank to the last of the next
+ * node, which passes them on to the first. Memory: the shard, two slots for the ring of nodes, two for that of the
+ * node. */
 #include "partition/parcel.h"
 
 #include <stddef.h>

@@ -38,16 +38,18 @@ void parcel_place(parcel *p, int slot, int64_t *end_p);
 int parcel_send(schedule *s, int64_t step, const parcel *p, int peer);
 int parcel_receive(schedule *s, int64_t step, const parcel *p, int peer);
 
-/* The folds of one piece of queries, or of all, against the keys of a parcel in a slot of rank `holder`: those that the
- * mask does not rule out. The state parcel names the same rows as the queries. Heads are the queries' cut to `heads`.
- * Folds that end up in one step are still to be put in order (schedule_sort_folds), but those of one call of
- * parcel_fold_piece. */
+/* The folds of one piece of queries, or of all, for `heads`, against the keys of a parcel that lies in a slot of rank
+ * `holder`, or of this one: those that the mask does not rule out, each against the key rows from the first to the last
+ * that its queries see. The state parcel names the same rows as the queries. Folds of one call of parcel_fold_piece
+ * stand together; where a step has more, they are to be put in order (schedule_sort_folds). 0, or -1 if memory ran out.
+ */
 int parcel_fold_piece(schedule *s, int64_t step, const schedule_problem *problem, const parcel *queries,
                       const parcel *states, int piece, const parcel *keys, int holder, head_range heads);
 int parcel_fold(schedule *s, int64_t step, const schedule_problem *problem, const parcel *queries, const parcel *states,
                 const parcel *keys, head_range heads);
 
-/* Joins the states of a parcel, for a range of heads, to those that `into` holds of the same rows. */
+/* Joins the states of a parcel, for a range of heads, to those that `into` holds of the same rows. 0, or -1 if memory
+ * ran out. */
 int parcel_merge(schedule *s, int64_t step, const parcel *states, const parcel *into, head_range heads);
 
 /* Raises the rows of a slot to `rows`. */

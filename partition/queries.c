@@ -1,9 +1,9 @@
 /* Moving queries: every rank keeps its keys, queries visit them, and what they found goes home as a partial result.
  *
  * For many keys and few queries, or few query heads to a key head: what travels is q and the state (o, m, l), never a
- * key. Partial results merge exactly (the monoid of (o, m, l): Rabe and Staats, arXiv 2112.05682, section 2; the
- * split over keys: Dao et al., "Flash-Decoding", 2023; passing queries around a ring instead of keys: Yang et al.,
- * "Context Parallelism for Scalable Million-Token Inference", arXiv 2411.01783, "pass-Q").
+ * key. Partial results merge exactly (the monoid of (o, m, l): Rabe and Staats, arXiv 2112.05682; over split keys: Dao
+ * et al., "Flash-Decoding", 2023); queries instead of keys around a ring: Yang et al., "Context Parallelism for
+ * Scalable Million-Token Inference", arXiv 2411.01783, "pass-Q".
  *
  * Queries go straight to whom they need, one distance x = 1 .. P - 1 at a time; rank r
  *

@@ -12,7 +12,7 @@
  * waits: nobody may overwrite what a neighbour still reads. As in ring.c, only rows travel that a rank of a node still
  * ahead needs.
  *
- * With n keys a rank a rank sends (K - 1) n keys for a full mask, an L-th of what one ring moves, and holds three
+ * With n keys a rank and a full mask, a rank sends (K - 1) n keys where it sends (P - 1) n in one ring, and holds three
  * shards. The ranks of a node have the same number of steps, because they wait for each other after each; steps at the
  * end in which the whole node is idle are left out. */
 #include "partition/parcel.h"

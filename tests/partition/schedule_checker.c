@@ -431,19 +431,29 @@ static bool check_step(checker *c)
     return true;
 }
 
-/* The first and the last row of what a rank received, each head. */
+/* Is a row of use that stands at an end of what a rank received of a piece? `beyond` is the next row outwards. */
+static bool check_end_row(const checker *c, int rank, const schedule_transfer *t, int64_t row, int64_t beyond)
+{
+    const paper_rank *p = &c->ranks[rank];
+    const token_map *map = pair_table_map(c->pairs, t->kind);
+    const int all = p->home[t->kind].heads.end;
+    const int64_t token = pair_table_token(c->pairs, t->kind, t->origin, row);
+    const bool exists = beyond >= 0 && beyond < map->held[t->origin];
+    const int64_t next = exists ? pair_table_token(c->pairs, t->kind, t->origin, beyond) : token;
+    for (int head = t->heads.begin; head < t->heads.end; head++) {
+        const bool inside = exists && map->chunk[next] == map->chunk[token] && p->had[t->kind][next * all + head];
+        if (!inside && !p->useful[t->kind][token * all + head])
+            return complain(c, rank, "has no use for token %" PRId64 ", head %d, of kind %d, which it received", token,
+                            head, (int)t->kind);
+    }
+    return true;
+}
+
 static bool check_use(const checker *c, int rank, const schedule_transfer *t)
 {
     if (t->direction == TRANSFER_SEND || t->kind == ROWS_STATES) return true;
-    const paper_rank *p = &c->ranks[rank];
-    const int64_t tokens[] = {pair_table_token(c->pairs, t->kind, t->origin, t->rows.begin),
-                              pair_table_token(c->pairs, t->kind, t->origin, t->rows.end - 1)};
-    for (int i = 0; i < 2; i++)
-        for (int head = t->heads.begin; head < t->heads.end; head++)
-            if (!p->useful[t->kind][tokens[i] * p->home[t->kind].heads.end + head])
-                return complain(c, rank, "has no use for token %" PRId64 ", head %d, of kind %d, which it received",
-                                tokens[i], head, (int)t->kind);
-    return true;
+    return check_end_row(c, rank, t, t->rows.begin, t->rows.begin - 1) &&
+           check_end_row(c, rank, t, t->rows.end - 1, t->rows.end);
 }
 
 static bool check_size(const checker *c, int rank, int slot)

@@ -1,4 +1,6 @@
 /* The schedules of all strategies, run on paper: layouts, masks, lengths, ranks, heads, nodes. */
+#include "partition/columns.h"
+
 #include "tests/partition/problems.h"
 #include "tests/partition/schedule_checker.h"
 
@@ -11,7 +13,7 @@
 
 #include <cmocka.h>
 
-enum { MOST_RANKS = 8 };
+enum { MOST_RANKS = 8, RANDOM_SEED = 29, RANDOM_PROBLEMS = 4000 };
 
 static const layout_kind kinds[] = {LAYOUT_CONTIGUOUS, LAYOUT_ZIGZAG, LAYOUT_STRIPED};
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
@@ -111,18 +113,18 @@ static void every_pair_is_folded_once_under_every_mask(void **state)
 {
     (void)state;
     static const int64_t lengths[][2] = {{13, 13}, {7, 16}, {15, 6}};
-    enum { LENGTHS = sizeof lengths / sizeof lengths[0] };
     int64_t turn = 0;
     mask m;
-    for (int64_t index = 0; mask_case_get(1, 1, index, &m); index++)
-        for (int kind = 0; kind < KINDS; kind++)
-            for (int ranks = 1; ranks <= MOST_RANKS; ranks++, turn++) {
-                const int64_t *length = lengths[turn % LENGTHS];
-                schedule_problem p = problem_of(kinds[kind], length[0], length[1], 1 + turn % 2, ranks, false);
-                assert_true(mask_case_get(length[0], length[1], index, &p.mask));
-                give_heads(&p, turn / LENGTHS);
-                check_problem(&p);
-            }
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++)
+        for (int64_t index = 0; mask_case_get(lengths[i][0], lengths[i][1], index, &m); index++)
+            for (int kind = 0; kind < KINDS; kind++)
+                for (int ranks = 1; ranks <= MOST_RANKS; ranks++, turn++) {
+                    schedule_problem p =
+                        problem_of(kinds[kind], lengths[i][0], lengths[i][1], 1 + turn % 2, ranks, false);
+                    p.mask = m;
+                    give_heads(&p, turn);
+                    check_problem(&p);
+                }
 }
 
 static void every_pair_is_folded_once_when_lengths_differ(void **state)
@@ -143,15 +145,16 @@ static void every_pair_is_folded_once_when_lengths_differ(void **state)
 static void every_pair_is_folded_once_when_documents_are_packed(void **state)
 {
     (void)state;
-    int64_t turn = 0;
+    int64_t turn = 0, masks = 0;
+    mask m;
     document_set set;
+    while (mask_case_get(1, 1, masks, &m)) masks++;
     for (int kind = 0; kind < KINDS; kind++)
         for (int ranks = 1; ranks <= MOST_RANKS; ranks++)
             for (int64_t tokens = 0; tokens <= 23; tokens += tokens < 5 ? 1 : 6)
                 for (int64_t index = 0; document_set_get(tokens, index, &set); index++, turn++) {
                     schedule_problem p = problem_of(kinds[kind], tokens, tokens, 1 + turn % 3, ranks, false);
-                    const int64_t mask_index = turn * 7 % 120;
-                    if (!mask_case_get(tokens, tokens, mask_index, &p.mask)) fail_msg("no mask %" PRId64, mask_index);
+                    assert_true(mask_case_get(tokens, tokens, turn * 7 % masks, &p.mask));
                     give_heads(&p, turn);
                     check_with_documents(p, &set);
                 }
@@ -175,6 +178,39 @@ static void layouts_of_queries_and_keys_need_not_be_alike(void **state)
                     }
 }
 
+static layout layout_at_random(uint64_t *random, int64_t tokens, int ranks)
+{
+    return (layout){.kind = kinds[random_between(random, 0, KINDS - 1)],
+                    .tokens = tokens,
+                    .grain = random_between(random, 1, 5),
+                    .ranks = ranks};
+}
+
+/* All that the tests above hold still while they vary something else. */
+static void every_pair_is_folded_once_in_problems_drawn_at_random(void **state)
+{
+    (void)state;
+    int64_t masks = 0;
+    mask m;
+    while (mask_case_get(1, 1, masks, &m)) masks++;
+    uint64_t random = RANDOM_SEED;
+    for (int i = 0; i < RANDOM_PROBLEMS; i++) {
+        const int ranks = (int)random_between(&random, 1, MOST_RANKS);
+        const int64_t queries = random_between(&random, 0, 70), any = random_between(&random, 0, 70);
+        document_set set;
+        const bool packed = document_set_get(queries, random_between(&random, 0, 8), &set) && any % 3 == 0;
+        const int64_t keys = packed ? queries : any;
+        schedule_problem p = {.query_layout = layout_at_random(&random, queries, ranks),
+                              .key_layout = layout_at_random(&random, keys, ranks),
+                              .kv_heads = (int)random_between(&random, 1, 4),
+                              .node_ranks = 1};
+        p.heads = p.kv_heads * (int)random_between(&random, 1, 3);
+        assert_true(mask_case_get(queries, keys, random_between(&random, 0, masks - 1), &p.mask));
+        if (packed) check_with_documents(p, &set);
+        else check_problem(&p);
+    }
+}
+
 static void heads_need_not_divide(void **state)
 {
     (void)state;
@@ -185,6 +221,36 @@ static void heads_need_not_divide(void **state)
                 p.heads = heads;
                 p.kv_heads = kv_heads;
                 check_problem(&p);
+            }
+}
+
+/* Key heads that have to travel to two ranks, because a run of query heads ends among theirs. */
+static int split_key_heads(const head_range *runs, int columns, int group)
+{
+    int split = 0;
+    for (int column = 0; column < columns; column++)
+        split += heads_count(runs[column]) > 0 && runs[column].end % group != 0;
+    return split;
+}
+
+static void heads_are_dealt_evenly_and_along_key_heads(void **state)
+{
+    (void)state;
+    enum { MOST_COLUMNS = 10 };
+    for (int kv_heads = 1; kv_heads <= 12; kv_heads++)
+        for (int heads = kv_heads; heads <= 36; heads += kv_heads)
+            for (int columns = 1; columns <= MOST_COLUMNS; columns++) {
+                head_range runs[MOST_COLUMNS], even[MOST_COLUMNS];
+                columns_deal_heads(heads, kv_heads, columns, runs);
+                for (int column = 0; column < columns; column++) {
+                    even[column] = (head_range){column * heads / columns, (column + 1) * heads / columns};
+                    assert_int_equal(runs[column].begin, column > 0 ? runs[column - 1].end : 0);
+                    assert_in_range(heads_count(runs[column]), heads / columns, (heads + columns - 1) / columns);
+                }
+                assert_int_equal(runs[columns - 1].end, heads);
+                const int split = split_key_heads(runs, columns, heads / kv_heads);
+                assert_true(split <= split_key_heads(even, columns, heads / kv_heads));
+                if (kv_heads % columns == 0) assert_int_equal(split, 0);
             }
 }
 
@@ -380,7 +446,9 @@ int main(void)
         cmocka_unit_test(every_pair_is_folded_once_when_lengths_differ),
         cmocka_unit_test(every_pair_is_folded_once_when_documents_are_packed),
         cmocka_unit_test(layouts_of_queries_and_keys_need_not_be_alike),
+        cmocka_unit_test(every_pair_is_folded_once_in_problems_drawn_at_random),
         cmocka_unit_test(heads_need_not_divide),
+        cmocka_unit_test(heads_are_dealt_evenly_and_along_key_heads),
         cmocka_unit_test(lengths_that_broke_others_are_right),
         cmocka_unit_test(documents_that_broke_others_are_right),
         cmocka_unit_test(a_single_rank_sends_nothing_and_folds_once_a_piece),
