@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-enum { RANKS = 4096, NODE = 8, PEERS = 3, SHARERS = 256 };
+enum { RANKS = 4096, NODE = 8, PEERS = 2, SHARERS = 256 };
 
 static const layout_kind kinds[] = {LAYOUT_CONTIGUOUS, LAYOUT_ZIGZAG, LAYOUT_STRIPED};
 
@@ -47,7 +47,7 @@ static schedule *plan(const schedule_problem *p, const strategy *how, int rank, 
     return s;
 }
 
-/* Ranks that this one exchanges with: the first, the middle and the last that its schedule names. */
+/* Ranks that this one exchanges with: the first and the last that its schedule names. */
 static int choose_peers(const schedule *s, int peers[PEERS])
 {
     int64_t all = 0, at = 0;
@@ -61,7 +61,7 @@ static int choose_peers(const schedule *s, int peers[PEERS])
 
 static void check_peers(const schedule_problem *p, const strategy *how, const char *mask_name)
 {
-    static const int ranks_tried[] = {0, 2047, 4095};
+    static const int ranks_tried[] = {2047, 4095};
     double slowest = 0;
     int64_t messages = 0;
     for (size_t i = 0; i < sizeof ranks_tried / sizeof ranks_tried[0]; i++) {

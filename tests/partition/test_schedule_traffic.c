@@ -1,5 +1,5 @@
-/* What each rank sends and receives, counted from its schedule, is the closed form that its strategy states. All
- * lengths divide here: n tokens a rank, W to the left in a window. */
+/* What each rank sends and receives, counted from its schedule, is the closed form that its strategy states: all
+ * strategies but ring and gather, which have test_traffic.c. All lengths divide here: N tokens a rank. */
 #include "tests/partition/problems.h"
 
 #include <inttypes.h>
@@ -79,64 +79,6 @@ static void assert_traffic(const char *name, const schedule_problem *p, int rank
 static traffic keys_only(int64_t rows)
 {
     return (traffic){{rows * KV_HEADS, 0, 0}};
-}
-
-/* Full: everybody passes on P-1 shards. Causal, contiguous: rank r passes on the r shards before its own and its own,
- * unless it is last. Causal, zigzag: the P-1 other early chunks go all the way round; the late chunk of rank o passes
- * ranks o-1, ..., 0. */
-static void ring_sends_its_closed_form(void **state)
-{
-    (void)state;
-    for (int ranks = 1; ranks <= MOST_RANKS; ranks++) {
-        for (int rank = 0; rank < ranks; rank++) {
-            const struct {
-                schedule_problem p;
-                int64_t received, sent;
-            } cases[] = {
-                {problem_with(LAYOUT_CONTIGUOUS, ranks, false), (ranks - 1) * N, (ranks - 1) * N},
-                {problem_with(LAYOUT_ZIGZAG, ranks, false), (ranks - 1) * N, (ranks - 1) * N},
-                {problem_with(LAYOUT_STRIPED, ranks, false), (ranks - 1) * N, (ranks - 1) * N},
-                {problem_with(LAYOUT_CONTIGUOUS, ranks, true), rank * N, rank < ranks - 1 ? (rank + 1) * N : 0},
-                {problem_with(LAYOUT_ZIGZAG, ranks, true), (ranks - 1) * N / 2 + (ranks - 1 - rank) * N / 2,
-                 (ranks - 1) * N / 2 + (rank > 0 ? (ranks - rank) * N / 2 : 0)},
-                {windowed(ranks), rank > 0 ? WINDOW : 0, rank < ranks - 1 ? WINDOW : 0},
-            };
-            for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-                assert_traffic("ring", &cases[i].p, rank, TRANSFER_RECEIVE, ANYWHERE, keys_only(cases[i].received));
-                assert_traffic("ring", &cases[i].p, rank, TRANSFER_SEND, ANYWHERE, keys_only(cases[i].sent));
-            }
-        }
-    }
-}
-
-/* What only a gather can do: no rank receives a key that none of its queries sees. */
-static void gather_receives_what_is_needed_straight_from_the_owner(void **state)
-{
-    (void)state;
-    for (int ranks = 1; ranks <= MOST_RANKS; ranks++) {
-        for (int rank = 0; rank < ranks; rank++) {
-            const struct {
-                schedule_problem p;
-                int64_t received;
-            } cases[] = {
-                {problem_with(LAYOUT_STRIPED, ranks, false), (ranks - 1) * N},
-                {problem_with(LAYOUT_CONTIGUOUS, ranks, true), rank * N},
-                {problem_with(LAYOUT_ZIGZAG, ranks, true), (2 * ranks - 2 - rank) * N / 2},
-                {windowed(ranks), rank > 0 ? WINDOW : 0},
-            };
-            for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-                assert_traffic("gather", &cases[i].p, rank, TRANSFER_RECEIVE, ANYWHERE, keys_only(cases[i].received));
-                schedule *s = plan("gather", &cases[i].p, rank);
-                if (cases[i].received > 0) assert_int_equal(s->slots[0].rows, cases[i].received);
-                for (int64_t t = 0; t < s->steps[0].transfer_count; t++) {
-                    const schedule_transfer *x = &s->steps[0].transfers[t];
-                    if (x->direction == TRANSFER_SEND) assert_int_equal(x->slot, SLOT_HOME);
-                    else assert_int_equal(x->peer, x->origin);
-                }
-                schedule_destroy(s);
-            }
-        }
-    }
 }
 
 /* K nodes of L ranks. Between nodes, rank (k, i) passes on K-1 shards, or those of the nodes up to its own where there
@@ -357,8 +299,6 @@ static void documents_are_sent_no_farther_than_they_reach(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ring_sends_its_closed_form),
-        cmocka_unit_test(gather_receives_what_is_needed_straight_from_the_owner),
         cmocka_unit_test(double_ring_crosses_between_nodes_once_a_node),
         cmocka_unit_test(double_ring_spreads_the_exchange_between_nodes_over_a_round),
         cmocka_unit_test(shared_sends_between_nodes_only),
