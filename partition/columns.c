@@ -259,12 +259,5 @@ int columns_plan(const schedule_problem *problem, int columns, int rank, schedul
     free(b.queries);
     free(b.states);
     free(b.keys);
-    if (result != 0) {
-        schedule_destroy(b.s);
-        return -1;
-    }
-    schedule_sort_folds(b.s);
-    schedule_drop_idle_tail(b.s);
-    *schedule_p = b.s;
-    return 0;
+    return schedule_finish(b.s, result, schedule_p);
 }

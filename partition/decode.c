@@ -144,14 +144,7 @@ static int decode_plan(const schedule_problem *problem, int rank, schedule **sch
     const int result = plan_trees(&t);
     free(t.queries);
     free(t.states);
-    if (result != 0) {
-        schedule_destroy(t.s);
-        return -1;
-    }
-    schedule_sort_folds(t.s);
-    schedule_drop_idle_tail(t.s);
-    *schedule_p = t.s;
-    return 0;
+    return schedule_finish(t.s, result, schedule_p);
 }
 
 extern const strategy strategy_decode;

@@ -77,4 +77,18 @@ int group_ahead(const group_ring *ring, int group, int64_t hops);
 parcel parcel_of_keys_ahead(const schedule_problem *problem, const group_ring *ring, int group, int hops,
                             int key_origin);
 
+/* The keys of a shard that began on a rank of group `begin` and have gone `hops` hops: in SLOT_HOME before the first,
+ * all of them; then those that are needed there or farther on, in slots[(hops - 1) % 2] from row 0 on. */
+parcel parcel_on_ring(const schedule_problem *problem, const group_ring *ring, int begin, int hops, int key_origin,
+                      const int slots[2]);
+
+/* Sends on, to rank `to`, what is still needed of a shard that began in group `begin` and is held after `hops` hops,
+ * and receives `next` from rank `from`, whose slot is made as large. 0, or -1 if memory ran out. */
+int parcel_pass_on(schedule *s, int64_t step, const schedule_problem *problem, const group_ring *ring, int begin,
+                   int hops, const parcel *held, int to, const parcel *next, int from);
+
+/* The end of a strategy's plan that came to `result`: puts the folds in order, forgets idle steps at the end, and sets
+ * *schedule_p, or destroys the schedule if memory ran out. Returns `result`. */
+int schedule_finish(schedule *s, int result, schedule **schedule_p);
+
 #endif

@@ -91,14 +91,7 @@ static int queries_plan(const schedule_problem *problem, int rank, schedule **sc
     const int ranks = problem->key_layout.ranks;
     exchange_of_queries x = {.problem = problem, .s = schedule_create(rank, (int64_t)ranks + 2), .ranks = ranks};
     if (!x.s) return -1;
-    if (plan_exchange(&x) != 0) {
-        schedule_destroy(x.s);
-        return -1;
-    }
-    schedule_sort_folds(x.s);
-    schedule_drop_idle_tail(x.s);
-    *schedule_p = x.s;
-    return 0;
+    return schedule_finish(x.s, plan_exchange(&x), schedule_p);
 }
 
 extern const strategy strategy_queries;
