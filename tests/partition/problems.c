@@ -6,7 +6,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <string.h>
 
 #include <cmocka.h>
 
@@ -44,11 +43,6 @@ bool mask_case_get(int64_t queries, int64_t keys, int64_t index, mask *mask_p)
     m.chunks_right = chunks[chunk][2];
     *mask_p = m;
     return true;
-}
-
-bool may_forward(const strategy *how)
-{
-    return strcmp(how->name, "gather") != 0;
 }
 
 void plan_all(const schedule_problem *p, const strategy *how, schedule **schedules)
