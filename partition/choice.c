@@ -56,7 +56,7 @@ static int consider(const schedule_problem *problem, const choice_wish *wish, co
     c->refusal = c->strategy->refuse(&c->problem);
     if (c->refusal) return 0;
     if (prediction_make(c->strategy, &c->problem, sizes, machine, &c->prediction) != 0) return -1;
-    c->fits = memory_bytes <= 0 || c->prediction.most.memory_bytes <= memory_bytes;
+    c->fits = memory_bytes <= 0 || c->prediction.memory_bytes <= memory_bytes;
     return 0;
 }
 
@@ -77,7 +77,7 @@ static int compare_choices(const void *first, const void *second)
     int order = class_of(a) - class_of(b);
     if (order == 0 && class_of(a) == 0) order = compare_numbers(a->prediction.seconds, b->prediction.seconds);
     if (order == 0 && class_of(a) == 1)
-        order = compare_numbers((double)a->prediction.most.memory_bytes, (double)b->prediction.most.memory_bytes);
+        order = compare_numbers((double)a->prediction.memory_bytes, (double)b->prediction.memory_bytes);
     for (int i = 0; order == 0 && i < strategy_count && a->strategy != b->strategy; i++)
         order = (b->strategy == strategies[i]) - (a->strategy == strategies[i]);
     if (order == 0) order = a->columns - b->columns;
@@ -87,7 +87,7 @@ static int compare_choices(const void *first, const void *second)
 static bool simpler(const choice *a, const choice *b)
 {
     if (a->layout != b->layout) return a->layout < b->layout;
-    return a->prediction.most.memory_bytes < b->prediction.most.memory_bytes;
+    return a->prediction.memory_bytes < b->prediction.memory_bytes;
 }
 
 /* Moves the one to use to the front of the sorted choices. */
@@ -106,9 +106,9 @@ static void promote(choice *choices, int count)
 int choice_rank(const schedule_problem *problem, const choice_wish *wish, const cost_sizes *sizes,
                 const prediction_machine *machine, int64_t memory_bytes, choice **choices_p, int *count_p)
 {
-    int columns[MOST_COLUMNS], rows, other, count = 0;
+    int columns[MOST_COLUMNS], ignored[2], count = 0;
     const int column_count = columns_to_try(problem, wish, columns);
-    const strategy *hybrid = strategy_find("hybrid:1x1", &rows, &other);
+    const strategy *hybrid = strategy_find("hybrid", &ignored[0], &ignored[1]);
     choice *choices = calloc((size_t)strategy_count * LAYOUTS * MOST_COLUMNS, sizeof *choices);
     if (!choices) return -1;
     for (int i = 0; i < strategy_count; i++) {

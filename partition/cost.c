@@ -1,96 +1,63 @@
 #include "partition/cost.h"
 
-enum { STATE_WORD = 4, LSE_WORD = 4 }; /* float32 */
-
-int64_t cost_row_bytes(const cost_sizes *sizes, rows_kind kind, head_range heads)
+void cost_of_step(const schedule *s, int64_t step, const schedule_problem *problem, const cost_sizes *sizes,
+                  cost_step *cost_p)
 {
-    const int64_t items = sizes->batch * heads_count(heads);
-    switch (kind) {
-    case ROWS_KEYS:
-        return items * (sizes->dim + sizes->value_dim) * sizes->element_bytes;
-    case ROWS_QUERIES:
-        return items * sizes->dim * sizes->element_bytes;
-    case ROWS_STATES:
-        return items * (sizes->value_dim + 2) * STATE_WORD;
-    case ROWS_KINDS:
-        break;
+    const schedule_step *at = &s->steps[step];
+    cost_step c = {.folds = at->fold_count};
+    for (int64_t i = 0; i < at->fold_count; i++)
+        c.pairs += schedule_fold_pairs(problem, &at->folds[i]) * heads_count(at->folds[i].heads);
+    for (int64_t i = 0; i < at->transfer_count; i++) {
+        const schedule_transfer *t = &at->transfers[i];
+        const int64_t bytes = range_length(t->rows) * heads_count(t->heads) * sizes->row_bytes[t->kind];
+        if (t->direction == TRANSFER_SEND) {
+            c.sends++;
+            c.bytes_sent[t->kind] += bytes;
+        } else {
+            c.receives++;
+            c.bytes_received[t->kind] += bytes;
+        }
     }
-    return 0;
+    for (int64_t i = 0; i < at->clear_count; i++)
+        c.rows_cleared += range_length(at->clears[i].slot_rows) * heads_count(s->slots[at->clears[i].slot].heads);
+    for (int64_t i = 0; i < at->merge_count; i++)
+        c.rows_merged += at->merges[i].count * heads_count(at->merges[i].heads);
+    *cost_p = c;
 }
 
-double cost_fold_scores(const schedule_problem *problem, const cost_sizes *sizes, const schedule_fold *fold)
+static void add_step(cost_step *sum, const cost_step *c)
 {
-    const int64_t pairs = fold->look_inside ? schedule_fold_pairs(problem, fold)
-                                            : range_length(fold->query_rows) * range_length(fold->key_rows);
-    return (double)pairs * (double)(sizes->batch * heads_count(fold->heads));
-}
-
-int64_t cost_transfer_bytes(const cost_sizes *sizes, const schedule_transfer *transfer)
-{
-    return range_length(transfer->rows) * cost_row_bytes(sizes, transfer->kind, transfer->heads);
-}
-
-static int64_t messages_of(int64_t bytes, int64_t most)
-{
-    return most > 0 ? (bytes + most - 1) / most : bytes > 0;
-}
-
-int64_t cost_transfer_messages(const cost_sizes *sizes, const schedule_transfer *transfer)
-{
-    const int64_t elements = range_length(transfer->rows) * heads_count(transfer->heads), most = sizes->message_bytes;
-    int64_t messages = 0;
-    switch (transfer->kind) {
-    case ROWS_KEYS:
-        messages = messages_of(elements * sizes->dim * sizes->element_bytes, most) +
-                   messages_of(elements * sizes->value_dim * sizes->element_bytes, most);
-        break;
-    case ROWS_QUERIES:
-        messages = messages_of(elements * sizes->dim * sizes->element_bytes, most);
-        break;
-    case ROWS_STATES: /* o, m and l lie apart */
-        messages =
-            messages_of(elements * sizes->value_dim * STATE_WORD, most) + 2 * messages_of(elements * STATE_WORD, most);
-        break;
-    case ROWS_KINDS:
-        break;
+    sum->folds += c->folds;
+    sum->pairs += c->pairs;
+    sum->sends += c->sends;
+    sum->receives += c->receives;
+    for (int kind = 0; kind < ROWS_KINDS; kind++) {
+        sum->bytes_sent[kind] += c->bytes_sent[kind];
+        sum->bytes_received[kind] += c->bytes_received[kind];
     }
-    return sizes->batch * messages;
+    sum->rows_cleared += c->rows_cleared;
+    sum->rows_merged += c->rows_merged;
 }
 
 static int64_t memory_of(const schedule *s, const schedule_problem *problem, const cost_sizes *sizes)
 {
-    const head_range heads = heads_all(problem->heads), kv_heads = heads_all(problem->kv_heads);
-    const int64_t out_bytes =
-        sizes->batch * problem->heads * ((int64_t)sizes->value_dim * sizes->out_element_bytes + LSE_WORD);
-    const int64_t query_bytes =
-        cost_row_bytes(sizes, ROWS_QUERIES, heads) + cost_row_bytes(sizes, ROWS_STATES, heads) + out_bytes;
-    int64_t bytes = layout_rank_tokens(&problem->query_layout, s->rank) * query_bytes +
-                    layout_rank_tokens(&problem->key_layout, s->rank) * cost_row_bytes(sizes, ROWS_KEYS, kv_heads);
+    const int64_t queries = layout_rank_tokens(&problem->query_layout, s->rank) * problem->heads;
+    const int64_t keys = layout_rank_tokens(&problem->key_layout, s->rank) * problem->kv_heads;
+    int64_t bytes = queries * (sizes->row_bytes[ROWS_QUERIES] + sizes->output_bytes + sizes->row_bytes[ROWS_STATES]) +
+                    keys * sizes->row_bytes[ROWS_KEYS];
     for (int i = 0; i < s->slot_count; i++)
-        bytes += s->slots[i].rows * cost_row_bytes(sizes, s->slots[i].kind, s->slots[i].heads);
+        bytes += s->slots[i].rows * heads_count(s->slots[i].heads) * sizes->row_bytes[s->slots[i].kind];
     return bytes;
-}
-
-static void count_step(const schedule_step *step, const schedule_problem *problem, const cost_sizes *sizes, cost *c)
-{
-    c->folds += step->fold_count;
-    for (int64_t i = 0; i < step->fold_count; i++) c->scores += cost_fold_scores(problem, sizes, &step->folds[i]);
-    for (int64_t i = 0; i < step->transfer_count; i++) {
-        const schedule_transfer *t = &step->transfers[i];
-        const int64_t bytes = cost_transfer_bytes(sizes, t);
-        if (t->direction == TRANSFER_RECEIVE) {
-            c->bytes_received += bytes;
-            continue;
-        }
-        c->bytes_sent += bytes;
-        c->messages += cost_transfer_messages(sizes, t);
-    }
 }
 
 void cost_of_schedule(const schedule *s, const schedule_problem *problem, const cost_sizes *sizes, cost *cost_p)
 {
     cost c = {.steps = s->step_count, .memory_bytes = memory_of(s, problem, sizes)};
-    for (int64_t i = 0; i < s->step_count; i++) count_step(&s->steps[i], problem, sizes, &c);
-    c.flops = 2.0 * (sizes->dim + sizes->value_dim) * c.scores;
+    for (int64_t i = 0; i < s->step_count; i++) {
+        cost_step step;
+        cost_of_step(s, i, problem, sizes, &step);
+        add_step(&c.sum, &step);
+    }
+    c.flops = (double)c.sum.pairs * sizes->flops_per_pair;
     *cost_p = c;
 }

@@ -1,38 +1,45 @@
-/* What a schedule costs a rank: exact counts. The time that it takes: partition/prediction.h. */
+/* What a schedule costs: exact counts, of each step and of all. The time that it takes: partition/prediction.h. */
 #ifndef PARTITION_COST_H
 #define PARTITION_COST_H
 
 #include "partition/schedule.h"
 
-/* Sizes that a schedule does not know. */
+/* Sizes of one row of one head, for all batch items. */
 typedef struct {
-    int64_t batch;         /* B: every row and every head stands for all its items */
-    int dim, value_dim;    /* D, E */
-    int element_bytes;     /* of q, k and v */
-    int out_element_bytes; /* of out; lse and states are float32 */
-    int64_t message_bytes; /* a message carries no more; 0: no limit */
+    int64_t row_bytes[ROWS_KINDS]; /* as it is held and travels: keys (D + E) B and queries D B times the element size,
+                                      states (E + 2) B floats */
+    int64_t output_bytes;          /* of out and lse */
+    double flops_per_pair;         /* 2 (D + E) B: a query against a key that it sees */
+    int64_t batch;                 /* B */
+    int64_t messages[ROWS_KINDS];  /* that carry a transfer: of keys, one of k and one of v for each batch item, ... */
 } cost_sizes;
 
-/* One rank's schedule. */
+/* What a rank does in one step. Pairs, rows cleared and rows merged count each head, of one batch item. */
 typedef struct {
-    int64_t steps, folds;
-    int64_t messages; /* sends: of keys one of k and one of v for each batch item, cut at message_bytes */
-    int64_t bytes_sent, bytes_received;
-    double scores;        /* (query, key) pairs seen, of all heads and batch items */
-    double flops;         /* 2 (D + E) a score */
-    int64_t memory_bytes; /* q, k, v, out, lse, the state and all slots */
+    int64_t folds, pairs;
+    int64_t sends, receives;
+    int64_t bytes_sent[ROWS_KINDS], bytes_received[ROWS_KINDS];
+    int64_t rows_cleared, rows_merged;
+} cost_step;
+
+/* What a rank does in all steps, and what it holds. */
+typedef struct {
+    int64_t steps;
+    cost_step sum;
+    double flops;
+    int64_t memory_bytes; /* q, k, v, out, the state of the queries, and all slots; keys that a rank reads in another's
+                             memory count where they lie */
 } cost;
 
+/* 0 <= step < s->step_count. */
+void cost_of_step(const schedule *s, int64_t step, const schedule_problem *problem, const cost_sizes *sizes,
+                  cost_step *cost_p);
 void cost_of_schedule(const schedule *s, const schedule_problem *problem, const cost_sizes *sizes, cost *cost_p);
 
-/* Bytes of one row: D + E elements a key head, D a query head, E + 2 floats a head of a state; all batch items. */
-int64_t cost_row_bytes(const cost_sizes *sizes, rows_kind kind, head_range heads);
-
-/* Scores of a fold, of all its heads and batch items. */
-double cost_fold_scores(const schedule_problem *problem, const cost_sizes *sizes, const schedule_fold *fold);
-
-/* Bytes and messages of a transfer. */
-int64_t cost_transfer_bytes(const cost_sizes *sizes, const schedule_transfer *transfer);
-int64_t cost_transfer_messages(const cost_sizes *sizes, const schedule_transfer *transfer);
+/* Of all kinds together. */
+static inline int64_t cost_bytes(const int64_t bytes[ROWS_KINDS])
+{
+    return bytes[ROWS_KEYS] + bytes[ROWS_QUERIES] + bytes[ROWS_STATES];
+}
 
 #endif

@@ -49,13 +49,19 @@ static double pairs_computed(const schedule_problem *problem, const schedule_fol
     return (double)schedule_fold_pairs(problem, fold) + (computed - seen) * (double)tiles / (double)looked_at;
 }
 
+/* D + E. */
+static double elements_of(const cost_sizes *sizes)
+{
+    return sizes->flops_per_pair / (2.0 * (double)sizes->batch);
+}
+
 /* Seconds that a key element takes where `rows` rows share it, fewer than the last of prediction_few_rows. */
 static double few_seconds(const prediction_machine *machine, const cost_sizes *sizes, double rows)
 {
     double seconds[PREDICTION_FEW];
     for (int i = 0; i + 1 < PREDICTION_FEW; i++) seconds[i] = machine->few_seconds[i];
     seconds[PREDICTION_FEW - 1] = (double)prediction_few_rows[PREDICTION_FEW - 1] *
-                                  (machine->score_seconds / (sizes->dim + sizes->value_dim) + machine->product_seconds);
+                                  (machine->score_seconds / elements_of(sizes) + machine->product_seconds);
     int i = 0;
     while (i + 2 < PREDICTION_FEW && rows > (double)prediction_few_rows[i + 1]) i++;
     const double from = (double)prediction_few_rows[i], to = (double)prediction_few_rows[i + 1];
@@ -69,7 +75,7 @@ double prediction_fold_seconds(const schedule_problem *problem, const cost_sizes
     const int heads = heads_count(fold->heads), kv_heads = heads_count(heads_of_keys(problem, fold->heads));
     const int64_t tokens = range_length(fold->query_rows);
     const double rows = (double)tokens * heads / kv_heads; /* that share a key */
-    const double elements = sizes->dim + sizes->value_dim, batch = (double)sizes->batch;
+    const double elements = elements_of(sizes), batch = (double)sizes->batch;
 
     *reading_p = rows < (double)prediction_few_rows[PREDICTION_FEW - 1];
     if (*reading_p) {
@@ -82,6 +88,12 @@ double prediction_fold_seconds(const schedule_problem *problem, const cost_sizes
 }
 
 /* Steps. */
+
+/* Of all batch items. */
+static double row_bytes(const cost_sizes *sizes, rows_kind kind, head_range heads)
+{
+    return (double)(sizes->row_bytes[kind] * heads_count(heads));
+}
 
 typedef struct {
     double compute, memory; /* seconds */
@@ -101,7 +113,7 @@ static work work_of_step(const schedule *s, const schedule_step *step, const sch
     for (int64_t i = 0; i < step->clear_count; i++) {
         const schedule_clear *c = &step->clears[i];
         const head_range heads = c->slot == SLOT_HOME ? heads_all(problem->heads) : s->slots[c->slot].heads;
-        bytes += (double)(range_length(c->slot_rows) * cost_row_bytes(sizes, ROWS_STATES, heads));
+        bytes += (double)range_length(c->slot_rows) * row_bytes(sizes, ROWS_STATES, heads);
     }
     for (int64_t i = 0; i < step->fold_count; i++) {
         const schedule_fold *f = &step->folds[i];
@@ -110,11 +122,11 @@ static work work_of_step(const schedule *s, const schedule_step *step, const sch
         *(reading ? &w.memory : &w.compute) += seconds;
         if (i > 0 && same_queries(f, f - 1)) continue;
         /* queries are read; states are read and written */
-        bytes += (double)(range_length(f->query_rows) * (cost_row_bytes(sizes, ROWS_QUERIES, f->heads) +
-                                                         2 * cost_row_bytes(sizes, ROWS_STATES, f->heads)));
+        bytes += (double)range_length(f->query_rows) *
+                 (row_bytes(sizes, ROWS_QUERIES, f->heads) + 2 * row_bytes(sizes, ROWS_STATES, f->heads));
     }
     for (int64_t i = 0; i < step->merge_count; i++)
-        bytes += 3.0 * (double)(step->merges[i].count * cost_row_bytes(sizes, ROWS_STATES, step->merges[i].heads));
+        bytes += 3 * (double)step->merges[i].count * row_bytes(sizes, ROWS_STATES, step->merges[i].heads);
     w.memory += bytes / machine->memory_bandwidth;
     return w;
 }
@@ -136,8 +148,8 @@ static double transfers_of_step(int rank, const schedule_step *step, int node_ra
     for (int64_t i = 0; i < step->transfer_count; i++) {
         const schedule_transfer *t = &step->transfers[i];
         traffic *to = t->peer / node_ranks == rank / node_ranks ? &inside : &outside;
-        to->messages[t->direction] += (double)cost_transfer_messages(sizes, t);
-        to->bytes[t->direction] += (double)cost_transfer_bytes(sizes, t);
+        to->messages[t->direction] += (double)sizes->messages[t->kind];
+        to->bytes[t->direction] += (double)range_length(t->rows) * row_bytes(sizes, t->kind, t->heads);
     }
     const double within = link_seconds(&inside, &machine->node), across = link_seconds(&outside, &machine->network);
     *busy_p = machine->node.busy * within + machine->network.busy * across;
@@ -211,22 +223,23 @@ static void wait_for_nodes(walker *walkers, int count, int64_t at, const schedul
 static double home_seconds(int rank, const schedule_problem *problem, const cost_sizes *sizes,
                            const prediction_machine *machine)
 {
-    const int64_t tokens = layout_rank_tokens(&problem->query_layout, rank);
-    const int64_t row = 2 * cost_row_bytes(sizes, ROWS_STATES, heads_all(problem->heads)) +
-                        sizes->batch * problem->heads * sizes->value_dim * sizes->out_element_bytes;
-    return (double)(tokens * row) / machine->memory_bandwidth;
+    const int64_t rows = layout_rank_tokens(&problem->query_layout, rank) * problem->heads;
+    return (double)(rows * (2 * sizes->row_bytes[ROWS_STATES] + sizes->output_bytes)) / machine->memory_bandwidth;
 }
 
-static void raise_counts(cost *most, const cost *c)
+static void raise(int64_t *most, int64_t value)
 {
-    if (c->steps > most->steps) most->steps = c->steps;
-    if (c->folds > most->folds) most->folds = c->folds;
-    if (c->messages > most->messages) most->messages = c->messages;
-    if (c->bytes_sent > most->bytes_sent) most->bytes_sent = c->bytes_sent;
-    if (c->bytes_received > most->bytes_received) most->bytes_received = c->bytes_received;
-    if (c->memory_bytes > most->memory_bytes) most->memory_bytes = c->memory_bytes;
-    most->scores = larger(most->scores, c->scores);
-    most->flops = larger(most->flops, c->flops);
+    if (value > *most) *most = value;
+}
+
+static void raise_counts(prediction *p, const cost *c)
+{
+    raise(&p->steps, c->steps);
+    raise(&p->folds, c->sum.folds);
+    raise(&p->transfers, c->sum.sends);
+    raise(&p->bytes_sent, cost_bytes(c->sum.bytes_sent));
+    raise(&p->memory_bytes, c->memory_bytes);
+    p->flops = larger(p->flops, c->flops);
 }
 
 static prediction_bound bound_of(const prediction *p)
@@ -241,9 +254,9 @@ static void walk(walker *walkers, int count, const schedule_problem *problem, co
     for (int i = 0; i < count; i++) {
         cost c;
         cost_of_schedule(walkers[i].schedule, problem, sizes, &c);
-        raise_counts(&p->most, &c);
+        raise_counts(p, &c);
     }
-    for (int64_t at = 0; at < p->most.steps; at++) {
+    for (int64_t at = 0; at < p->steps; at++) {
         walk_step(walkers, count, at, problem, sizes, machine);
         wait_for_nodes(walkers, count, at, problem, machine);
     }

@@ -56,7 +56,9 @@ typedef struct {
     double compute, memory; /* its seconds in folds of many rows; in folds of few, clears, merges and the finish */
     double waiting;         /* the rest: for transfers and other ranks, or copying */
     prediction_bound bound; /* the largest of the three */
-    cost most;              /* the largest of each count among the ranks looked at */
+    /* The largest of each count among the ranks looked at. */
+    int64_t steps, folds, transfers, bytes_sent, memory_bytes; /* transfers: sends */
+    double flops;
     int ranks_seen;
 } prediction;
 
