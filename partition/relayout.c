@@ -81,7 +81,9 @@ static int add_comb_and_interval(const pair *p, const layout *comb, int rank, ra
         first++;
     }
     if (end < first) return 0; /* the head was all */
-    if (add_runs(p, tooth(comb, rank, first), end - first, comb->ranks * comb->grain) != 0) return -1;
+    const int64_t whole = end - first;
+    /* The period is a number of tokens, and so no overflow, where there are two teeth. */
+    if (add_runs(p, tooth(comb, rank, first), whole, whole > 1 ? comb->ranks * comb->grain : 0) != 0) return -1;
     return add_runs(p, range_intersect(tooth(comb, rank, end), tokens), 1, 0);
 }
 

@@ -6,9 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-extern const strategy strategy_ring, strategy_gather;
+extern const strategy strategy_ring, strategy_gather, strategy_double_ring, strategy_shared, strategy_heads,
+    strategy_hybrid, strategy_queries, strategy_decode;
 
-const strategy *const strategies[] = {&strategy_ring, &strategy_gather};
+const strategy *const strategies[] = {&strategy_ring,  &strategy_gather, &strategy_double_ring, &strategy_shared,
+                                      &strategy_heads, &strategy_hybrid, &strategy_queries,     &strategy_decode};
 
 const int strategy_count = (int)(sizeof strategies / sizeof strategies[0]);
 
