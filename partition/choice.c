@@ -3,9 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_COLUMNS = 3, LAYOUTS = LAYOUT_STRIPED + 1 };
+enum { MOST_COLUMNS = 4, LAYOUTS = LAYOUT_STRIPED + 1, TRY_ALL_RANKS = 64 };
 
 static const double as_good = 1.01; /* times the least predicted */
+static const double clearly_less = 0.9, fewer_pairs = 0.97, far_more_pairs = 1.25;
 
 static int common_divisor(int a, int b)
 {
@@ -17,13 +18,13 @@ static int common_divisor(int a, int b)
     return a;
 }
 
-/* Ranks that may share heads in a hybrid: those of a node, or as many as heads, or key heads, can be dealt to evenly.
- * Columns of 1 or P would be a ring or heads alone. */
+/* Ranks that may share heads in a hybrid: those of a node, or as many as heads, or key heads, can be dealt to evenly;
+ * few ranks also try 2. Columns of 1 or P would be a ring or heads alone. */
 static int columns_to_try(const schedule_problem *problem, const choice_wish *wish, int *columns)
 {
     const int ranks = problem->query_layout.ranks;
     const int ideas[] = {problem->node_ranks, common_divisor(ranks, problem->heads),
-                         common_divisor(ranks, problem->kv_heads)};
+                         common_divisor(ranks, problem->kv_heads), ranks <= TRY_ALL_RANKS ? 2 : 0};
     int count = 0;
     if (wish->columns > 0) {
         columns[0] = wish->columns;
@@ -44,14 +45,36 @@ static layout make_layout(layout_kind kind, int64_t block, int64_t tokens, int r
     return (layout){.kind = kind, .tokens = tokens, .grain = grain, .ranks = ranks};
 }
 
+static schedule_problem with_layouts(const schedule_problem *problem, layout_kind kind, int64_t block)
+{
+    const int ranks = problem->query_layout.ranks;
+    schedule_problem p = *problem;
+    p.query_layout = make_layout(kind, block, p.mask.queries, ranks);
+    p.key_layout = make_layout(kind, block, p.mask.keys, ranks);
+    return p;
+}
+
+/* Which layouts to try. */
+static void layouts_to_try(const schedule_problem *problem, const choice_wish *wish, bool tried[LAYOUTS])
+{
+    double pairs[LAYOUTS], least = 0;
+    int rank;
+    for (int kind = 0; kind < LAYOUTS; kind++) tried[kind] = !wish->layout_given || kind == (int)wish->layout;
+    if (wish->layout_given || problem->query_layout.ranks <= TRY_ALL_RANKS) return;
+    for (int kind = 0; kind < LAYOUTS; kind++) {
+        const schedule_problem p = with_layouts(problem, (layout_kind)kind, 0);
+        pairs[kind] = prediction_most_pairs(&p, true, &rank);
+        tried[kind] = kind == 0 || pairs[kind] < fewer_pairs * least;
+        if (tried[kind]) least = pairs[kind];
+    }
+    for (int kind = 0; kind < LAYOUTS; kind++) tried[kind] = tried[kind] && pairs[kind] <= far_more_pairs * least;
+}
+
 /* Fills one choice in; -1 if memory ran out. */
 static int consider(const schedule_problem *problem, const choice_wish *wish, const cost_sizes *sizes,
                     const prediction_machine *machine, int64_t memory_bytes, choice *c)
 {
-    const int ranks = problem->query_layout.ranks;
-    c->problem = *problem;
-    c->problem.query_layout = make_layout(c->layout, wish->block, problem->mask.queries, ranks);
-    c->problem.key_layout = make_layout(c->layout, wish->block, problem->mask.keys, ranks);
+    c->problem = with_layouts(problem, c->layout, wish->block);
     c->problem.columns = c->columns;
     c->refusal = c->strategy->refuse(&c->problem);
     if (c->refusal) return 0;
@@ -86,8 +109,11 @@ static int compare_choices(const void *first, const void *second)
 
 static bool simpler(const choice *a, const choice *b)
 {
+    const double first = (double)a->prediction.memory_bytes, second = (double)b->prediction.memory_bytes;
+    if (first < clearly_less * second) return true;
+    if (second < clearly_less * first) return false;
     if (a->layout != b->layout) return a->layout < b->layout;
-    return a->prediction.memory_bytes < b->prediction.memory_bytes;
+    return first < second;
 }
 
 /* Moves the one to use to the front of the sorted choices. */
@@ -109,16 +135,18 @@ int choice_rank(const schedule_problem *problem, const choice_wish *wish, const 
     int columns[MOST_COLUMNS], ignored[2], count = 0;
     const int column_count = columns_to_try(problem, wish, columns);
     const strategy *hybrid = strategy_find("hybrid", &ignored[0], &ignored[1]);
+    bool tried[LAYOUTS];
+    layouts_to_try(problem, wish, tried);
     choice *choices = calloc((size_t)strategy_count * LAYOUTS * MOST_COLUMNS, sizeof *choices);
     if (!choices) return -1;
     for (int i = 0; i < strategy_count; i++) {
         if (wish->strategy && wish->strategy != strategies[i]) continue;
         const bool has_columns = strategies[i] == hybrid;
         for (int j = 0; j < (has_columns ? column_count : 1); j++) {
-            for (layout_kind kind = LAYOUT_CONTIGUOUS; kind <= LAYOUT_STRIPED; kind++) {
-                if (wish->layout_given && wish->layout != kind) continue;
+            for (int kind = 0; kind < LAYOUTS; kind++) {
+                if (!tried[kind]) continue;
                 choice *c = &choices[count++];
-                *c = (choice){.strategy = strategies[i], .layout = kind};
+                *c = (choice){.strategy = strategies[i], .layout = (layout_kind)kind};
                 if (has_columns) c->columns = columns[j];
                 if (has_columns && columns[j] > 0) c->rows = problem->query_layout.ranks / columns[j];
                 if (consider(problem, wish, sizes, machine, memory_bytes, c) == 0) continue;

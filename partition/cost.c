@@ -39,7 +39,7 @@ static void add_step(cost_step *sum, const cost_step *c)
     sum->rows_merged += c->rows_merged;
 }
 
-static int64_t memory_of(const schedule *s, const schedule_problem *problem, const cost_sizes *sizes)
+int64_t cost_memory(const schedule *s, const schedule_problem *problem, const cost_sizes *sizes)
 {
     const int64_t queries = layout_rank_tokens(&problem->query_layout, s->rank) * problem->heads;
     const int64_t keys = layout_rank_tokens(&problem->key_layout, s->rank) * problem->kv_heads;
@@ -52,7 +52,7 @@ static int64_t memory_of(const schedule *s, const schedule_problem *problem, con
 
 void cost_of_schedule(const schedule *s, const schedule_problem *problem, const cost_sizes *sizes, cost *cost_p)
 {
-    cost c = {.steps = s->step_count, .memory_bytes = memory_of(s, problem, sizes)};
+    cost c = {.steps = s->step_count, .memory_bytes = cost_memory(s, problem, sizes)};
     for (int64_t i = 0; i < s->step_count; i++) {
         cost_step step;
         cost_of_step(s, i, problem, sizes, &step);

@@ -36,6 +36,9 @@ void cost_of_step(const schedule *s, int64_t step, const schedule_problem *probl
                   cost_step *cost_p);
 void cost_of_schedule(const schedule *s, const schedule_problem *problem, const cost_sizes *sizes, cost *cost_p);
 
+/* cost.memory_bytes alone. */
+int64_t cost_memory(const schedule *s, const schedule_problem *problem, const cost_sizes *sizes);
+
 /* Of all kinds together. */
 static inline int64_t cost_bytes(const int64_t bytes[ROWS_KINDS])
 {

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-enum { MOST_RANKS = 16, MOST_TILES = 16 };
+enum { MOST_TILES = 16 };
 
 const int64_t prediction_few_rows[PREDICTION_FEW] = {1, 4, 16, 64};
 
@@ -30,11 +30,13 @@ static int64_t rows_seen(const schedule_problem *problem, const schedule_fold *f
 }
 
 /* Pairs of one head that are computed: `tile` query rows at a time against all that any of them sees. Of many tiles
- * some at even distances are looked at, for what they compute in vain. */
+ * some at even distances are looked at: for what they compute in vain where the rest has a closed form, else for all.
+ */
 static double pairs_computed(const schedule_problem *problem, const schedule_fold *fold, int64_t tile)
 {
     const range all = fold->query_rows;
     const int64_t tokens = range_length(all), tiles = (tokens + tile - 1) / tile;
+    const bool closed_form = problem->query_layout.kind != LAYOUT_STRIPED && problem->key_layout.kind != LAYOUT_STRIPED;
     if (!fold->look_inside) return (double)(tiles * tile) * (double)range_length(fold->key_rows);
     const int64_t looked_at = tiles < MOST_TILES ? tiles : MOST_TILES;
     double computed = 0, seen = 0;
@@ -43,10 +45,11 @@ static double pairs_computed(const schedule_problem *problem, const schedule_fol
         schedule_fold part = *fold;
         part.query_rows = range_intersect((range){begin, begin + tile}, all);
         computed += (double)tile * (double)rows_seen(problem, fold, part.query_rows);
-        if (looked_at < tiles) seen += (double)schedule_fold_pairs(problem, &part);
+        if (looked_at < tiles && closed_form) seen += (double)schedule_fold_pairs(problem, &part);
     }
-    if (looked_at == tiles) return computed;
-    return (double)schedule_fold_pairs(problem, fold) + (computed - seen) * (double)tiles / (double)looked_at;
+    const double share = (double)tiles / (double)looked_at;
+    if (looked_at == tiles || !closed_form) return computed * share;
+    return (double)schedule_fold_pairs(problem, fold) + (computed - seen) * share;
 }
 
 /* D + E. */
@@ -227,19 +230,28 @@ static double home_seconds(int rank, const schedule_problem *problem, const cost
     return (double)(rows * (2 * sizes->row_bytes[ROWS_STATES] + sizes->output_bytes)) / machine->memory_bandwidth;
 }
 
-static void raise(int64_t *most, int64_t value)
+static int64_t most_of(int64_t a, int64_t b)
 {
-    if (value > *most) *most = value;
+    return a > b ? a : b;
 }
 
-static void raise_counts(prediction *p, const cost *c)
+static void raise_counts(const walker *w, const schedule_problem *problem, const cost_sizes *sizes, prediction *p)
 {
-    raise(&p->steps, c->steps);
-    raise(&p->folds, c->sum.folds);
-    raise(&p->transfers, c->sum.sends);
-    raise(&p->bytes_sent, cost_bytes(c->sum.bytes_sent));
-    raise(&p->memory_bytes, c->memory_bytes);
-    p->flops = larger(p->flops, c->flops);
+    const schedule *s = w->schedule;
+    int64_t messages = 0;
+    double bytes = 0;
+    for (int64_t at = 0; at < s->step_count; at++) {
+        for (int64_t i = 0; i < s->steps[at].transfer_count; i++) {
+            const schedule_transfer *t = &s->steps[at].transfers[i];
+            if (t->direction != TRANSFER_SEND) continue;
+            messages += sizes->messages[t->kind];
+            bytes += (double)range_length(t->rows) * row_bytes(sizes, t->kind, t->heads);
+        }
+    }
+    p->steps = most_of(p->steps, s->step_count);
+    p->messages = most_of(p->messages, messages);
+    p->bytes_sent = most_of(p->bytes_sent, (int64_t)bytes);
+    p->memory_bytes = most_of(p->memory_bytes, cost_memory(s, problem, sizes));
 }
 
 static prediction_bound bound_of(const prediction *p)
@@ -251,23 +263,19 @@ static prediction_bound bound_of(const prediction *p)
 static void walk(walker *walkers, int count, const schedule_problem *problem, const cost_sizes *sizes,
                  const prediction_machine *machine, prediction *p)
 {
-    for (int i = 0; i < count; i++) {
-        cost c;
-        cost_of_schedule(walkers[i].schedule, problem, sizes, &c);
-        raise_counts(p, &c);
-    }
+    for (int i = 0; i < count; i++) raise_counts(&walkers[i], problem, sizes, p);
     for (int64_t at = 0; at < p->steps; at++) {
         walk_step(walkers, count, at, problem, sizes, machine);
         wait_for_nodes(walkers, count, at, problem, machine);
     }
     for (int i = 0; i < count; i++) {
         const double home = home_seconds(walkers[i].rank, problem, sizes, machine);
-        const double seconds = walkers[i].now + home;
-        if (i > 0 && seconds <= p->seconds) continue;
-        p->seconds = seconds;
-        p->slowest = walkers[i].rank;
+        const double memory = walkers[i].done.memory + home;
+        p->seconds = larger(p->seconds, walkers[i].now + home);
+        if (i > 0 && walkers[i].done.compute + memory <= p->compute + p->memory) continue;
+        p->busiest = walkers[i].rank;
         p->compute = walkers[i].done.compute;
-        p->memory = walkers[i].done.memory + home;
+        p->memory = memory;
     }
     p->waiting = p->seconds - p->compute - p->memory;
     p->bound = bound_of(p);
@@ -276,9 +284,9 @@ static void walk(walker *walkers, int count, const schedule_problem *problem, co
 int prediction_make(const strategy *way, const schedule_problem *problem, const cost_sizes *sizes,
                     const prediction_machine *machine, prediction *prediction_p)
 {
-    int ranks[MOST_RANKS], failed = 0;
-    walker walkers[MOST_RANKS] = {{0}};
-    prediction p = {.ranks_seen = prediction_sample(problem, MOST_RANKS, ranks)};
+    int ranks[PREDICTION_ALL_RANKS], failed = 0;
+    walker walkers[PREDICTION_ALL_RANKS] = {{0}};
+    prediction p = {.ranks_seen = prediction_sample(problem, ranks)};
     for (int i = 0; i < p.ranks_seen && !failed; i++) {
         walkers[i].rank = ranks[i];
         failed = way->plan(problem, ranks[i], &walkers[i].schedule);
@@ -292,13 +300,12 @@ int prediction_make(const strategy *way, const schedule_problem *problem, const 
 
 /* The sample. */
 
-/* Pairs that a rank's rows have with all rows of the other axis; of a striped layout every rank has about as many. */
+/* Pairs that a rank's rows have with all rows of the other axis. */
 static int64_t pairs_of_rank(const schedule_problem *problem, int rank, bool by_queries)
 {
     const layout *l = by_queries ? &problem->query_layout : &problem->key_layout;
     const range queries = {0, problem->mask.queries}, keys = {0, problem->mask.keys};
     int64_t pairs = 0;
-    if (l->kind == LAYOUT_STRIPED) return 0;
     for (int i = 0; i < layout_piece_count(l); i++) {
         const range tokens = layout_hull(l, rank, layout_piece(l, rank, i));
         pairs += by_queries ? mask_pairs(&problem->mask, tokens, keys) : mask_pairs(&problem->mask, queries, tokens);
@@ -306,29 +313,34 @@ static int64_t pairs_of_rank(const schedule_problem *problem, int rank, bool by_
     return pairs;
 }
 
-static int heaviest(const schedule_problem *problem, bool by_queries)
+double prediction_most_pairs(const schedule_problem *problem, bool by_queries, int *rank_p)
 {
-    int best = 0;
+    const layout *l = by_queries ? &problem->query_layout : &problem->key_layout;
+    const range queries = {0, problem->mask.queries}, keys = {0, problem->mask.keys};
     int64_t most = -1;
-    for (int rank = 0; rank < problem->query_layout.ranks; rank++) {
+    *rank_p = 0;
+    if (l->kind == LAYOUT_STRIPED) return (double)mask_pairs(&problem->mask, queries, keys) / l->ranks;
+    for (int rank = 0; rank < l->ranks; rank++) {
         const int64_t pairs = pairs_of_rank(problem, rank, by_queries);
-        if (pairs > most) best = rank;
-        if (pairs > most) most = pairs;
+        if (pairs <= most) continue;
+        *rank_p = rank;
+        most = pairs;
     }
-    return best;
+    return (double)most;
 }
 
-int prediction_sample(const schedule_problem *problem, int most, int *ranks)
+int prediction_sample(const schedule_problem *problem, int ranks[PREDICTION_ALL_RANKS])
 {
     const int all = problem->query_layout.ranks;
-    if (all <= most) {
+    int count = 0, by_queries, by_keys;
+    if (all <= PREDICTION_ALL_RANKS) {
         for (int rank = 0; rank < all; rank++) ranks[rank] = rank;
         return all;
     }
-    const int queries = heaviest(problem, true), keys = heaviest(problem, false);
-    const int wanted[] = {0, all / 2, all - 2, all - 1, queries, (queries + 1) % all, keys, (keys + 1) % all};
-    int count = 0;
-    for (int i = 0; i < (int)(sizeof wanted / sizeof *wanted); i++) {
+    prediction_most_pairs(problem, true, &by_queries);
+    prediction_most_pairs(problem, false, &by_keys);
+    const int wanted[] = {by_queries, by_keys, all - 1, all / 2, 0};
+    for (int i = 0; i < (all > PREDICTION_MANY_RANKS ? 3 : 5); i++) {
         int at = 0;
         while (at < count && ranks[at] < wanted[i]) at++;
         if (at < count && ranks[at] == wanted[i]) continue;

@@ -51,14 +51,13 @@ typedef struct {
 typedef enum { BOUND_COMPUTE, BOUND_MEMORY, BOUND_TRANSFER } prediction_bound;
 
 typedef struct {
-    double seconds;         /* of the slowest rank */
-    int slowest;            /* that rank */
+    double seconds;         /* of the rank that ends last */
+    int busiest;            /* the rank that works longest */
     double compute, memory; /* its seconds in folds of many rows; in folds of few, clears, merges and the finish */
-    double waiting;         /* the rest: for transfers and other ranks, or copying */
+    double waiting;         /* the rest of `seconds`: for transfers and other ranks, or copying */
     prediction_bound bound; /* the largest of the three */
     /* The largest of each count among the ranks looked at. */
-    int64_t steps, folds, transfers, bytes_sent, memory_bytes; /* transfers: sends */
-    double flops;
+    int64_t steps, messages, bytes_sent, memory_bytes;
     int ranks_seen;
 } prediction;
 
@@ -66,10 +65,12 @@ typedef struct {
 int prediction_make(const strategy *way, const schedule_problem *problem, const cost_sizes *sizes,
                     const prediction_machine *machine, prediction *prediction_p);
 
-/* Ranks that stand for all P, ascending: all of them up to `most` (at least 8), else the first, the middle, the last
- * ones, and those with the most pairs by queries and by keys, with their next. Returns how many; ranks has room for
- * `most`. */
-int prediction_sample(const schedule_problem *problem, int most, int *ranks);
+enum { PREDICTION_ALL_RANKS = 16 };
+/* Ranks that stand for all P, ascending: all of them up to PREDICTION_ALL_RANKS, else the first, the middle, the last,
+ * and those with the most pairs by queries and by keys. Returns how many. */
+int prediction_sample(const schedule_problem *problem, int ranks[PREDICTION_ALL_RANKS]);
+/* The pairs of the rank with the most by its queries, which goes to *rank_p; of a striped layout the mean. O(P). */
+double prediction_most_pairs(const schedule_problem *problem, bool by_queries, int *rank_p);
 
 /* Seconds of one fold's arithmetic or, where *reading_p becomes true, of its reading of keys. */
 double prediction_fold_seconds(const schedule_problem *problem, const cost_sizes *sizes,

@@ -1,12 +1,15 @@
 #include "runtime/machine.h"
 
+#include "runtime/launch.h"
+
 #include <math.h>
+#include <unistd.h>
 
 /* Built in, where nothing was measured: times in units of the thread's peak, from two cores of a Zen 3 and a Zen 4; a
  * node that copies through shared memory; a network of 100 Gbit/s that needs no processor. */
-static const double common_peak = 60e9;      /* flop/s of a thread */
-static const double attainable = 0.87;       /* of the peak, within the products */
-static const double score_flops = 50;        /* at the peak, in the time of a score beside its products */
+static const double common_peak = 60e9; /* flop/s of a thread */
+static const double attainable = 0.87;  /* of the peak, within the products */
+static const double score_flops = 50;   /* at the peak, in the time of a score beside its products */
 static const double tile_gain[COMPUTE_COUNT] = {1, 1.2, 1.95, 8}; /* of products, over fp32 */
 static const double few_flops[] = {2.4, 8.6, 33}; /* at the peak, in the time of an element for 1, 4, 16 rows */
 static const double built_in_memory = 8e9, built_in_barrier = 3e-6, step_seconds = 4e-6;
@@ -66,15 +69,18 @@ bool machine_check(const longspan_machine *machine, failure *f)
            check_link(&machine->network, "network.latency", "network.bandwidth", "network.busy", f);
 }
 
-void machine_agree(MPI_Comm comm, longspan_machine *machine, machine_seat *seat)
+void machine_agree(MPI_Comm comm, int threads, int sharing, int node_ranks, longspan_machine *machine,
+                   machine_seat *seat_p)
 {
-    struct {
-        longspan_machine machine;
-        machine_seat seat;
-    } agreed = {*machine, *seat};
-    MPI_Bcast(&agreed, (int)sizeof agreed, MPI_BYTE, 0, comm);
-    *machine = agreed.machine;
-    *seat = agreed.seat;
+    const double contenders = (double)threads * sharing, cpus = launch_allowed_cpus();
+    const double pages = (double)sysconf(_SC_PHYS_PAGES), page_bytes = (double)sysconf(_SC_PAGESIZE);
+    double least[2] = {contenders > cpus ? cpus / contenders : 1, 0.9 * pages * page_bytes / node_ranks};
+    MPI_Bcast(machine, (int)sizeof *machine, MPI_BYTE, 0, comm);
+    MPI_Bcast(&threads, 1, MPI_INT, 0, comm);
+    MPI_Allreduce(MPI_IN_PLACE, least, 2, MPI_DOUBLE, MPI_MIN, comm);
+    const double memory = machine->memory_bytes > 0 ? machine->memory_bytes : least[1];
+    *seat_p =
+        (machine_seat){.threads = threads, .cpu_share = least[0], .memory_bytes = memory > 0 ? (int64_t)memory : 0};
 }
 
 static prediction_link link_of(const longspan_link *link)
