@@ -215,17 +215,47 @@ range schedule_needed_rows(const schedule_problem *problem, int first_reader, in
     return needed;
 }
 
+/* Are the tokens of these rows one run? */
+static bool rows_are_one_run(const layout *l, range rows)
+{
+    return range_is_empty(rows) || l->kind != LAYOUT_STRIPED || rows.begin / l->grain == (rows.end - 1) / l->grain;
+}
+
+/* Pairs of a run of query tokens with rows of keys. Keys that all of these queries see are counted at once, those that
+ * some see are left to the mask where they are one run of tokens too; else the queries are halved. */
+static int64_t pairs_of_run(const schedule_problem *problem, range queries, int key_origin, range key_rows)
+{
+    const layout *k = &problem->key_layout;
+    const range first = mask_row(&problem->mask, queries.begin), last = mask_row(&problem->mask, queries.end - 1);
+    const bool some_seen_by_all = last.begin < first.end;
+    const range all = {last.begin, some_seen_by_all ? first.end : last.begin};
+    const range parts[] = {{first.begin, some_seen_by_all ? last.begin : last.end},
+                           {some_seen_by_all ? first.end : last.end, last.end}};
+    int64_t pairs = range_length(queries) * range_length(layout_rows_within(k, key_origin, key_rows, all));
+    for (int i = 0; i < 2; i++) {
+        const range rows = layout_rows_within(k, key_origin, key_rows, parts[i]);
+        if (!rows_are_one_run(k, rows)) {
+            const int64_t middle = queries.begin + range_length(queries) / 2;
+            return pairs_of_run(problem, (range){queries.begin, middle}, key_origin, key_rows) +
+                   pairs_of_run(problem, (range){middle, queries.end}, key_origin, key_rows);
+        }
+        pairs += mask_pairs(&problem->mask, queries, layout_hull(k, key_origin, rows));
+    }
+    return pairs;
+}
+
 int64_t schedule_fold_pairs(const schedule_problem *problem, const schedule_fold *fold)
 {
     const layout *q = &problem->query_layout, *k = &problem->key_layout;
     if (!fold->look_inside) return range_length(fold->query_rows) * range_length(fold->key_rows);
-    if (q->kind != LAYOUT_STRIPED && k->kind != LAYOUT_STRIPED)
-        return mask_pairs(&problem->mask, layout_hull(q, fold->query_origin, fold->query_rows),
-                          layout_hull(k, fold->key_origin, fold->key_rows));
+    const range readers = mask_queries(&problem->mask, layout_hull(k, fold->key_origin, fold->key_rows));
+    range rows = layout_rows_within(q, fold->query_origin, fold->query_rows, readers);
     int64_t pairs = 0;
-    for (int64_t row = fold->query_rows.begin; row < fold->query_rows.end; row++) {
-        const range seen = mask_row(&problem->mask, layout_token(q, fold->query_origin, row));
-        pairs += range_length(layout_rows_within(k, fold->key_origin, fold->key_rows, seen));
+    while (!range_is_empty(rows)) {
+        const int64_t run_end = q->kind == LAYOUT_STRIPED ? (rows.begin / q->grain + 1) * q->grain : rows.end;
+        const range run = {rows.begin, run_end < rows.end ? run_end : rows.end};
+        pairs += pairs_of_run(problem, layout_hull(q, fold->query_origin, run), fold->key_origin, fold->key_rows);
+        rows.begin = run.end;
     }
     return pairs;
 }

@@ -164,7 +164,8 @@ const char *schedule_problem_fault(const schedule_problem *problem);
 mask_answer schedule_ask(const schedule_problem *problem, int query_origin, range query_rows, int key_origin,
                          range key_rows);
 /* The rows of a piece of keys, from the first to the last, that any query of ranks [first_reader, last_reader] sees;
- * empty if none; {0, 0} if first > last. O(log). */
+ * empty if none; {0, 0} if first > last. Under a striped layout of queries perhaps some more at the ends: rows that
+ * only queries of other ranks see, between those of the readers. O(log documents). */
 range schedule_needed_rows(const schedule_problem *problem, int first_reader, int last_reader, int key_origin,
                            int piece);
 /* Pairs (query, key) of a fold, for one of its heads and one batch item. */
