@@ -10,6 +10,7 @@
  * arithmetic of a row cannot depend on its neighbours. For a key block C on the global grid and a row in lane x,
  *
  *     S[j][x] = sum_d k[j][d] q[d][x]                 SCORE_TILE keys by VECTORS of lanes, in registers
+ *     S[j][x] = what attention_scores makes of it     where it asks: a pass of its own, and q and k rotated when copied
  *     m' = max_j S[j][x] if that exceeds m by more than RESCALE_GAP, else m;    a = 2^(m - m'), 1 if m stays
  *     P[j][x] = 2^(S[j][x] - m'),   l = a l + sum_j P[j][x]
  *     o[e][x] = a o[e][x] + sum_j v[j][e] P[j][x]      TILE columns by VECTORS of lanes, in registers
@@ -26,6 +27,8 @@
 #define KERNELS_ATTENTION_BLOCKED_H
 
 #include "kernels/attention.h"
+#include "kernels/attention_rotary.h"
+#include "kernels/attention_score_terms.h"
 #include "kernels/attention_vector.h"
 #include "kernels/workspace.h"
 
@@ -87,7 +90,9 @@ typedef struct {
     int kv_head, group; /* query heads kv_head * group + [0, group) */
     int64_t first_row;  /* of the tokens * group rows of this key head */
     int rows, sub_blocks;
-    int64_t *poll_work; /* flop since the last poll; NULL on threads that do not poll */
+    score_cap cap;         /* 0: none */
+    rotary_angles *rotary; /* NULL: none */
+    int64_t *poll_work;    /* flop since the last poll; NULL on threads that do not poll */
 } fold_task;
 
 /* scores += total, or = total the first time. */
@@ -208,6 +213,27 @@ INLINE void next_rows_fetch(const fold_task *task, int sub, const key_block *blo
     }
 }
 
+static bool scores_have_terms(const fold_task *task)
+{
+    return task->cap.cap != 0 || task->call->scores.slopes;
+}
+
+/* Cap and slope of the scores of keys [first, last) of the block. */
+static __attribute__((noinline)) void scores_apply_terms(const fold_task *task, int sub, int first, int last)
+{
+    vector *scores = (vector *)(task->space.scores + first * SUB_LANES);
+    const int count = (last - first) * VECTORS;
+    if (task->cap.cap != 0)
+        for (int i = 0; i < count; i++) scores[i] = score_capped(scores[i], task->cap);
+    if (!task->call->scores.slopes) return;
+    const vector *slope = (const vector *)(task->space.slope + sub * SUB_LANES);
+    const integers *position = (const integers *)(task->space.position + sub * SUB_LANES);
+    for (int j = first; j < last; j++, scores += VECTORS) {
+        const integers key = task->space.key_positions[j] - (integers){0};
+        for (int x = 0; x < VECTORS; x++) scores[x] = score_sloped(scores[x], slope[x], position[x], key);
+    }
+}
+
 /* Folds keys [first, last) of the block, a multiple of TILE, into one sub-block. */
 INLINE void sub_block_update(const fold_task *task, int sub, const key_block *block, int first, int last,
                              const lane_ranges *seen, const lane_ranges *choose)
@@ -221,6 +247,7 @@ INLINE void sub_block_update(const fold_task *task, int sub, const key_block *bl
         next_rows_fetch(task, sub, block, j);
         tile_scores(q, block->k + j * dim, dim, (vector *)(task->space.scores + j * SUB_LANES));
     }
+    if (scores_have_terms(task)) scores_apply_terms(task, sub, first, last);
     largest_scores(task->space.scores, first, last, seen, largest);
     probabilities(task->space.scores, first, last, largest, (vector *)(task->space.m + sub * SUB_LANES),
                   (vector *)(task->space.l + sub * SUB_LANES), rescale);
@@ -322,6 +349,18 @@ static memory_rows rows_in_memory(const void *array, int64_t offset, int64_t str
     return (memory_rows){(const char *)array + offset * size, stride * size, (int)size * count};
 }
 
+/* What scores need to know of the positions of the block's keys: rotated in their copy, and kept for the slopes. */
+static void block_place(const fold_task *task, const attention_segment *segment, int64_t begin, int keys)
+{
+    const int padded = (keys + TILE - 1) / TILE * TILE;
+    for (int j = 0; j < padded; j++) {
+        int64_t position = begin + j;
+        if (segment->positions) position = j < keys ? segment->positions[begin - segment->begin + j] : 0;
+        task->space.key_positions[j] = (int32_t)(uint32_t)position;
+        if (task->rotary && j < keys) rotary_turn(task->rotary, position, task->space.k + j * task->call->dim);
+    }
+}
+
 static key_block block_prepare(const fold_task *task, const attention_segment *segment, int64_t begin, int64_t end)
 {
     const attention_call *call = task->call;
@@ -335,6 +374,7 @@ static key_block block_prepare(const fold_task *task, const attention_segment *s
     rows_copy(call->type, segment->k, k_offset, segment->k_token_stride, keys, call->dim, call->dim, task->space.k);
     rows_copy(call->type, segment->v, v_offset, segment->v_token_stride, keys, call->value_dim,
               value_dim_padded(call->value_dim), task->space.v);
+    if (task->rotary || call->scores.slopes) block_place(task, segment, begin, keys);
     return (key_block){
         .k = task->space.k,
         .v = task->space.v,
@@ -348,11 +388,12 @@ static key_block block_prepare(const fold_task *task, const attention_segment *s
     };
 }
 
-/* Element of a [T, H] array of the span, for a row of the task. */
+/* Row of the span's state for a row of the task. */
 static int64_t state_row(const fold_task *task, int row)
 {
     const int64_t index = task->first_row + row;
-    return index / task->group * task->call->heads + task->kv_head * task->group + index % task->group;
+    const int64_t token_rows = task->span->state.token_rows ? task->span->state.token_rows : task->call->heads;
+    return index / task->group * token_rows + task->kv_head * task->group + index % task->group;
 }
 
 static int64_t query_offset(const fold_task *task, int row)
@@ -360,6 +401,11 @@ static int64_t query_offset(const fold_task *task, int row)
     const int64_t index = task->first_row + row;
     const int64_t head = task->kv_head * task->group + index % task->group;
     return index / task->group * task->span->q_token_stride + head * task->span->q_head_stride;
+}
+
+static int64_t query_position(const fold_task *task, int row)
+{
+    return task->span->positions[(task->first_row + row) / task->group];
 }
 
 /* Rows pass through the space for keys (or values) on their way between memory and lanes. */
@@ -371,10 +417,21 @@ static void queries_load(const fold_task *task, int sub)
         float *row = task->space.k + x * call->dim;
         const int lane = sub * SUB_LANES + x;
         if (lane < task->rows) row_widen(call->type, task->span->q, query_offset(task, lane), call->dim, row);
+        if (lane < task->rows && task->rotary) rotary_turn(task->rotary, query_position(task, lane), row);
         for (int d = 0; d < call->dim; d++) row[d] = lane < task->rows ? row[d] * factor : 0;
     }
     transpose(task->space.k, call->dim, SUB_LANES, call->dim,
               task->space.q + (size_t)sub * SUB_LANES * (size_t)call->dim, SUB_LANES);
+}
+
+static void slopes_load(const fold_task *task, int sub)
+{
+    for (int lane = sub * SUB_LANES; lane < (sub + 1) * SUB_LANES; lane++) {
+        const bool real = lane < task->rows;
+        const int head = task->kv_head * task->group + (int)((task->first_row + lane) % task->group);
+        task->space.slope[lane] = real ? score_slope(task->call->scores.slopes[head]) : 0;
+        task->space.position[lane] = real ? (int32_t)(uint32_t)query_position(task, lane) : 0;
+    }
 }
 
 static void state_load(const fold_task *task, int sub)
@@ -483,6 +540,7 @@ static __attribute__((noinline)) void task_run(fold_task *task)
     if (look_inside) visible_load(task);
     for (int sub = 0; sub < task->sub_blocks; sub++) {
         queries_load(task, sub);
+        if (task->call->scores.slopes) slopes_load(task, sub);
         state_load(task, sub);
         poll_after(task, POLL_INTERVAL / 8);
     }
@@ -573,10 +631,15 @@ static void blocked_fold(const attention_call *call, const attention_span *spans
         const int thread = omp_get_thread_num();
         const bool polls = thread == 0 && call->poll;
         int64_t work = 0, passed = 0, s = span_count - 1; /* passed: tasks of the spans after s */
+        const task_workspace space = workspace_of_thread(call, thread);
+        rotary_angles rotary;
+        if (call->scores.rope_dim) rotary = rotary_create(&call->scores, space.rotary);
         fold_task task = {.call = call,
                           .queue = &queue,
-                          .space = workspace_of_thread(call, thread),
+                          .space = space,
                           .group = call->heads / call->kv_heads,
+                          .cap = score_cap_of(call->scores.softcap),
+                          .rotary = call->scores.rope_dim ? &rotary : NULL,
                           .poll_work = polls ? &work : NULL};
 
         for (;;) {

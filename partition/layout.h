@@ -41,20 +41,20 @@ int64_t layout_chunk_count(const layout *l);                   /* over all ranks
 range layout_chunk(const layout *l, int64_t chunk);            /* tokens of a chunk */
 int64_t layout_chunk_of_token(const layout *l, int64_t token); /* 0 <= token < N */
 int layout_chunk_owner(const layout *l, int64_t chunk);
-int64_t layout_chunk_row(const layout *l, int64_t chunk);      /* local row of its first token on its owner */
+int64_t layout_chunk_row(const layout *l, int64_t chunk);            /* local row of its first token on its owner */
 int64_t layout_rank_chunk_count(const layout *l, int rank);          /* chunks of a rank, empty ones included */
 int64_t layout_rank_chunk(const layout *l, int rank, int64_t index); /* global chunk number, ascending in index */
 
 /* Rows. */
-int64_t layout_rank_tokens(const layout *l, int rank);                    /* T: rows of a rank */
-int64_t layout_local_row(const layout *l, int64_t token);                 /* on the rank that holds it */
-int64_t layout_token(const layout *l, int rank, int64_t row);             /* of a local row, 0 <= row < T */
-int64_t layout_rows_before(const layout *l, int rank, int64_t token);     /* rows of `rank` with tokens below `token` */
+int64_t layout_rank_tokens(const layout *l, int rank);                /* T: rows of a rank */
+int64_t layout_local_row(const layout *l, int64_t token);             /* on the rank that holds it */
+int64_t layout_token(const layout *l, int rank, int64_t row);         /* of a local row, 0 <= row < T */
+int64_t layout_rows_before(const layout *l, int rank, int64_t token); /* rows of `rank` with tokens below `token` */
 bool layouts_equal(const layout *a, const layout *b);
 
 /* Pieces. */
-int layout_piece_count(const layout *l);                    /* of every rank: 1 or 2 */
-range layout_piece(const layout *l, int rank, int index);   /* local rows, ascending in index; may be empty */
+int layout_piece_count(const layout *l);                  /* of every rank: 1 or 2 */
+range layout_piece(const layout *l, int rank, int index); /* local rows, ascending in index; may be empty */
 /* Tokens from the first to the last of local rows of a piece; exactly the tokens of the rows unless striped. */
 range layout_hull(const layout *l, int rank, range rows);
 /* Of local rows of a piece, those whose tokens lie in a range. */

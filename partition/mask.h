@@ -38,23 +38,23 @@ mask mask_full(int64_t queries, int64_t keys);
 typedef enum { MASK_NOTHING, MASK_EVERYTHING, MASK_LOOK_INSIDE } mask_answer;
 
 /* Does any, or every, query of a range see a key of a range? Exact: never LOOK_INSIDE where one of the other two is
- * true. Empty ranges see nothing. O(log documents * log N). */
+ * true. Empty ranges see nothing. O(log documents). */
 mask_answer mask_ask(const mask *m, range queries, range keys);
 
 /* The keys that query i sees; empty if none. O(log documents). */
 range mask_row(const mask *m, int64_t query);
 
-/* The smallest range that holds every key that a query of the range sees; empty if none. O(log documents * log N). */
+/* The smallest range that holds every key that a query of the range sees; empty if none. O(log documents). */
 range mask_keys(const mask *m, range queries);
 
-/* The queries that see any key of a range: one range too, and exactly these; empty if none. O(log documents * log N). */
+/* The queries that see any key of a range: one range too, and exactly these; empty if none. O(log documents). */
 range mask_queries(const mask *m, range keys);
 
-/* Number of (query, key) pairs seen in a range of queries against a range of keys. Closed form a document and stretch;
- * no overflow up to N = M = 2^31. */
+/* Number of (query, key) pairs seen in a range of queries against a range of keys. A closed form for each document that
+ * both ranges touch, with chunks for each chunk of queries; no overflow where mask_fault finds none. */
 int64_t mask_pairs(const mask *m, range queries, range keys);
 
-/* NULL, or why these fields are no mask (a static string). */
+/* NULL, or why these fields are no mask (a static string). Lengths end at N M = 2^62. */
 const char *mask_fault(const mask *m);
 
 #endif

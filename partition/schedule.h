@@ -6,8 +6,8 @@
  *   3. waits for all its transfers; where the schedule shares memory, also for the ranks of its node (node_sync).
  * What a transfer of step s receives, and what step s folds or merges into a state, may be sent, folded or merged from
  * step s+1 on (a merge also reads what the folds of its own step made). A transfer's twin, the matching send or
- * receive, is in the same step of the peer, and the transfers between two ranks in one step are listed in the same order
- * on both, so a schedule cannot deadlock.
+ * receive, is in the same step of the peer, and the transfers between two ranks in one step are listed in the same
+ * order on both, so a schedule cannot deadlock.
  *
  * What is worked on are rows: local rows [begin, end) of the shard of a rank, the origin, in the layout of their axis.
  * Three kinds are held and travel: keys (a row is the key and the value of one token), queries, and states (the partial
@@ -105,9 +105,9 @@ typedef struct {
     int slot_count;
     schedule_step *steps;
     int64_t step_count;
-    bool shares_memory; /* folds read keys of other ranks of the node in place: home keys and all key slots lie in shared
-                           memory; before the first step, and after each step, the ranks of a node wait for each other.
-                           All ranks of a node have the same number of steps */
+    bool shares_memory; /* folds read keys of other ranks of the node in place: home keys and all key slots lie in
+                           shared memory; before the first step, and after each step, the ranks of a node wait for each
+                           other. All ranks of a node have the same number of steps */
 } schedule;
 
 /* What is to be scheduled. Equal on all ranks. */
@@ -147,8 +147,9 @@ int schedule_add_transfer(schedule *s, int64_t step, schedule_transfer transfer)
 int schedule_add_fold(schedule *s, int64_t step, schedule_fold fold);
 int schedule_add_clear(schedule *s, int64_t step, schedule_clear clear);
 int schedule_add_merge(schedule *s, int64_t step, schedule_merge merge);
-/* Appends the folds of all pieces of the queries of `fold->query_origin`, whole, against key rows `fold->key_rows` that
- * the mask does not rule out; query_slot_row, state_slot_row count from the shard's first row; what look_inside is,
+/* Appends the folds of all pieces of the queries of `fold->query_origin`, whole, each against those of the key rows
+ * `fold->key_rows` from the first to the last that its queries see; none where they see none. query_slot_row and
+ * state_slot_row count from the shard's first row, key_slot_row from fold->key_rows.begin; what look_inside is,
  * follows. The other fields are taken from *fold. */
 int schedule_add_folds(schedule *s, int64_t step, const schedule_problem *problem, const schedule_fold *fold);
 /* Puts the folds of every step in the order of their heads, origins, queries, then keys. */
@@ -164,7 +165,8 @@ mask_answer schedule_ask(const schedule_problem *problem, int query_origin, rang
                          range key_rows);
 /* The rows of a piece of keys, from the first to the last, that any query of ranks [first_reader, last_reader] sees;
  * empty if none; {0, 0} if first > last. O(log). */
-range schedule_needed_rows(const schedule_problem *problem, int first_reader, int last_reader, int key_origin, int piece);
+range schedule_needed_rows(const schedule_problem *problem, int first_reader, int last_reader, int key_origin,
+                           int piece);
 /* Pairs (query, key) of a fold, for one of its heads and one batch item. */
 int64_t schedule_fold_pairs(const schedule_problem *problem, const schedule_fold *fold);
 
