@@ -184,7 +184,6 @@ static void attend(session *s, const options *o, failure *f)
     job_problem_choose(o, &problem);
     const double planning = MPI_Wtime();
     if (!job_open(s, o, &problem, bar_wanted ? progress_bar_update : NULL, &bar, &j, f)) goto done;
-    trace_file_phase(j.trace, "plan", planning);
     const double reading = MPI_Wtime();
     if (!read_inputs(s, &input, &j, f)) goto done;
     trace_file_phase(j.trace, "read", reading);

@@ -1,6 +1,7 @@
 #include "runtime/cli/job.h"
 
 #include "kernels/cpu.h"
+#include "runtime/cli/trace_file.h"
 #include "runtime/launch.h"
 #include "runtime/plan.h"
 
@@ -167,7 +168,9 @@ bool job_open(const session *s, const options *o, const longspan_problem *proble
     library.share_memory = o->share;
     library.progress = progress;
     library.progress_data = progress_data;
+    const double planning = MPI_Wtime();
     make_plan(s, problem, &library, job_p, f);
+    trace_file_phase(job_p->trace, "plan", planning);
     if (f->status != LONGSPAN_OK) {
         session_fail(s, f);
         return false;
