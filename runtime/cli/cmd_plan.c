@@ -19,8 +19,8 @@ static const options_spec spec = {
         "ranks. Needs no mpirun. --rate is that of a rank, all its threads; unless given it is 0.6 of the peak\n"
         "that one thread here reaches now. --bandwidth is 10 GB/s and --latency 2 microseconds unless given.",
     .example = "longspan plan --tokens 1M --heads 8 --kv-heads 2 --dim 128 --mask causal --ranks 64 --rate 2000",
-    .takes = TAKES_SHAPE | TAKES_TYPE | TAKES_OUT_TYPE | TAKES_MASK | TAKES_STRATEGY | TAKES_MACHINE | TAKES_REPORT |
-             TAKES_FORCE,
+    .takes = TAKES_SHAPE | TAKES_TYPE | TAKES_OUT_TYPE | TAKES_MASK | TAKES_SCORES | TAKES_STRATEGY | TAKES_MACHINE |
+             TAKES_REPORT | TAKES_FORCE,
 };
 
 enum { MOST_VERBOSE_RANKS = 16 };
@@ -226,6 +226,7 @@ static json_t *plan_here(const session *s, const options *o, failure *f)
     forecast c;
     const cost_machine machine = machine_of(o, &rate_source);
     job_problem_from_options(o, &problem);
+    job_problem_choose(o, &problem);
     if (forecast_make(&problem, o->ranks, &machine, s->verbose && o->ranks <= MOST_VERBOSE_RANKS, &c, f) != LONGSPAN_OK)
         return NULL;
     if (s->verbose && o->ranks > MOST_VERBOSE_RANKS)
