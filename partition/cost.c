@@ -12,6 +12,7 @@ void cost_of_step(const schedule *s, int64_t step, const schedule_problem *probl
         const int64_t bytes = range_length(t->rows) * heads_count(t->heads) * sizes->row_bytes[t->kind];
         if (t->direction == TRANSFER_SEND) {
             c.sends++;
+            c.messages_sent += sizes->messages[t->kind];
             c.bytes_sent[t->kind] += bytes;
         } else {
             c.receives++;
@@ -31,6 +32,7 @@ static void add_step(cost_step *sum, const cost_step *c)
     sum->pairs += c->pairs;
     sum->sends += c->sends;
     sum->receives += c->receives;
+    sum->messages_sent += c->messages_sent;
     for (int kind = 0; kind < ROWS_KINDS; kind++) {
         sum->bytes_sent[kind] += c->bytes_sent[kind];
         sum->bytes_received[kind] += c->bytes_received[kind];

@@ -17,7 +17,7 @@ typedef struct {
 /* What a rank does in one step. Pairs, rows cleared and rows merged count each head, of one batch item. */
 typedef struct {
     int64_t folds, pairs;
-    int64_t sends, receives;
+    int64_t sends, receives, messages_sent;
     int64_t bytes_sent[ROWS_KINDS], bytes_received[ROWS_KINDS];
     int64_t rows_cleared, rows_merged;
 } cost_step;

@@ -1,11 +1,11 @@
 /* longspan bench exchange: what the cost model needs to know of the machine, measured in a few seconds and kept. */
 #include "io/output_file.h"
+#include "partition/prediction.h"
 #include "runtime/cli/bench.h"
 #include "runtime/cli/files.h"
 #include "runtime/cli/job.h"
 #include "runtime/cli/machine_file.h"
 #include "runtime/launch.h"
-#include "partition/prediction.h"
 
 #include <stdio.h>
 
@@ -31,8 +31,7 @@ static void print_few_rows(const calibration *c)
     for (int type = 0; type < 3; type++) printf(" %12s", names[type]);
     for (int i = 0; i + 1 < PREDICTION_FEW; i++) {
         printf("\n%12lld", (long long)prediction_few_rows[i]);
-        for (int type = 0; type < 3; type++)
-            printf(" %12.3f", bytes[type] / c->machine.few_seconds[type][i] * 1e-9);
+        for (int type = 0; type < 3; type++) printf(" %12.3f", bytes[type] / c->machine.few_seconds[type][i] * 1e-9);
     }
     printf("\n");
 }

@@ -21,7 +21,7 @@ enum {
 };
 
 static const double peak_seconds = 0.02;
-static const int64_t message_bytes[CALIBRATION_POINTS] = {8,       64,      512,     4 << 10, 16 << 10,
+static const int64_t message_bytes[CALIBRATION_POINTS] = {8,        64,        512,     4 << 10, 16 << 10,
                                                           64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20};
 
 /* Collective. */
@@ -122,8 +122,8 @@ static kernel_type type_of_compute(attention_compute compute)
 }
 
 /* Two head sizes tell the time of a score from that of its products. */
-static void measure_many_rows(const session *s, const attention_kernel *kernel, attention_compute compute, calibration *c,
-                              failure *f)
+static void measure_many_rows(const session *s, const attention_kernel *kernel, attention_compute compute,
+                              calibration *c, failure *f)
 {
     static const int dims[2] = {64, 128};
     const double scores = (double)MANY_ROWS * MANY_KEYS, speed = c->threads * c->cpu_share;
@@ -177,8 +177,7 @@ static double copy_rate(const session *s, exchange_memory *memory, int threads)
         MPI_Barrier(s->comm);
         const double started = MPI_Wtime();
 #pragma omp parallel for num_threads(threads) schedule(static)
-        for (int t = 0; t < threads; t++)
-            memcpy(memory->received + t * share, memory->sent + t * share, (size_t)share);
+        for (int t = 0; t < threads; t++) memcpy(memory->received + t * share, memory->sent + t * share, (size_t)share);
         seconds[i] = MPI_Wtime() - started;
     }
     return 2.0 * (double)(share * threads) / mean_over_ranks(s->comm, median_of(seconds, SAMPLES));
@@ -263,8 +262,7 @@ static void measure_links(const session *s, const attention_kernel *kernel, cali
     kernel_data_create(&shape, c->threads, &data, f);
     exchange_memory_create(MEMORY_BYTES, &memory, f);
     if (session_agree(s, f)) {
-        const fold_sample x = {
-            .kernel = kernel, .compute = COMPUTE_FP32, .data = &data, .threads = c->threads};
+        const fold_sample x = {.kernel = kernel, .compute = COMPUTE_FP32, .data = &data, .threads = c->threads};
         const int node_ranks = regular_node_ranks(s, node);
         const exchange_partners inside = exchange_within_node(node);
         const exchange_partners across = exchange_across_nodes(s->comm, node_ranks);

@@ -23,7 +23,7 @@ typedef struct {
     longspan_machine machine; /* 0 where there was nothing to measure: no second rank, no second node */
     const char *kernel;
     int ranks, nodes, threads;
-    double cpu_share; /* of a CPU that each thread had */
+    double cpu_share;                                                        /* of a CPU that each thread had */
     calibration_point node[CALIBRATION_POINTS], network[CALIBRATION_POINTS]; /* bytes 0: not measured */
     calibration_rate rates[COMPUTE_COUNT];
     int rate_count;

@@ -70,11 +70,11 @@ static json_t *few_json(const calibration *c)
 
 static json_t *calibration_json(const calibration *c)
 {
-    json_t *root = json_pack("{s:s, s:i, s:o, s:o, s:s, s:i, s:i, s:i, s:o, s:o, s:f}", "format", format_name, "version",
-                             FORMAT_VERSION, "machine", report_machine_json(), "versions", report_versions_json(),
-                             "kernel", c->kernel, "ranks", c->ranks, "nodes", c->nodes, "threads", c->threads,
-                             "arithmetic", arithmetic_json(c), "few_seconds", few_json(c), "memory_bandwidth",
-                             c->machine.memory_bandwidth);
+    json_t *root =
+        json_pack("{s:s, s:i, s:o, s:o, s:s, s:i, s:i, s:i, s:o, s:o, s:f}", "format", format_name, "version",
+                  FORMAT_VERSION, "machine", report_machine_json(), "versions", report_versions_json(), "kernel",
+                  c->kernel, "ranks", c->ranks, "nodes", c->nodes, "threads", c->threads, "arithmetic",
+                  arithmetic_json(c), "few_seconds", few_json(c), "memory_bandwidth", c->machine.memory_bandwidth);
     if (c->machine.barrier_seconds > 0)
         json_object_set_new(root, "barrier_seconds", json_real(c->machine.barrier_seconds));
     if (c->machine.node.bandwidth > 0) {
@@ -160,7 +160,8 @@ static void read_folds(const reader *r, const json_t *root, longspan_machine *m)
         for (int i = 0; i < FEW; i++) {
             const json_t *value = json_array_get(row, (size_t)i);
             m->few_seconds[type][i] = json_number_value(value);
-            if (!(m->few_seconds[type][i] > 0)) spoiled(r, "few_seconds", " does not hold three numbers above 0 a type");
+            if (!(m->few_seconds[type][i] > 0))
+                spoiled(r, "few_seconds", " does not hold three numbers above 0 a type");
         }
     }
 }
@@ -198,7 +199,7 @@ static void read_root(const reader *r, const json_t *root, const attention_kerne
     failure wrong = {0};
     if (!machine_check(m, &wrong)) spoiled(r, "", wrong.text);
     p->measured = true;
-    snprintf(p->source, sizeof p->source, "measured (%s)%s", r->path,
+    snprintf(p->source, sizeof p->source, "measured (%.400s)%s", r->path,
              kernel_measured ? "" : ", but the kernel's rates, which are another's");
 }
 

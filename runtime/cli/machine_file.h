@@ -19,10 +19,10 @@ void machine_file_path(char *path, size_t size, bool *named_p);
 /* Collective. Rank 0 writes, making the folders of the default path; false, agreed on and printed, if that fails. */
 bool machine_file_write(const session *s, const char *path, bool force, const calibration *c, failure *f);
 
-/* Collective; equal on every rank. The file's numbers; where it is missing, built-in ones for the kernel's peak, measured
- * now on rank 0. A file in the default place that another CPU model wrote counts as missing; the folds of another kernel
- * than this one are built in. A file that LONGSPAN_MACHINE names must be there. False, agreed on and printed, if a file
- * is there but is none, or lacks or spoils a number. */
+/* Collective; equal on every rank. The file's numbers; where it is missing, built-in ones for the kernel's peak,
+ * measured now on rank 0. A file in the default place that another CPU model wrote counts as missing; the folds of
+ * another kernel than this one are built in. A file that LONGSPAN_MACHINE names must be there. False, agreed on and
+ * printed, if a file is there but is none, or lacks or spoils a number. */
 bool machine_load(const session *s, const attention_kernel *kernel, machine_source *source_p, failure *f);
 
 #endif
