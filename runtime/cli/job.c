@@ -1,6 +1,7 @@
 #include "runtime/cli/job.h"
 
 #include "kernels/cpu.h"
+#include "runtime/cli/machine_file.h"
 #include "runtime/cli/trace_file.h"
 #include "runtime/launch.h"
 #include "runtime/plan.h"
@@ -160,8 +161,11 @@ bool job_open(const session *s, const options *o, const longspan_problem *proble
         if (!job_p->trace) failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory for the trace");
         if (!session_agree(s, f)) return false;
     }
+    machine_source source;
+    if (!machine_load(s, job_p->kernel, &source, f)) return false;
     longspan_options library;
     longspan_options_default(&library);
+    library.machine = &source.machine;
     library.threads = job_p->threads;
     library.isa = job_p->kernel->name;
     library.compute = o->compute;

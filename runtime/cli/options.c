@@ -274,7 +274,7 @@ enum { MOST_BLOCKS = 4096, MOST_REPEAT = 1000000 };
 
 /* In the order of the help text. */
 static const option_line lines[] = {
-    {"output", 'o', TAKES_OUTPUT, read_text, AT(output), .value = "FILE", .help = "the file to write (required)"},
+    {"output", 'o', TAKES_OUTPUT | TAKES_KEEP, read_text, AT(output), .value = "FILE", .help = "the file to write"},
     {"force", 0, TAKES_OUTPUT | TAKES_FORCE, read_flag, AT(force), .help = "replace an existing output"},
     {"tokens", 0, TAKES_SHAPE | TAKES_LIST, read_count, AT(tokens), .least = 1, .most = INT64_MAX, .value = "N",
      .help = "query tokens (required)"},
@@ -321,6 +321,8 @@ static const option_line lines[] = {
      .help = "threads a rank (OMP_NUM_THREADS, else the CPUs it may use)"},
     {"ranks", 0, TAKES_MACHINE, read_int, AT(ranks), .least = 1, .most = MOST_RANKS, .value = "P",
      .help = "ranks to plan for"},
+    {"node-ranks", 0, TAKES_MACHINE, read_int, AT(node_ranks), .least = 1, .most = MOST_RANKS, .value = "N",
+     .help = "ranks of each node (as many as this machine has CPUs, where that divides P)"},
     {"rate", 0, TAKES_MACHINE, read_number, AT(rate), .least = 1, .value = "X", .help = "GFLOP/s of a rank"},
     {"bandwidth", 0, TAKES_MACHINE, read_number, AT(bandwidth), .least = 1, .value = "X",
      .help = "GB/s that a rank can send"},

@@ -39,7 +39,7 @@ typedef struct {
     int64_t blocks;                      /* map: blocks along an axis */
     int repeat, warmup;                  /* bench */
     int score_scale;                     /* bench kernels; 0 where not given */
-    int ranks;                           /* plan */
+    int ranks, node_ranks;               /* plan; node_ranks 0 where not given */
     double rate, bandwidth, latency;     /* plan: GFLOP/s and GB/s a rank, microseconds; negative where not given */
 
     bool help, version, quiet, verbose;
@@ -66,7 +66,7 @@ typedef enum {
     TAKES_ROWS = 1 << 12,
     TAKES_BLOCKS = 1 << 13,
     TAKES_REPEAT = 1 << 14,
-    TAKES_MACHINE = 1 << 15,    /* --ranks, --rate, --bandwidth, --latency */
+    TAKES_MACHINE = 1 << 15,    /* --ranks, --node-ranks, --rate, --bandwidth, --latency */
     TAKES_FORCE = 1 << 16,      /* --force alone, where the output is an argument */
     TAKES_THREADS = 1 << 17,    /* --threads alone */
     TAKES_LIST = 1 << 18,       /* --tokens, --dim, --score-scale: which shapes of a list (bench kernels) */
@@ -74,6 +74,7 @@ typedef enum {
     TAKES_SHARE = 1 << 20,
     TAKES_TRACE = 1 << 21,
     TAKES_HEAD_VALUES = 1 << 22, /* --alibi, --sinks */
+    TAKES_KEEP = 1 << 23,        /* -o, --output, not required */
 } options_taken;
 
 /* Text of a subcommand for --help. */
