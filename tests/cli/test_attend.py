@@ -166,7 +166,7 @@ class Attend(harness.Case):
             report = json.load(file)
         statistics = {"min", "mean", "max", "min_rank", "max_rank"}
         self.assertEqual(set(report), {"problem", "plan", "repeat", "median_wall", "gflops", "peak_gflops",
-                                       "fraction_of_peak", "steps", "memory_peak_bytes", "machine", "versions",
+                                       "fraction_of_peak", "steps", "prediction", "memory_peak_bytes", "machine", "versions",
                                        "input", "output", "io", "checks"})
         self.assertEqual(report["problem"], {"batch": 1, "queries": 300, "keys": 300, "heads": 4, "kv_heads": 2,
                                              "dim": 16, "value_dim": 16, "type": "float32", "out_type": "float32",
