@@ -1,5 +1,6 @@
 /* longspan attend: attention over a file's q, k and v. */
 #include "runtime/cli/command.h"
+#include "runtime/cli/file_rows.h"
 #include "runtime/cli/progress_bar.h"
 #include "runtime/cli/result_file.h"
 #include "runtime/cli/run_report.h"
@@ -58,13 +59,9 @@ static attend_checks check_result(const session *s, const job *j, double flops, 
 
 static bool read_inputs(const session *s, const input_file *input, job *j, failure *f)
 {
-    if (input_file_read(s->comm, input, "/q", &input->shapes.q, j->query_ranges, j->query_range_count, j->q, f) ||
-        input_file_read(s->comm, input, "/k", &input->shapes.k, j->key_ranges, j->key_range_count, j->k, f) ||
-        input_file_read(s->comm, input, "/v", &input->shapes.v, j->key_ranges, j->key_range_count, j->v, f)) {
-        session_fail(s, f);
-        return false;
-    }
-    return true;
+    return file_rows_read(s, j, LONGSPAN_QUERIES, input, "/q", &input->shapes.q, j->q, f) &&
+           file_rows_read(s, j, LONGSPAN_KEYS, input, "/k", &input->shapes.k, j->k, f) &&
+           file_rows_read(s, j, LONGSPAN_KEYS, input, "/v", &input->shapes.v, j->v, f);
 }
 
 /* The two datasets in the shape of /q: with the batch axis where it has one. */
@@ -108,8 +105,10 @@ static bool write_result(const session *s, const options *o, const job *j, const
     const int described = result_file_describe(&j->problem, mask_name, attributes + HOW);
     if (output_file_begin(s->comm, o->output, o->force, datasets, DATASETS, attributes, HOW + described, &output, f) ==
         LONGSPAN_OK) {
-        output_file_write(&output, 0, q->batched, j->query_ranges, j->query_range_count, j->out, f);
-        output_file_write(&output, 1, q->batched, j->query_ranges, j->query_range_count, j->lse, f);
+        const size_t heads = (size_t)q->heads, value_dim = (size_t)j->problem.value_dim;
+        const size_t size = number_size((kernel_type)j->problem.out_type);
+        file_rows_write(s, j, &output, 0, q->batched, heads * value_dim * size, j->out, f);
+        file_rows_write(s, j, &output, 1, q->batched, heads * sizeof *j->lse, j->lse, f);
         output_file_commit(s->comm, &output, f);
     }
     free(relative);

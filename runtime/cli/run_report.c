@@ -59,6 +59,9 @@ run_report run_report_gather(MPI_Comm comm, const job *j, run_repeat *repeats, i
         .threads = (int)report_reduce(comm, j->threads).max,
         .step_times = run_steps_gather(comm, j->plan),
     };
+    failure unpredicted = {0};
+    if (j->plan->context->rank == 0 && plan_predict(j->plan, &r.predicted, &unpredicted) != LONGSPAN_OK)
+        r.predicted = (prediction){0};
     r.flops_rate = r.median_wall > 0 ? repeats[0].flops / r.median_wall : 0;
     return r;
 }
@@ -104,6 +107,15 @@ static json_t *repeat_json(const run_repeat *r)
                      r->load_balance * r->communication_efficiency);
 }
 
+static json_t *prediction_json(const run_report *r)
+{
+    const prediction *p = &r->predicted;
+    if (p->seconds <= 0) return json_null();
+    return json_pack("{s:f, s:f, s:f, s:f, s:s, s:f}", "seconds", p->seconds, "compute", p->compute, "memory",
+                     p->memory, "waiting", p->waiting, "bound", prediction_bound_name(p->bound),
+                     "measured_to_predicted", r->median_wall / p->seconds);
+}
+
 json_t *run_report_json(const run_report *r)
 {
     const longspan_plan *plan = r->job->plan;
@@ -113,12 +125,12 @@ json_t *run_report_json(const run_report *r)
                                "layout", plan_layout_name(plan), "shares_memory", plan->schedule->shares_memory,
                                "compute", plan_compute_name(plan), "isa", r->job->kernel->name, "ranks",
                                plan->context->ranks, "threads", r->threads, "steps", (json_int_t)r->steps);
-    return json_pack("{s:o, s:o, s:o, s:o, s:f, s:f, s:f, s:f, s:o, s:o, s:o}", "problem",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:f, s:f, s:f, s:f, s:o, s:o, s:o}", "problem",
                      run_problem_json(&r->job->problem), "plan", choice, "repeat", repeats, "steps",
-                     run_steps_json(&r->step_times), "median_wall", r->median_wall, "gflops", r->flops_rate * 1e-9,
-                     "peak_gflops", r->peak * 1e-9, "fraction_of_peak", r->peak > 0 ? r->flops_rate / r->peak : 0,
-                     "memory_peak_bytes", report_statistics_json(&r->memory), "machine", report_machine_json(),
-                     "versions", report_versions_json());
+                     run_steps_json(&r->step_times), "prediction", prediction_json(r), "median_wall", r->median_wall,
+                     "gflops", r->flops_rate * 1e-9, "peak_gflops", r->peak * 1e-9, "fraction_of_peak",
+                     r->peak > 0 ? r->flops_rate / r->peak : 0, "memory_peak_bytes", report_statistics_json(&r->memory),
+                     "machine", report_machine_json(), "versions", report_versions_json());
 }
 
 /* " + softcap 30 + RoPE ...": nothing where a score is q.k alone. */
@@ -198,6 +210,9 @@ void run_report_print(FILE *to, const run_report *r, const run_repeat *shown, co
                 100 * shown->load_balance * shown->communication_efficiency, 100 * shown->load_balance,
                 100 * shown->communication_efficiency);
     run_steps_print(to, &r->step_times);
+    if (r->predicted.seconds > 0)
+        fprintf(to, "  model    %.4f s predicted, bound by %s; %.4f s measured\n", r->predicted.seconds,
+                prediction_bound_name(r->predicted.bound), r->median_wall);
     fprintf(to, "  memory   at most %.1f MiB resident (rank %d; mean %.1f)\n", r->memory.max * mega, r->memory.max_rank,
             r->memory.mean * mega);
 }

@@ -2,6 +2,7 @@
 #ifndef CLI_RUN_REPORT_H
 #define CLI_RUN_REPORT_H
 
+#include "partition/prediction.h"
 #include "runtime/cli/job.h"
 #include "runtime/cli/report.h"
 #include "runtime/cli/run_steps.h"
@@ -32,6 +33,7 @@ typedef struct {
     int64_t steps;        /* of the rank with the most */
     int threads;          /* of the rank with the most */
     run_steps step_times; /* of the last repetition */
+    prediction predicted; /* by the cost model, on rank 0; seconds 0 where it could not be made */
 } run_report;
 
 /* Collective. What the plan's last execution did; `wall` as this rank measured it. */
@@ -41,8 +43,8 @@ run_repeat run_repeat_gather(MPI_Comm comm, const longspan_plan *plan, double wa
 run_report run_report_gather(MPI_Comm comm, const job *j, run_repeat *repeats, int count);
 void run_report_free(run_report *r); /* {0} allowed */
 
-/* Not collective. The report as an object of its own: problem, plan, repeat, median_wall, gflops, peak_gflops,
- * fraction_of_peak, steps, memory_peak_bytes, machine, versions. NULL if memory ran out. */
+/* Not collective. The report as an object of its own: problem, plan, repeat, prediction, median_wall, gflops,
+ * peak_gflops, fraction_of_peak, steps, memory_peak_bytes, machine, versions. NULL if memory ran out. */
 json_t *run_report_json(const run_report *r);
 
 /* Not collective. {batch, queries, ..., sinks}; a new reference. */
