@@ -5,6 +5,8 @@
 
 enum { MOST_COLUMNS = 4, LAYOUTS = LAYOUT_STRIPED + 1, TRY_ALL_RANKS = 64 };
 
+static const char no_grid[] = "no number of columns makes it more than ring or heads alone; say hybrid:RxC";
+
 static const double as_good = 1.01; /* times the least predicted */
 static const double clearly_less = 0.9, fewer_pairs = 0.97, far_more_pairs = 1.25;
 
@@ -35,7 +37,7 @@ static int columns_to_try(const schedule_problem *problem, const choice_wish *wi
         for (int j = 0; j < count; j++) known = known || columns[j] == ideas[i];
         if (!known) columns[count++] = ideas[i];
     }
-    if (count == 0) columns[count++] = 0; /* the strategy says what it makes of that */
+    if (count == 0) columns[count++] = 0;
     return count;
 }
 
@@ -72,11 +74,12 @@ static void layouts_to_try(const schedule_problem *problem, const choice_wish *w
 
 /* Fills one choice in; -1 if memory ran out. */
 static int consider(const schedule_problem *problem, const choice_wish *wish, const cost_sizes *sizes,
-                    const prediction_machine *machine, int64_t memory_bytes, choice *c)
+                    const prediction_machine *machine, int64_t memory_bytes, bool has_columns, choice *c)
 {
     c->problem = with_layouts(problem, c->layout, wish->block);
     c->problem.columns = c->columns;
     c->refusal = c->strategy->refuse(&c->problem);
+    if (!c->refusal && c->columns == 0 && has_columns && !wish->strategy) c->refusal = no_grid;
     if (c->refusal) return 0;
     if (prediction_make(c->strategy, &c->problem, sizes, machine, &c->prediction) != 0) return -1;
     c->fits = memory_bytes <= 0 || c->prediction.memory_bytes <= memory_bytes;
@@ -149,7 +152,7 @@ int choice_rank(const schedule_problem *problem, const choice_wish *wish, const 
                 *c = (choice){.strategy = strategies[i], .layout = (layout_kind)kind};
                 if (has_columns) c->columns = columns[j];
                 if (has_columns && columns[j] > 0) c->rows = problem->query_layout.ranks / columns[j];
-                if (consider(problem, wish, sizes, machine, memory_bytes, c) == 0) continue;
+                if (consider(problem, wish, sizes, machine, memory_bytes, has_columns, c) == 0) continue;
                 free(choices);
                 return -1;
             }

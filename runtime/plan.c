@@ -286,3 +286,8 @@ const step_record *plan_steps(const longspan_plan *plan, int64_t *count_p)
     *count_p = executed ? plan->schedule->step_count : 0;
     return executed ? plan->records : NULL;
 }
+
+double plan_flops_per_pair(const longspan_problem *p)
+{
+    return 2.0 * p->heads * (p->dim + p->value_dim) * (double)p->batch;
+}

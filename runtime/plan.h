@@ -99,4 +99,7 @@ const char *plan_compute_name(const longspan_plan *plan);
 /* Not collective. What this rank did in each step of the last execute; NULL and 0 before the first. The plan's own. */
 const step_record *plan_steps(const longspan_plan *plan, int64_t *count_p);
 
+/* 2 (D + E) H B: flops for one (query, key) pair that all heads and batch items see. */
+double plan_flops_per_pair(const longspan_problem *p);
+
 #endif

@@ -48,7 +48,7 @@ static attend_checks check_result(const session *s, const job *j, double flops, 
         .rows = sums[0],
         .rows_without_keys = sums[1],
         .rows_nan = sums[2],
-        .pairs = flops / problem_flops_per_pair(p),
+        .pairs = flops / plan_flops_per_pair(p),
         .pairs_expected = job_pairs(j),
     };
     if (fabs(checks.pairs - checks.pairs_expected) > 1e-12 * checks.pairs_expected)
@@ -188,7 +188,7 @@ static void attend(session *s, const options *o, failure *f)
     trace_file_phase(j.trace, "read", reading);
     const double computing = MPI_Wtime();
 
-    if (bar_wanted) progress_bar_start(&bar, job_pairs(&j) * problem_flops_per_pair(&j.problem), "flop/s");
+    if (bar_wanted) progress_bar_start(&bar, job_pairs(&j) * plan_flops_per_pair(&j.problem), "flop/s");
     const longspan_status executed = longspan_plan_execute(j.plan, j.q, j.k, j.v, j.out, j.lse);
     if (bar_wanted) progress_bar_stop(&bar);
     if (executed != LONGSPAN_OK) {

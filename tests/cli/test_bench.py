@@ -77,7 +77,7 @@ class Bench(harness.Case):
 
     def test_no_word_or_another_lists_what_exists(self):
         self.assert_refused(self.longspan("bench"), 2, "attention, exchange, kernels")
-        self.assert_refused(self.longspan("bench", "exchange"), 2, "exchange", "attention, kernels")
+        self.assert_refused(self.longspan("bench", "io"), 2, "'io'", "attention, exchange, kernels")
         self.assert_refused(self.longspan("bench", "attention"), 2, "--tokens is missing")
 
     def test_an_existing_report_is_kept_without_force(self):
@@ -184,6 +184,40 @@ class Kernels(harness.Case):
             pass
         refused = self.longspan("bench", "kernels", *self.CHEAP, "--report", "mine.h5", ranks=1)
         self.assert_refused(refused, 4, r"mine\.h5")
+
+
+class Exchange(harness.Case):
+    def check_file(self, name, nodes_linked):
+        with open(self.path(name), encoding="utf-8") as file:
+            numbers = json.load(file)
+        self.assertEqual((numbers["format"], numbers["version"], numbers["nodes"]), ("longspan machine", 1, 1))
+        for value in numbers["arithmetic"]["fp32"].values():
+            self.assertGreater(value, 0)
+        self.assertEqual({kind: len(row) for kind, row in numbers["few_seconds"].items()},
+                         {"float32": 3, "float16": 3, "bfloat16": 3})
+        self.assertEqual("node" in numbers, nodes_linked)
+        if nodes_linked:
+            sizes = [point["bytes"] for point in numbers["node_exchanges"]]
+            self.assertEqual((sizes, sizes[0], sizes[-1]), (sorted(sizes), 8, 16 << 20))
+            self.assertTrue(all(point["seconds"] > 0 for point in numbers["node_exchanges"]))
+            self.assertTrue(0 <= numbers["node"]["busy"] <= 1)
+        self.assertNotIn("network", numbers)
+
+    def test_what_is_measured_is_kept_and_heeded(self):
+        env = {"XDG_CACHE_HOME": self.path("cache")}
+        for ranks in (1, 2):
+            printed = self.succeed("bench", "exchange", env=env, ranks=ranks, timeout=600)
+            self.check_file("cache/longspan/machine.json", ranks > 1)
+            self.assertRegex(printed.out, r"fp32 +\d")
+            self.assertIn("kept in", printed.err)
+            planned = self.succeed("plan", "--tokens", "1k", "--ranks", "2", env=env, ranks=1).out
+            self.assertIn(f"measured ({self.path('cache/longspan/machine.json')})", planned)
+
+    def test_a_named_file_is_kept_without_force(self):
+        with h5py.File(self.path("mine.h5"), "w"):
+            pass
+        self.assert_refused(self.longspan("bench", "exchange", "-o", "mine.h5"), 4, r"mine\.h5")
+        self.assert_refused(self.longspan("bench", "exchange", "--tokens", "5"), 2, "does not take --tokens")
 
 
 if __name__ == "__main__":

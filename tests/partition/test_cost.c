@@ -3,7 +3,6 @@
 #include "tests/partition/brute.h"
 #include "tests/partition/problems.h"
 
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
