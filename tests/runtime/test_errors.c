@@ -310,7 +310,7 @@ static void injected_faults_are_agreed_on_and_leak_nothing(void **state)
     int failed = 0;
     for (int seed = 1; seed <= 60; seed++) {
         char fault[64];
-        snprintf(fault, sizeof fault, "%d:%.3f", seed, 0.5 / rank_count);
+        snprintf(fault, sizeof fault, "%d:%.3f", seed, 0.3 / rank_count);
         setenv("LONGSPAN_FAULT", fault, 1);
         test_problem t = make_problem(50, 1, 1, 8);
         t.checked_rows = 1;
