@@ -119,12 +119,7 @@ INLINE void probabilities(float *restrict scores, int first, int last, const vec
 {
     vector reference[VECTORS], sum[VECTORS];
     for (int x = 0; x < VECTORS; x++) {
-        const integers grows = largest[x] > m[x] + (float)RESCALE_GAP;
-        const vector grown = blend(grows, largest[x], m[x]);
-        rescale[x] = blend(grows, exp2_vector(m[x] - grown), splat(1));
-        /* A lane that has seen nothing has no reference: against 0 its scores of -inf weigh 0, not NaN. */
-        reference[x] = (vector)((integers)grown & (integers)(grown != -INFINITY));
-        m[x] = grown;
+        reference[x] = reference_move(largest[x], &m[x], &rescale[x]);
         sum[x] = (vector){0};
     }
     for (int j = first; j < last; j++) {
@@ -263,13 +258,12 @@ static void sub_block_fold(const fold_task *task, int sub, const key_block *bloc
 /* What scores need to know of the positions of the block's keys: rotated in their copy, and kept for the slopes. */
 static void block_place(const fold_task *task, const attention_segment *segment, int64_t begin, int keys)
 {
-    const int padded = (keys + TILE - 1) / TILE * TILE;
-    for (int j = 0; j < padded; j++) {
-        int64_t position = begin + j;
-        if (segment->positions) position = j < keys ? segment->positions[begin - segment->begin + j] : 0;
+    for (int j = 0; j < keys; j++) {
+        const int64_t position = key_position(segment, begin + j);
         task->space.key_positions[j] = (int32_t)(uint32_t)position;
-        if (task->rotary && j < keys) rotary_turn(task->rotary, position, task->space.k + j * task->call->dim);
+        if (task->rotary) rotary_turn(task->rotary, position, task->space.k + j * task->call->dim);
     }
+    for (int j = keys; j < ATTENTION_KEY_BLOCK; j++) task->space.key_positions[j] = 0;
 }
 
 static key_block block_prepare(const fold_task *task, const attention_segment *segment, int64_t begin, int64_t end)
@@ -302,19 +296,9 @@ static key_block block_prepare(const fold_task *task, const attention_segment *s
 static void segment_fold(const fold_task *task, const attention_segment *segment)
 {
     const int64_t flop_of_key = (int64_t)SUB_LANES * 2 * (task->call->dim + task->call->value_dim);
-    int64_t begin = segment->begin, end = segment->end;
-
-    if (segment->look_inside) {
-        int64_t begin_min = INT64_MAX, end_max = INT64_MIN;
-        for (int sub = 0; sub < task->sub_blocks; sub++) {
-            if (task->bounds[sub].begin_min < begin_min) begin_min = task->bounds[sub].begin_min;
-            if (task->bounds[sub].end_max > end_max) end_max = task->bounds[sub].end_max;
-        }
-        if (begin_min > begin) begin = begin_min;
-        if (end_max < end) end = end_max;
-    }
-    if (begin >= end) return;
-    for (int64_t grid = begin / ATTENTION_KEY_BLOCK; grid * ATTENTION_KEY_BLOCK < end; grid++) {
+    int64_t begin, end;
+    keys_of_task(task, segment, &begin, &end);
+    for (int64_t grid = begin / ATTENTION_KEY_BLOCK; begin < end && grid * ATTENTION_KEY_BLOCK < end; grid++) {
         const int64_t from = grid * ATTENTION_KEY_BLOCK, to = from + ATTENTION_KEY_BLOCK;
         const key_block block = block_prepare(task, segment, from > segment->begin ? from : segment->begin,
                                               to < segment->end ? to : segment->end);
@@ -327,10 +311,7 @@ static void segment_fold(const fold_task *task, const attention_segment *segment
 
 static __attribute__((noinline)) void task_run(fold_task *task)
 {
-    bool look_inside = false;
-    for (int i = 0; i < task->span->segment_count; i++)
-        look_inside = look_inside || task->span->segments[i].look_inside;
-    if (look_inside) visible_load(task);
+    if (span_looks_inside(task->span)) visible_load(task);
     for (int sub = 0; sub < task->sub_blocks; sub++) {
         queries_load(task, sub);
         if (task->call->scores.slopes) slopes_load(task, sub);
@@ -344,15 +325,29 @@ static __attribute__((noinline)) void task_run(fold_task *task)
     }
 }
 
+#include "kernels/attention_few.h"
+
+static int64_t span_rows(const attention_call *call, const attention_span *span)
+{
+    return span->tokens * (call->heads / call->kv_heads);
+}
+
 static int64_t span_blocks(const attention_call *call, const attention_span *span, int lanes)
 {
-    return (span->tokens * (call->heads / call->kv_heads) + lanes - 1) / lanes;
+    return (span_rows(call, span) + lanes - 1) / lanes;
+}
+
+/* One a key head and block of rows; of few rows one for all heads. */
+static int64_t span_tasks(const attention_call *call, const attention_span *span, int lanes)
+{
+    if (span_rows(call, span) <= FEW_ROWS) return span->tokens > 0;
+    return span_blocks(call, span, lanes) * call->kv_heads;
 }
 
 static int64_t tasks_of(const attention_call *call, const attention_span *spans, int64_t span_count, int lanes)
 {
     int64_t tasks = 0;
-    for (int64_t s = 0; s < span_count; s++) tasks += span_blocks(call, &spans[s], lanes) * call->kv_heads;
+    for (int64_t s = 0; s < span_count; s++) tasks += span_tasks(call, &spans[s], lanes);
     return tasks;
 }
 
@@ -369,55 +364,91 @@ static int lanes_of_tasks(const attention_call *call, const attention_span *span
     return lanes;
 }
 
-/* Task `block` of the span for a key head: rows [block * lanes, ...) of its tokens * group rows. */
-static void span_task_run(fold_task *task, const attention_span *span, int kv_head, int64_t block, int lanes)
+static void task_choose(fold_task *task, const attention_span *span, int64_t first_row, int lanes)
 {
-    const int64_t rows = span->tokens * task->group - block * lanes;
+    const int64_t rows = span_rows(task->call, span) - first_row;
     task->span = span;
-    task->kv_head = kv_head;
-    task->first_row = block * lanes;
+    task->first_row = first_row;
     task->rows = rows < lanes ? (int)rows : lanes;
     task->sub_blocks = (task->rows + SUB_LANES - 1) / SUB_LANES;
-    task_run(task);
+}
+
+/* Task t of the span's, the last rows first. */
+static void span_task_run(fold_task *task, const attention_span *span, int64_t t, int lanes)
+{
+    const int64_t blocks = span_blocks(task->call, span, lanes);
+    const bool all_heads = span_rows(task->call, span) <= FEW_ROWS;
+    task_choose(task, span, (blocks - 1 - t % blocks) * lanes, lanes);
+    task->kv_head = (int)(t / blocks);
+    if (task->rows > FEW_ROWS) task_run(task);
+    else few_run(task, task->kv_head, all_heads ? task->call->kv_heads : 1, &(few_team){0}, 0, task->thread, 1);
+}
+
+/* Whether every task is one of few rows, and there are not enough of them to keep all threads busy to the end. */
+static bool threads_share_tasks(const attention_call *call, const attention_span *spans, int64_t span_count,
+                                int64_t tasks)
+{
+    if (call->threads == 1 || tasks >= 4 * (int64_t)call->threads) return false;
+    for (int64_t s = 0; s < span_count; s++)
+        if (span_rows(call, &spans[s]) > FEW_ROWS) return false;
+    return true;
+}
+
+/* All threads work on one task after the other. */
+static void tasks_run_together(fold_task *task, few_team *team, const attention_span *spans, int64_t span_count)
+{
+    int64_t ticket = 0;
+    for (int64_t s = 0; s < span_count; s++) {
+        if (spans[s].tokens == 0) continue;
+        task_choose(task, &spans[s], 0, FEW_ROWS);
+        ticket = few_run(task, 0, task->call->kv_heads, team, ticket, 0, task->call->threads);
+        if (task->thread == 0) atomic_fetch_add(&task->queue->finished, 1);
+    }
 }
 
 /* Threads draw tasks from one counter: last span first, then key heads, and of a span the last rows first, which are
  * the heaviest under a causal mask. The calling thread polls while others still compute. */
+static void tasks_run_apart(fold_task *task, const attention_span *spans, int64_t span_count, int lanes)
+{
+    const attention_call *call = task->call;
+    task_queue *queue = task->queue;
+    int64_t passed = 0, s = span_count - 1; /* passed: tasks of the spans after s */
+    for (;;) {
+        const int64_t t = atomic_fetch_add(&queue->drawn, 1);
+        if (t >= queue->tasks) break;
+        for (int64_t tasks; t - passed >= (tasks = span_tasks(call, &spans[s], lanes)); s--) passed += tasks;
+        span_task_run(task, &spans[s], t - passed, lanes);
+        atomic_fetch_add(&queue->finished, 1);
+    }
+    while (task->poll_work && atomic_load(&queue->finished) < queue->tasks) poll_now(call, queue);
+}
+
 static void blocked_fold(const attention_call *call, const attention_span *spans, int64_t span_count)
 {
     const int lanes = lanes_of_tasks(call, spans, span_count);
     task_queue queue = {.tasks = tasks_of(call, spans, span_count, lanes)};
     if (queue.tasks == 0) return;
+    const bool together = threads_share_tasks(call, spans, span_count, queue.tasks);
+    few_team team = {0};
 
 #pragma omp parallel num_threads(call->threads)
     {
         const float_environment environment = environment_enter();
         const int thread = omp_get_thread_num();
-        const bool polls = thread == 0 && call->poll;
-        int64_t work = 0, passed = 0, s = span_count - 1; /* passed: tasks of the spans after s */
+        int64_t work = 0;
         const task_workspace space = workspace_of_thread(call, thread);
         rotary_angles rotary;
         if (call->scores.rope_dim) rotary = rotary_create(&call->scores, space.rotary);
         fold_task task = {.call = call,
                           .queue = &queue,
                           .space = space,
+                          .thread = thread,
                           .group = call->heads / call->kv_heads,
                           .cap = score_cap_of(call->scores.softcap),
                           .rotary = call->scores.rope_dim ? &rotary : NULL,
-                          .poll_work = polls ? &work : NULL};
-
-        for (;;) {
-            const int64_t t = atomic_fetch_add(&queue.drawn, 1);
-            if (t >= queue.tasks) break;
-            int64_t blocks = span_blocks(call, &spans[s], lanes);
-            while (t - passed >= blocks * call->kv_heads) {
-                passed += blocks * call->kv_heads;
-                blocks = span_blocks(call, &spans[--s], lanes);
-            }
-            span_task_run(&task, &spans[s], (int)((t - passed) / blocks), blocks - 1 - (t - passed) % blocks, lanes);
-            atomic_fetch_add(&queue.finished, 1);
-        }
-        while (polls && atomic_load(&queue.finished) < queue.tasks) poll_now(call, &queue);
+                          .poll_work = thread == 0 && call->poll ? &work : NULL};
+        if (together) tasks_run_together(&task, &team, spans, span_count);
+        else tasks_run_apart(&task, spans, span_count, lanes);
         environment_leave(environment);
     }
 }

@@ -58,6 +58,7 @@ typedef struct {
     task_queue *queue;
     task_workspace space;
     sub_block_bounds bounds[SUB_BLOCKS];
+    int thread;
     int kv_head, group; /* query heads kv_head * group + [0, group) */
     int64_t first_row;  /* of the tokens * group rows of this key head */
     int rows, sub_blocks;
@@ -96,19 +97,46 @@ static memory_rows rows_in_memory(const void *array, int64_t offset, int64_t str
     return (memory_rows){(const char *)array + offset * size, stride * size, (int)size * count};
 }
 
+/* Lanes: rows. Takes the largest score of a block into the reference m; what o and l are to be multiplied by, and what
+ * the block's scores are to be compared with. */
+INLINE vector reference_move(vector largest, vector *m, vector *rescale)
+{
+    const integers grows = largest > *m + (float)RESCALE_GAP;
+    const vector grown = blend(grows, largest, *m);
+    *rescale = blend(grows, exp2_vector(*m - grown), splat(1));
+    *m = grown;
+    /* A lane that has seen nothing has no reference: against 0 its scores of -inf weigh 0, not NaN. */
+    return (vector)((integers)grown & (integers)(grown != -INFINITY));
+}
+
+static int query_head(const fold_task *task, int row)
+{
+    return task->kv_head * task->group + (int)((task->first_row + row) % task->group);
+}
+
 /* Row of the span's state for a row of the task. */
 static int64_t state_row(const fold_task *task, int row)
 {
-    const int64_t index = task->first_row + row;
     const int64_t token_rows = task->span->state.token_rows ? task->span->state.token_rows : task->call->heads;
-    return index / task->group * token_rows + task->kv_head * task->group + index % task->group;
+    return (task->first_row + row) / task->group * token_rows + query_head(task, row);
 }
 
 static int64_t query_offset(const fold_task *task, int row)
 {
-    const int64_t index = task->first_row + row;
-    const int64_t head = task->kv_head * task->group + index % task->group;
-    return index / task->group * task->span->q_token_stride + head * task->span->q_head_stride;
+    const int64_t token = (task->first_row + row) / task->group;
+    return token * task->span->q_token_stride + query_head(task, row) * task->span->q_head_stride;
+}
+
+static bool span_looks_inside(const attention_span *span)
+{
+    for (int i = 0; i < span->segment_count; i++)
+        if (span->segments[i].look_inside) return true;
+    return false;
+}
+
+static int64_t key_position(const attention_segment *segment, int64_t key)
+{
+    return segment->positions ? segment->positions[key - segment->begin] : key;
 }
 
 static int64_t query_position(const fold_task *task, int row)
@@ -116,28 +144,35 @@ static int64_t query_position(const fold_task *task, int row)
     return task->span->positions[(task->first_row + row) / task->group];
 }
 
-/* Rows pass through the space for keys (or values) on their way between memory and lanes. */
-static void queries_load(const fold_task *task, int sub)
+/* A query of the task, rotated, times scale * log2(e). */
+static void query_load(const fold_task *task, int lane, float *row)
 {
     const attention_call *call = task->call;
     const float factor = (float)((double)call->scale * 1.4426950408889634);
+    row_widen(call->type, task->span->q, query_offset(task, lane), call->dim, row);
+    if (task->rotary) rotary_turn(task->rotary, query_position(task, lane), row);
+    for (int d = 0; d < call->dim; d++) row[d] *= factor;
+}
+
+/* Rows pass through the space for keys (or values) on their way between memory and lanes. */
+static void queries_load(const fold_task *task, int sub)
+{
+    const int dim = task->call->dim;
     for (int x = 0; x < SUB_LANES; x++) {
-        float *row = task->space.k + x * call->dim;
+        float *row = task->space.k + x * dim;
         const int lane = sub * SUB_LANES + x;
-        if (lane < task->rows) row_widen(call->type, task->span->q, query_offset(task, lane), call->dim, row);
-        if (lane < task->rows && task->rotary) rotary_turn(task->rotary, query_position(task, lane), row);
-        for (int d = 0; d < call->dim; d++) row[d] = lane < task->rows ? row[d] * factor : 0;
+        if (lane < task->rows) query_load(task, lane, row);
+        else
+            for (int d = 0; d < dim; d++) row[d] = 0;
     }
-    transpose(task->space.k, call->dim, SUB_LANES, call->dim,
-              task->space.q + (size_t)sub * SUB_LANES * (size_t)call->dim, SUB_LANES);
+    transpose(task->space.k, dim, SUB_LANES, dim, task->space.q + (size_t)sub * SUB_LANES * (size_t)dim, SUB_LANES);
 }
 
 static void slopes_load(const fold_task *task, int sub)
 {
     for (int lane = sub * SUB_LANES; lane < (sub + 1) * SUB_LANES; lane++) {
         const bool real = lane < task->rows;
-        const int head = task->kv_head * task->group + (int)((task->first_row + lane) % task->group);
-        task->space.slope[lane] = real ? score_slope(task->call->scores.slopes[head]) : 0;
+        task->space.slope[lane] = real ? score_slope(task->call->scores.slopes[query_head(task, lane)]) : 0;
         task->space.position[lane] = real ? (int32_t)(uint32_t)query_position(task, lane) : 0;
     }
 }
@@ -198,6 +233,21 @@ static void visible_load(fold_task *task)
             if (end > bounds->end_max) bounds->end_max = end;
         }
     }
+}
+
+/* Keys of the segment that some row of the task sees: [*begin, *end), or begin >= end. */
+static void keys_of_task(const fold_task *task, const attention_segment *segment, int64_t *begin, int64_t *end)
+{
+    int64_t begin_min = INT64_MAX, end_max = INT64_MIN;
+    *begin = segment->begin;
+    *end = segment->end;
+    if (!segment->look_inside) return;
+    for (int sub = 0; sub < task->sub_blocks; sub++) {
+        if (task->bounds[sub].begin_min < begin_min) begin_min = task->bounds[sub].begin_min;
+        if (task->bounds[sub].end_max > end_max) end_max = task->bounds[sub].end_max;
+    }
+    if (begin_min > *begin) *begin = begin_min;
+    if (end_max < *end) *end = end_max;
 }
 
 static void poll_now(const attention_call *call, task_queue *queue)

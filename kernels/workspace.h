@@ -18,7 +18,7 @@ typedef struct {
     float *o;      /* [sub][E padded][lane] */
     float *m, *l;  /* [sub][lane] */
     float *scores; /* [key of the block][lane], of one sub-block */
-    float *k, *v;  /* [key of the block][D], [key of the block][E padded]: the block where it cannot be used in place */
+    float *k, *v;  /* [key of the block][D], [key of the block][E padded]: the block, copied */
     int64_t *visible_begin, *visible_end; /* [sub][lane] */
     float *slope;                         /* [sub][lane]: ALiBi's, see score_slope */
     int32_t *position;                    /* [sub][lane]: of the query, modulo 2^32 */
@@ -44,13 +44,20 @@ static inline size_t rounded_up(size_t count, size_t unit)
     return (count + unit - 1) / unit * unit;
 }
 
+/* Value columns padded to whole vectors of any ISA. */
+static inline size_t value_dim_vectors(int value_dim)
+{
+    return rounded_up((size_t)value_dim, 16);
+}
+
 /* Floats of one thread's share, a multiple of 16. */
 static inline size_t workspace_floats(int dim, int value_dim)
 {
     const size_t columns = (size_t)dim + (size_t)value_dim_padded(value_dim);
     const size_t visible = 2 * sizeof(int64_t) / sizeof(float);
     return (size_t)workspace_lanes(dim, value_dim) * (columns + 4 + visible) +
-           ATTENTION_KEY_BLOCK * (WORKSPACE_SUB_LANES + columns + 1) + rounded_up(rotary_floats(dim), 16);
+           ATTENTION_KEY_BLOCK * (WORKSPACE_SUB_LANES + (size_t)dim + value_dim_vectors(value_dim) + 1) +
+           rounded_up(rotary_floats(dim), 16);
 }
 
 static inline task_workspace workspace_of_thread(const attention_call *call, int thread)
@@ -69,7 +76,7 @@ static inline task_workspace workspace_of_thread(const attention_call *call, int
     space.scores = space.l + lanes;
     space.k = space.scores + ATTENTION_KEY_BLOCK * WORKSPACE_SUB_LANES;
     space.v = space.k + ATTENTION_KEY_BLOCK * dim;
-    space.slope = space.v + ATTENTION_KEY_BLOCK * padded;
+    space.slope = space.v + ATTENTION_KEY_BLOCK * value_dim_vectors(call->value_dim);
     space.position = (int32_t *)(void *)(space.slope + lanes);
     space.key_positions = space.position + lanes;
     space.rotary = (float *)(void *)(space.key_positions + ATTENTION_KEY_BLOCK);

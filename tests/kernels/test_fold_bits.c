@@ -115,6 +115,59 @@ static void threads_change_nothing(void **unused)
     }
 }
 
+/* So few rows that threads share them out by keys; as many keys as take several rounds. */
+static void few_rows_have_their_bits_on_any_number_of_threads(void **unused)
+{
+    (void)unused;
+    static const int sizes[][2] = {{512, 512}, {40, 17}, {1, 1}, {128, 64}, {66, 500}};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+        for (int tokens = 1; tokens <= 5; tokens++) {
+            const bool terms = (i + (size_t)tokens) % 2;
+            const problem_shape shape = {.type = (kernel_type)(i % 3),
+                                         .heads = 3,
+                                         .kv_heads = tokens == 5 ? 1 : 3 - 2 * (tokens % 2),
+                                         .dim = sizes[i][0],
+                                         .value_dim = sizes[i][1],
+                                         .tokens = tokens,
+                                         .keys = 1500,
+                                         .first_key = 128,
+                                         .query_scale = 6,
+                                         .mask = (problem_mask)(tokens % MASK_COUNT),
+                                         .softcap = terms ? 30 : 0,
+                                         .sloped = terms,
+                                         .rope_dim = terms ? sizes[i][0] / 2 * 2 : 0,
+                                         .places = PLACES_STRIPED,
+                                         .seed = 24000 + i * 8 + (size_t)tokens};
+            problem p = problem_create(&shape);
+            for (int threads = 2; threads <= 4; threads++)
+                check_equal(&p, &(fold_cut){0}, &(fold_cut){.threads = threads});
+            check_equal(&p, &(fold_cut){.threads = 2}, &(fold_cut){.segment_keys = 5 * ATTENTION_KEY_BLOCK});
+            problem_destroy(&p);
+        }
+}
+
+/* The same rows again and again, until there are too many to be few: they are the first rows of one problem. */
+static void rows_have_their_bits_however_many_they_are(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < SHAPES; i++) {
+        problem p = shape_problem(i);
+        attention_state whole = problem_state(&p, kernel, &(fold_cut){0});
+        const int64_t tokens = p.shape.tokens;
+        for (p.shape.tokens = 1; p.shape.tokens <= 26; p.shape.tokens += 1 + p.shape.tokens / 6) {
+            attention_state first = problem_state(&p, kernel, &(fold_cut){.threads = 3});
+            if (!states_equal(whole, first, p.shape.tokens * p.shape.heads, p.shape.value_dim)) {
+                problem_print(&p);
+                fail_msg("the first tokens alone: different bits");
+            }
+            state_destroy(&first);
+        }
+        p.shape.tokens = tokens;
+        state_destroy(&whole);
+        problem_destroy(&p);
+    }
+}
+
 static void segments_may_be_cut_on_the_grid(void **unused)
 {
     (void)unused;
@@ -270,6 +323,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_row_alone_is_the_row_among_others),
         cmocka_unit_test(spans_may_be_cut_anywhere),
         cmocka_unit_test(threads_change_nothing),
+        cmocka_unit_test(few_rows_have_their_bits_on_any_number_of_threads),
+        cmocka_unit_test(rows_have_their_bits_however_many_they_are),
         cmocka_unit_test(segments_may_be_cut_on_the_grid),
         cmocka_unit_test(calls_may_be_cut_on_the_grid),
         cmocka_unit_test(looking_inside_where_nothing_is_hidden_changes_nothing),

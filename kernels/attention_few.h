@@ -1,0 +1,453 @@
+/* The fold of few rows a key head, bound by the memory that keys and values are read from: what a decode step is.
+ *
+ * With one row the blocked form would compute a whole sub-block of lanes. Here lanes are keys for the scores (keys are
+ * transposed as they are read) and value columns for the sums, and every lane goes through the operations of the
+ * blocked form in their order, so that a row has the same bits in both. That order asks for the blocks' maxima, one
+ * after the other, before there are probabilities; so a round of blocks, as many as there is room for, goes through
+ * four phases, each shared out by tickets among the threads of a team:
+ *
+ *     1. a ticket some blocks:    S = k q, and each row's largest
+ *     2. a ticket a key head:     the references m of all blocks in order, and the factors by which o and l change
+ *     3. a ticket some blocks:    P = 2^(S - m), their sum, and sum_j P v_j
+ *     4. a ticket a row:          the blocks' sums into o and l, in order
+ *
+ * Several key heads go through a round together: where the rows of a token's heads lie side by side, one head alone
+ * would have the memory read twice as much as it uses, or more.
+ *
+ * What a phase reads was written under tickets of phases before it, all finished; a thread without a ticket touches
+ * nothing that is shared. Included by attention_blocked.h. Held by tests/kernels/test_fold_bits.c. */
+#ifndef KERNELS_ATTENTION_FEW_H
+#define KERNELS_ATTENTION_FEW_H
+
+#include "kernels/attention_task.h"
+
+#include <sched.h>
+
+enum {
+    FEW_ROWS = 16,
+    FEW_ROW_VECTORS = FEW_ROWS / LANES,
+    FEW_TILE = 4, /* rows of a register tile */
+    KEY_VECTORS = ATTENTION_KEY_BLOCK / LANES,
+    FEW_TICKET_BLOCKS = 4,
+    FEW_FETCH_ROWS = 24, /* between a row and the one that is fetched into the cache beside it */
+    FEW_SPINS = 2000,    /* before a thread that waits gives its core away */
+};
+
+_Static_assert((int)FEW_ROWS <= (int)SUB_LANES, "the rows are loaded as a sub-block");
+_Static_assert(KEY_VECTORS % 4 == 0 && FEW_ROWS % LANES == 0, "vectors fill blocks");
+
+/* Tickets drawn and finished since the team was made; those of a phase follow those of the phase before. */
+typedef struct {
+    atomic_int_least64_t drawn, finished;
+} few_team;
+
+/* What a block leaves of one key head for later phases, in the workspace of one of the team's threads. */
+typedef struct {
+    float *scores;                              /* [row][key of the block], then probabilities */
+    float *o;                                   /* [row][E padded] */
+    float *largest, *reference, *rescale, *sum; /* [FEW_ROWS] */
+} few_slot;
+
+/* A thread's view of the task. */
+typedef struct {
+    fold_task *task;
+    few_team *team;
+    int64_t ticket;          /* the first of the phase */
+    int first_share, shares; /* threads whose workspaces hold the slots */
+    int slots_of_share;
+    int first_head, heads; /* of keys */
+    size_t width;          /* value columns, padded */
+    float *q;              /* [key head][row][D], times scale * log2(e) */
+    const attention_segment *segment;
+    int64_t first_block; /* of the round, counted on the grid */
+    int blocks;
+} few_fold;
+
+static size_t few_slot_floats(const few_fold *few)
+{
+    return (size_t)few->task->rows * (ATTENTION_KEY_BLOCK + few->width) + 4 * (size_t)FEW_ROWS;
+}
+
+/* Floats of a thread's share for its queries; its slots follow. */
+static size_t few_query_floats(const few_fold *few)
+{
+    return rounded_up((size_t)few->heads * (size_t)few->task->rows * (size_t)few->task->call->dim, 16);
+}
+
+/* Item `index` of a round: key head index % heads of block index / heads. */
+static few_slot few_slot_of(const few_fold *few, int index)
+{
+    const attention_call *call = few->task->call;
+    const int share = few->first_share + index / few->slots_of_share;
+    float *next = workspace_of_thread(call, share).q + few_query_floats(few);
+    few_slot slot;
+    next += (size_t)(index % few->slots_of_share) * few_slot_floats(few);
+    slot.largest = next;
+    slot.reference = next + FEW_ROWS;
+    slot.rescale = next + 2 * (size_t)FEW_ROWS;
+    slot.sum = next + 3 * (size_t)FEW_ROWS;
+    slot.scores = next + 4 * (size_t)FEW_ROWS;
+    slot.o = slot.scores + (size_t)few->task->rows * ATTENTION_KEY_BLOCK;
+    return slot;
+}
+
+/* Keys of an item's block: those of the grid's that the segment has. */
+static key_block few_block(const few_fold *few, int index)
+{
+    const attention_segment *segment = few->segment;
+    const int64_t from = (few->first_block + index / few->heads) * ATTENTION_KEY_BLOCK, to = from + ATTENTION_KEY_BLOCK;
+    const int64_t begin = from > segment->begin ? from : segment->begin;
+    return (key_block){.begin = begin, .keys = (int)((to < segment->end ? to : segment->end) - begin)};
+}
+
+/* Keys of the block that a row sees. */
+static void few_seen(const few_fold *few, const key_block *block, int row, int *first, int *last)
+{
+    *first = 0;
+    *last = block->keys;
+    if (!few->segment->look_inside) return;
+    *first = within_block(few->task->space.visible_begin[row], block);
+    *last = within_block(few->task->space.visible_end[row], block);
+}
+
+/* The thread's task is that of an item's key head; returns its queries. */
+static const float *few_head_choose(const few_fold *few, int index)
+{
+    const int head = index % few->heads;
+    few->task->kv_head = few->first_head + head;
+    return few->q + (size_t)(head * few->task->rows) * (size_t)few->task->call->dim;
+}
+
+static void few_poll(const few_fold *few, const key_block *block)
+{
+    const attention_call *call = few->task->call;
+    poll_after(few->task, (int64_t)block->keys * (few->task->rows + 8) * (call->dim + call->value_dim));
+}
+
+/* Widens `count` rows from `key` of the segment on, and asks for the rows a little further on. */
+static void few_rows_copy(const few_fold *few, bool values, int64_t key, int count, size_t stride, float *copy)
+{
+    const attention_call *call = few->task->call;
+    const attention_segment *segment = few->segment;
+    const void *source = values ? segment->v : segment->k;
+    const int dim = values ? call->value_dim : call->dim;
+    const int64_t token_stride = values ? segment->v_token_stride : segment->k_token_stride;
+    const int64_t head_stride = values ? segment->v_head_stride : segment->k_head_stride;
+    const int64_t offset = (key - segment->begin) * token_stride + few->task->kv_head * head_stride;
+    const memory_rows rows = rows_in_memory(source, offset, token_stride, dim, call->type);
+    for (int j = 0; j < count; j++) {
+        if (key + j + FEW_FETCH_ROWS < segment->end) row_fetch(&rows, j + FEW_FETCH_ROWS);
+        row_widen(call->type, source, offset + j * token_stride, dim, copy + (size_t)j * stride);
+    }
+}
+
+/* The block's keys as [vector of keys][D][lane] in the thread's space for keys. What lies behind the last key is left
+ * as it is: nobody sees it. */
+static void few_keys_load(const few_fold *few, const key_block *block)
+{
+    const fold_task *task = few->task;
+    const int dim = task->call->dim;
+    float *rows = task->space.scores;
+    for (int j = 0; j < block->keys; j += 4) {
+        const int count = block->keys - j < 4 ? block->keys - j : 4;
+        few_rows_copy(few, false, block->begin + j, count, (size_t)dim, rows);
+        for (int i = 0; i < count && (task->rotary || task->call->scores.slopes); i++) {
+            const int64_t position = key_position(few->segment, block->begin + j + i);
+            task->space.key_positions[j + i] = (int32_t)(uint32_t)position;
+            if (task->rotary) rotary_turn(task->rotary, position, rows + i * dim);
+        }
+        transpose(rows, dim, count, dim, task->space.k + (size_t)(j / LANES * dim * LANES + j % LANES), LANES);
+    }
+}
+
+/* S of `rows` rows and `vectors` vectors of keys: the sums of tile_scores. */
+INLINE void few_tile_scores(int rows, int vectors, const float *restrict q, const float *restrict k, int dim,
+                            float *restrict scores)
+{
+    vector group[FEW_TILE][4], all[FEW_TILE][4]; /* no sum of groups before there are two */
+    for (int r = 0; r < rows; r++)
+        for (int x = 0; x < vectors; x++) group[r][x] = all[r][x] = (vector){0};
+    for (int chunk = 0; chunk < dim; chunk += DOT_CHUNK) {
+        const int end = dim - chunk < DOT_CHUNK ? dim : chunk + DOT_CHUNK;
+        vector s[FEW_TILE][4];
+        for (int r = 0; r < rows && chunk > 0 && chunk % DOT_GROUP == 0; r++)
+            for (int x = 0; x < vectors; x++) {
+                if (chunk > DOT_GROUP) group[r][x] += all[r][x];
+                all[r][x] = group[r][x];
+                group[r][x] = (vector){0};
+            }
+        for (int r = 0; r < rows; r++)
+            for (int x = 0; x < vectors; x++) s[r][x] = (vector){0};
+        for (int d = chunk; d < end; d++)
+            for (int r = 0; r < rows; r++)
+                for (int x = 0; x < vectors; x++)
+                    s[r][x] =
+                        multiply_add(*(const vector *)(k + (x * dim + d) * LANES), splat(q[r * dim + d]), s[r][x]);
+        for (int r = 0; r < rows; r++)
+            for (int x = 0; x < vectors; x++) group[r][x] += s[r][x];
+    }
+    for (int r = 0; r < rows; r++)
+        for (int x = 0; x < vectors; x++) {
+            if (dim > DOT_GROUP) group[r][x] += all[r][x];
+            ((vector *)(scores + r * ATTENTION_KEY_BLOCK))[x] = group[r][x];
+        }
+}
+
+/* Cap, slope and mask of a row's scores; returns the largest. */
+static float few_row_scores(const few_fold *few, const key_block *block, int row, vector *scores)
+{
+    const fold_task *task = few->task;
+    const integers *keys = (const integers *)task->space.key_positions;
+    const float *slopes = task->call->scores.slopes;
+    const float slope = slopes ? score_slope(slopes[query_head(task, row)]) : 0;
+    const integers position = (slopes ? (int32_t)(uint32_t)query_position(task, row) : 0) - (integers){0};
+    vector largest = splat(-INFINITY);
+    union {
+        integers vector;
+        int32_t lane[LANES];
+    } index;
+    int first, last;
+    few_seen(few, block, row, &first, &last);
+    for (int i = 0; i < LANES; i++) index.lane[i] = i;
+    for (int x = 0; x < KEY_VECTORS; x++) {
+        if (task->cap.cap != 0) scores[x] = score_capped(scores[x], task->cap);
+        if (slopes) scores[x] = score_sloped(scores[x], splat(slope), position, keys[x]);
+        const integers key = index.vector + x * LANES;
+        scores[x] = blend((key >= first) & (key < last), scores[x], splat(-INFINITY));
+        largest = larger(scores[x], largest);
+    }
+    float all = -INFINITY;
+    for (int i = 0; i < LANES; i++) all = largest[i] > all ? largest[i] : all;
+    return all + 0.0f;
+}
+
+/* Phase 1. */
+static __attribute__((noinline)) void few_scores(const few_fold *few, int index)
+{
+    const int dim = few->task->call->dim, rows = few->task->rows;
+    const key_block block = few_block(few, index);
+    const few_slot slot = few_slot_of(few, index);
+    const float *q = few_head_choose(few, index), *k = few->task->space.k;
+    int r = 0;
+
+    few_keys_load(few, &block);
+    for (; r + FEW_TILE <= rows; r += FEW_TILE)
+        for (int x = 0; x < KEY_VECTORS; x += 2)
+            few_tile_scores(FEW_TILE, 2, q + r * dim, k + x * dim * LANES, dim,
+                            slot.scores + r * ATTENTION_KEY_BLOCK + x * LANES);
+    for (; r < rows; r++)
+        for (int x = 0; x < KEY_VECTORS; x += 4)
+            few_tile_scores(1, 4, q + r * dim, k + x * dim * LANES, dim,
+                            slot.scores + r * ATTENTION_KEY_BLOCK + x * LANES);
+    for (r = 0; r < FEW_ROWS; r++)
+        slot.largest[r] =
+            r < rows ? few_row_scores(few, &block, r, (vector *)(slot.scores + r * ATTENTION_KEY_BLOCK)) : -INFINITY;
+    few_poll(few, &block);
+}
+
+/* Phase 2. */
+static void few_references(const few_fold *few, int head)
+{
+    const attention_state *state = &few->task->span->state;
+    union {
+        vector vectors[FEW_ROW_VECTORS];
+        float row[FEW_ROWS];
+    } m;
+    few_head_choose(few, head);
+    for (int r = 0; r < FEW_ROWS; r++) m.row[r] = r < few->task->rows ? state->m[state_row(few->task, r)] : -INFINITY;
+    for (int b = 0; b < few->blocks; b++) {
+        const few_slot slot = few_slot_of(few, b * few->heads + head);
+        for (int x = 0; x < FEW_ROW_VECTORS; x++)
+            ((vector *)slot.reference)[x] =
+                reference_move(((const vector *)slot.largest)[x], &m.vectors[x], &((vector *)slot.rescale)[x]);
+    }
+    for (int r = 0; r < few->task->rows; r++) state->m[state_row(few->task, r)] = m.row[r];
+}
+
+/* Probabilities of a row in place; their sum, in the order of keys: those not seen are 0 and change nothing. */
+static void few_row_probabilities(vector *scores, float reference)
+{
+    for (int x = 0; x < KEY_VECTORS; x++) scores[x] = exp2_vector(scores[x] - splat(reference));
+}
+
+INLINE void few_tile_sums(int rows, const float *restrict p, float *restrict sum)
+{
+    float total[FEW_TILE] = {0};
+    for (int j = 0; j < ATTENTION_KEY_BLOCK; j++)
+        for (int r = 0; r < rows; r++) total[r] += p[r * ATTENTION_KEY_BLOCK + j];
+    for (int r = 0; r < rows; r++) sum[r] = total[r];
+}
+
+/* sum_j P v_j over keys [first, last), of `rows` rows and `vectors` vectors of value columns. */
+INLINE void few_tile_values(int rows, int vectors, const float *restrict p, const float *restrict v, size_t width,
+                            int first, int last, float *restrict o)
+{
+    vector sum[FEW_TILE][4];
+    for (int r = 0; r < rows; r++)
+        for (int x = 0; x < vectors; x++) sum[r][x] = (vector){0};
+    for (int j = first; j < last; j++) {
+        const vector *values = (const vector *)(v + (size_t)j * width);
+        for (int r = 0; r < rows; r++)
+            for (int x = 0; x < vectors; x++)
+                sum[r][x] = multiply_add(values[x], splat(p[r * ATTENTION_KEY_BLOCK + j]), sum[r][x]);
+    }
+    for (int r = 0; r < rows; r++)
+        for (int x = 0; x < vectors; x++) ((vector *)(o + (size_t)r * width))[x] = sum[r][x];
+}
+
+/* All value columns of `rows` rows that see the same keys. */
+INLINE void few_rows_values(int rows, const float *p, const float *v, size_t width, int first, int last, float *o)
+{
+    size_t e = 0;
+    for (; rows == 1 && e + 4 * LANES <= width; e += 4 * LANES)
+        few_tile_values(rows, 4, p, v + e, width, first, last, o + e);
+    for (; e + 2 * LANES <= width; e += 2 * LANES) few_tile_values(rows, 2, p, v + e, width, first, last, o + e);
+    for (; e < width; e += LANES) few_tile_values(rows, 1, p, v + e, width, first, last, o + e);
+}
+
+static bool few_see_the_same(const few_fold *few, const key_block *block, int row, int rows)
+{
+    int first, last, other_first, other_last;
+    few_seen(few, block, row, &first, &last);
+    for (int r = row + 1; r < row + rows; r++) {
+        few_seen(few, block, r, &other_first, &other_last);
+        if (other_first != first || other_last != last) return false;
+    }
+    return true;
+}
+
+/* Phase 3. */
+static __attribute__((noinline)) void few_values(const few_fold *few, int index)
+{
+    const int rows = few->task->rows, value_dim = few->task->call->value_dim;
+    const key_block block = few_block(few, index);
+    const few_slot slot = few_slot_of(few, index);
+    float *v = few->task->space.v;
+
+    few_head_choose(few, index);
+    few_rows_copy(few, true, block.begin, block.keys, few->width, v);
+    for (int j = 0; j < block.keys; j++)
+        for (size_t e = (size_t)value_dim; e < few->width; e++) v[(size_t)j * few->width + e] = 0;
+    for (int r = 0; r < rows; r++)
+        few_row_probabilities((vector *)(slot.scores + r * ATTENTION_KEY_BLOCK), slot.reference[r]);
+    for (int r = 0, count; r < rows; r += count) {
+        const float *p = slot.scores + r * ATTENTION_KEY_BLOCK;
+        float *o = slot.o + (size_t)r * few->width;
+        int first, last;
+        count = r + FEW_TILE <= rows && few_see_the_same(few, &block, r, FEW_TILE) ? FEW_TILE : 1;
+        few_seen(few, &block, r, &first, &last);
+        if (count == 1) {
+            few_tile_sums(1, p, slot.sum + r);
+            few_rows_values(1, p, v, few->width, first, last, o);
+        } else {
+            few_tile_sums(FEW_TILE, p, slot.sum + r);
+            few_rows_values(FEW_TILE, p, v, few->width, first, last, o);
+        }
+    }
+    few_poll(few, &block);
+}
+
+/* Phase 4: row index / heads of key head index % heads. */
+static void few_accumulate(const few_fold *few, int index)
+{
+    const int row = index / few->heads, head = index % few->heads;
+    const int value_dim = few->task->call->value_dim;
+    const attention_state *state = &few->task->span->state;
+    few_head_choose(few, head);
+    const int64_t at = state_row(few->task, row);
+    vector o[512 / LANES], l = splat(state->l[at]);
+    float *columns = (float *)o;
+    for (int e = 0; e < value_dim; e++) columns[e] = state->o[at * value_dim + e];
+    for (size_t e = (size_t)value_dim; e < few->width; e++) columns[e] = 0;
+    for (int b = 0; b < few->blocks; b++) {
+        const few_slot slot = few_slot_of(few, b * few->heads + head);
+        const vector rescale = splat(slot.rescale[row]);
+        const vector *sum = (const vector *)(slot.o + (size_t)row * few->width);
+        l = multiply_add(l, rescale, splat(slot.sum[row]));
+        for (size_t x = 0; x < few->width / LANES; x++) o[x] = multiply_add(o[x], rescale, sum[x]);
+    }
+    state->l[at] = l[0];
+    for (int e = 0; e < value_dim; e++) state->o[at * value_dim + e] = columns[e] + 0.0f;
+    poll_after(few->task, (int64_t)few->blocks * 16 * value_dim);
+}
+
+/* `count` items in tickets of `unit`; returns when all are done, whoever did them. */
+static void few_phase(few_fold *few, int count, int unit, void (*item)(const few_fold *, int))
+{
+    few_team *team = few->team;
+    const int64_t end = few->ticket + (count + unit - 1) / unit;
+    int64_t drawn = atomic_load(&team->drawn);
+    while (drawn < end) {
+        if (!atomic_compare_exchange_weak(&team->drawn, &drawn, drawn + 1)) continue;
+        const int first = (int)(drawn - few->ticket) * unit;
+        for (int i = first; i < first + unit && i < count; i++) item(few, i);
+        atomic_fetch_add(&team->finished, 1);
+        drawn = atomic_load(&team->drawn);
+    }
+    for (int spins = 1; atomic_load(&team->finished) < end; spins++) {
+        if (few->task->poll_work) poll_now(few->task->call, few->task->queue);
+        else if (spins % FEW_SPINS == 0) sched_yield();
+    }
+    few->ticket = end;
+}
+
+static void few_segment_fold(few_fold *few)
+{
+    int64_t begin, end;
+    keys_of_task(few->task, few->segment, &begin, &end);
+    if (begin >= end) return;
+    const int64_t grid_end = (end - 1) / ATTENTION_KEY_BLOCK + 1;
+    const int most = few->slots_of_share * few->shares / few->heads;
+    for (int64_t grid = begin / ATTENTION_KEY_BLOCK; grid < grid_end; grid += few->blocks) {
+        few->first_block = grid;
+        few->blocks = grid_end - grid < most ? (int)(grid_end - grid) : most;
+        few_phase(few, few->blocks * few->heads, FEW_TICKET_BLOCKS * few->heads, few_scores);
+        few_phase(few, few->heads, 1, few_references);
+        few_phase(few, few->blocks * few->heads, FEW_TICKET_BLOCKS * few->heads, few_values);
+        few_phase(few, few->task->rows * few->heads, 1, few_accumulate);
+    }
+}
+
+/* As many of the heads as leave a share room for FEW_TICKET_BLOCKS blocks; one at least. */
+static void few_heads_choose(few_fold *few, int heads)
+{
+    const attention_call *call = few->task->call;
+    const size_t room =
+        (size_t)workspace_lanes(call->dim, call->value_dim) * (size_t)(call->dim + value_dim_padded(call->value_dim));
+    for (few->heads = heads;; few->heads = (few->heads + 1) / 2) {
+        const size_t queries = few_query_floats(few);
+        few->slots_of_share = queries < room ? (int)((room - queries) / few_slot_floats(few)) : 0;
+        if (few->heads == 1 || few->slots_of_share >= FEW_TICKET_BLOCKS * few->heads) return;
+    }
+}
+
+/* Folds the rows of the task for key heads [head, head + heads) by the team's threads, each of which calls this with
+ * its own view of the same task and its first ticket; returns the next one. The workspaces of `shares` threads from
+ * first_share on are the team's. */
+static int64_t few_run(fold_task *task, int head, int heads, few_team *team, int64_t ticket, int first_share,
+                       int shares)
+{
+    const attention_call *call = task->call;
+    few_fold few = {.task = task,
+                    .team = team,
+                    .ticket = ticket,
+                    .first_share = first_share,
+                    .shares = shares,
+                    .width = value_dim_vectors(call->value_dim),
+                    .q = task->space.q};
+    if (span_looks_inside(task->span)) visible_load(task);
+    for (few.first_head = head; few.first_head < head + heads; few.first_head += few.heads) {
+        few_heads_choose(&few, head + heads - few.first_head);
+        for (int i = 0; i < few.heads * task->rows; i++) {
+            task->kv_head = few.first_head + i / task->rows;
+            query_load(task, i % task->rows, few.q + (size_t)i * (size_t)call->dim);
+        }
+        for (int i = 0; i < task->span->segment_count; i++) {
+            few.segment = &task->span->segments[i];
+            few_segment_fold(&few);
+        }
+    }
+    return few.ticket;
+}
+
+#endif
