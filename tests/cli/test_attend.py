@@ -160,8 +160,8 @@ class Attend(harness.Case):
 
     def test_report_keeps_its_contract(self):
         oracle.make_input(self.path("in.h5"), 300, heads=4, kv_heads=2)
-        self.succeed("attend", "in.h5", "-o", "out.h5", "--mask", "causal", "--strategy", "ring", "--report", "r.json",
-                     ranks=3)
+        self.succeed("attend", "in.h5", "-o", "out.h5", "--mask", "causal", "--strategy", "ring", "--layout", "zigzag",
+                     "--report", "r.json", ranks=3)
         with open(self.path("r.json"), encoding="utf-8") as file:
             report = json.load(file)
         statistics = {"min", "mean", "max", "min_rank", "max_rank"}

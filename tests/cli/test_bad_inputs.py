@@ -347,7 +347,7 @@ class BadInputs(harness.Case):
             ("plan of no ranks", ["plan", "--tokens", "9", "--ranks", "0"], USAGE, ["--ranks", "'0'"]),
             ("plan of heads that do not divide", plan + ["--heads", "6", "--kv-heads", "4"], USAGE, ["6", "4"]),
             ("bench of nothing", ["bench"], USAGE, ["attention"]),
-            ("bench of something else", ["bench", "exchange", "--tokens", "9"], USAGE, ["exchange", "attention"]),
+            ("bench of something else", ["bench", "everything", "--tokens", "9"], USAGE, ["everything", "attention"]),
             ("map of no blocks", ["map", "in/result.h5", "-o", "map.svg", "--blocks", "0"], USAGE, ["--blocks"]),
             ("verify of too few rows to mean anything", ["verify", "in/sound.h5", "in/result.h5", "--rows", "63"], USAGE,
              ["--rows", "64"]),

@@ -15,18 +15,20 @@ class Bench(harness.Case):
 
     def test_report_keeps_its_contract(self):
         _, report = self.bench("--tokens", "300", "--heads", "4", "--kv-heads", "2", "--dim", "16", "--mask", "causal",
-                               "--repeat", "4", ranks=3)
+                               "--repeat", "4", "--strategy", "ring", "--layout", "zigzag", ranks=3)
         self.assertEqual(set(report), {"problem", "plan", "repeat", "median_wall", "gflops", "peak_gflops",
-                                       "fraction_of_peak", "memory_peak_bytes", "machine", "versions"})
+                                       "fraction_of_peak", "steps", "prediction", "memory_peak_bytes", "machine",
+                                       "versions"})
         self.assertEqual(report["problem"],
                          {"batch": 1, "queries": 300, "keys": 300, "heads": 4, "kv_heads": 2, "dim": 16,
-                          "value_dim": 16, "type": "float32", "out_type": "float32", "mask": "causal", "scale": 0.25,
-                          "documents": 0})
+                          "value_dim": 16, "type": "float32", "out_type": "float32", "mask": "causal", "documents": 0,
+                          "scale": 0.25, "softcap": 0.0, "rope": None, "alibi": False, "sinks": False})
         self.assertEqual({key: report["plan"][key] for key in ("strategy", "layout", "compute", "ranks", "threads")},
                          {"strategy": "ring", "layout": "zigzag", "compute": "fp32", "ranks": 3, "threads": 1})
         self.assertEqual(len(report["repeat"]), 4)
         for repeat in report["repeat"]:
-            self.assertEqual(set(repeat), {"wall", "phases", "flops", "bytes_sent", "overlap"})
+            self.assertEqual(set(repeat), {"wall", "phases", "flops", "bytes_sent", "overlap", "load_balance",
+                                           "communication_efficiency", "parallel_efficiency"})
             self.assertEqual(set(repeat["phases"]), {"compute", "wait", "finish", "transfer", "total"})
             self.assertEqual(repeat["flops"], 300 * 301 // 2 * 2 * 4 * 32)
             self.assertLessEqual(repeat["phases"]["total"]["max"], repeat["wall"] * (1 + 1e-9))
@@ -34,6 +36,18 @@ class Bench(harness.Case):
         self.assertAlmostEqual(report["median_wall"], statistics.median(r["wall"] for r in report["repeat"]))
         self.assertAlmostEqual(report["gflops"], report["repeat"][0]["flops"] / report["median_wall"] * 1e-9)
         self.assertAlmostEqual(report["fraction_of_peak"], report["gflops"] / report["peak_gflops"])
+
+    def test_masks_scores_and_choices_are_those_asked_for(self):
+        _, report = self.bench("--tokens", "200", "--heads", "2", "--mask", "window:9+prefix:3", "--softcap", "5", "--rope",
+                               "1e4,32", "--alibi", "--sinks", "--compute", "fp32", "--share", "off", "--layout",
+                               "striped:16", "--repeat", "1", ranks=3)
+        problem, plan = report["problem"], report["plan"]
+        self.assertEqual([problem[name] for name in ("mask", "softcap", "alibi", "sinks")],
+                         ["prefix:3+window:9", 5, True, True])
+        self.assertEqual(problem["rope"], {"dim": 32, "base": 1e4, "style": "half"})
+        self.assertEqual((plan["layout"], plan["compute"], plan["shares_memory"]), ("striped:16", "fp32", False))
+        pairs = sum(1 for i in range(200) for j in range(200) if (j <= i or j < 3) and j >= i - 9)
+        self.assertEqual(report["repeat"][0]["flops"], pairs * 2 * 2 * 128)
 
     def test_five_repetitions_unless_asked_otherwise(self):
         _, report = self.bench("--tokens", "64", "--heads", "1")
@@ -51,7 +65,8 @@ class Bench(harness.Case):
                                "--strategy", "gather", "--layout", "zigzag", "--scale", "0.5", ranks=3)
         self.assertEqual(report["problem"],
                          {"batch": 2, "queries": 40, "keys": 90, "heads": 6, "kv_heads": 3, "dim": 24, "value_dim": 8,
-                          "type": "bfloat16", "out_type": "float32", "mask": "full", "scale": 0.5, "documents": 0})
+                          "type": "bfloat16", "out_type": "float32", "mask": "full", "documents": 0,
+                          "scale": 0.5, "softcap": 0.0, "rope": None, "alibi": False, "sinks": False})
         self.assertEqual((report["plan"]["strategy"], report["plan"]["layout"]), ("gather", "zigzag"))
 
     def test_the_result_goes_to_stdout_even_when_quiet(self):

@@ -110,14 +110,16 @@ class Masks(harness.Case):
 
     def test_keys_beyond_their_lengths_do_not_exist(self):
         lengths = [61, 0, 17, 90]
-        cases = [("full", "contiguous", False, None), ("causal", "zigzag", True, None), ("window:20", "striped:8", True, None),
-                 ("full", "auto", False, [1.0, -1.0])]
-        for number, (mask, place, causal, sinks) in enumerate(cases):
-            with self.subTest(mask=mask, sinks=sinks):
-                arrays = oracle.make_input(self.path(f"{number}.h5"), 90, batch=4, key_lengths=lengths, sinks=sinks)
+        documents = [0, 30, 70, 90]
+        cases = [("full", "contiguous", None, None), ("causal", "zigzag", None, None),
+                 ("window:20", "striped:8", None, None), ("full", "auto", [1.0, -1.0], None),
+                 ("causal", "striped:4", None, documents)]
+        for number, (mask, place, sinks, packed) in enumerate(cases):
+            with self.subTest(mask=mask, place=place, sinks=sinks, documents=packed):
+                arrays = oracle.make_input(self.path(f"{number}.h5"), 90, batch=4, key_lengths=lengths, sinks=sinks,
+                                           documents=packed)
                 self.attend(str(number), "--mask", mask, "--report", f"{number}.json", ranks=3, place=place)
-                rule = MASKS[mask][1] if mask in MASKS else causal
-                seen = oracle.visible(90, 90, rule)
+                seen = oracle.visible(90, 90, MASKS[mask][1] if mask in MASKS else False, packed)
                 reference = oracle.attention(*arrays, seen, key_lengths=lengths, sinks=sinks)
                 oracle.check(self, self.path(f"{number}-out.h5"), reference, "float32")
                 self.assertIn("key_lengths", oracle.read_result(self.path(f"{number}-out.h5"))[2]["mask"])
