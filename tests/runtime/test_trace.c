@@ -121,7 +121,7 @@ static void steps_add_up_to_the_timing(void **state)
 static void long_traces_arrive_whole_and_tell_what_was_dropped(void **state)
 {
     (void)state;
-    enum { ROOM = 12000, EVENTS = ROOM + 5 };
+    enum { ROOM = 6000, EVENTS = ROOM + 5 };
     trace *t = trace_create(MPI_COMM_WORLD, ROOM);
     assert_non_null(t);
     const double now = MPI_Wtime();

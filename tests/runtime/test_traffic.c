@@ -62,6 +62,13 @@ static int64_t window_to_the_next(token_bytes size)
     return rank < ranks - 1 ? WINDOW * size.key : 0;
 }
 
+/* In nodes of two, keys that the next node's first rank sees enter it by its second one, which passes them on. */
+static int64_t window_through_nodes_of_two(token_bytes size)
+{
+    const int node = rank / 2, crosses = node<ranks / 2 - 1, passes_on = node> 0;
+    return (rank % 2 == 0 ? 1 : crosses + passes_on) * WINDOW * size.key;
+}
+
 static int64_t heads_of_all(token_bytes size)
 {
     return TOKENS * (ranks - 1) * (size.key + size.query + size.state) / ranks;
@@ -117,7 +124,7 @@ static const traffic_case any_ranks[] = {
 
 static const traffic_case even_ranks[] = {
     {"double-ring", "contiguous", FULL, 2, all_others},
-    {"double-ring", "contiguous", WINDOWED, 2, window_to_the_next},
+    {"double-ring", "contiguous", WINDOWED, 2, window_through_nodes_of_two},
     {"shared", "contiguous", FULL, 2, other_nodes_of_two},
     {"hybrid:*x2", "contiguous", FULL, 0, halves_of_heads_and_a_ring},
 };
