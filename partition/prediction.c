@@ -4,7 +4,7 @@
 
 enum { MOST_TILES = 16 };
 
-const int64_t prediction_few_rows[PREDICTION_FEW] = {1, 4, 16, 64};
+const int64_t prediction_few_rows[PREDICTION_FEW] = {1, 4, 16};
 
 const char *prediction_bound_name(prediction_bound bound)
 {
@@ -58,18 +58,14 @@ static double elements_of(const cost_sizes *sizes)
     return sizes->flops_per_pair / (2.0 * (double)sizes->batch);
 }
 
-/* Seconds that a key element takes where `rows` rows share it, fewer than the last of prediction_few_rows. */
-static double few_seconds(const prediction_machine *machine, const cost_sizes *sizes, double rows)
+/* Seconds that a key element takes where `rows` rows share it, up to the last of prediction_few_rows. */
+static double few_seconds(const prediction_machine *machine, double rows)
 {
-    double seconds[PREDICTION_FEW];
-    for (int i = 0; i + 1 < PREDICTION_FEW; i++) seconds[i] = machine->few_seconds[i];
-    seconds[PREDICTION_FEW - 1] = (double)prediction_few_rows[PREDICTION_FEW - 1] *
-                                  (machine->score_seconds / elements_of(sizes) + machine->product_seconds);
     int i = 0;
     while (i + 2 < PREDICTION_FEW && rows > (double)prediction_few_rows[i + 1]) i++;
     const double from = (double)prediction_few_rows[i], to = (double)prediction_few_rows[i + 1];
-    const double part = rows > from ? (rows - from) / (to - from) : 0;
-    return seconds[i] + part * (seconds[i + 1] - seconds[i]);
+    const double part = rows >= to ? 1 : rows > from ? (rows - from) / (to - from) : 0;
+    return machine->few_seconds[i] + part * (machine->few_seconds[i + 1] - machine->few_seconds[i]);
 }
 
 double prediction_fold_seconds(const schedule_problem *problem, const cost_sizes *sizes,
@@ -80,14 +76,15 @@ double prediction_fold_seconds(const schedule_problem *problem, const cost_sizes
     const double rows = (double)tokens * heads / kv_heads; /* that share a key */
     const double elements = elements_of(sizes), batch = (double)sizes->batch;
 
-    *reading_p = rows < (double)prediction_few_rows[PREDICTION_FEW - 1];
-    if (*reading_p) {
-        const double keys = (double)rows_seen(problem, fold, fold->query_rows);
-        return keys * kv_heads * elements * batch * few_seconds(machine, sizes, rows);
-    }
+    const double keys = (double)rows_seen(problem, fold, fold->query_rows);
+    const double reading = keys * kv_heads * elements * batch * few_seconds(machine, rows);
+    *reading_p = rows <= (double)prediction_few_rows[PREDICTION_FEW - 1];
+    if (*reading_p) return reading;
     const int64_t tile = (int64_t)machine->lanes * kv_heads / heads;
     const double scores = pairs_computed(problem, fold, tile > 1 ? tile : 1) * heads * batch;
-    return scores * (machine->score_seconds + elements * machine->product_seconds);
+    const double computing = scores * (machine->score_seconds + elements * machine->product_seconds);
+    *reading_p = reading > computing;
+    return larger(reading, computing);
 }
 
 /* Steps. */

@@ -30,20 +30,18 @@ typedef struct {
     double busy;      /* of the transfer's time, 0 to 1 */
 } prediction_link;
 
-enum { PREDICTION_FEW = 4 };
-/* Rows that share a key; from the last one on a fold costs its scores. */
+enum { PREDICTION_FEW = 3 };
+/* Rows that share a key; beyond the last one a fold costs its scores, and no less than it costs there. */
 extern const int64_t prediction_few_rows[PREDICTION_FEW];
 
 /* What a rank can do with all its threads while the others of its node do the same. All times above 0. */
 typedef struct {
-    double score_seconds;   /* a score, beside its products */
-    double product_seconds; /* one of the D + E multiply-adds of a score */
-    /* One of the D + E elements of a key and its value, folded into prediction_few_rows[i] rows; the last one follows
-     * from the two above. */
-    double few_seconds[PREDICTION_FEW - 1];
-    double memory_bandwidth; /* byte/s read and written, of arrays larger than the caches */
-    double step_seconds;     /* a step that does anything, beside all that is counted */
-    double barrier_seconds;  /* the ranks of a node wait for each other */
+    double score_seconds;               /* a score, beside its products */
+    double product_seconds;             /* one of the D + E multiply-adds of a score */
+    double few_seconds[PREDICTION_FEW]; /* one of the D + E elements of a key and its value, folded into so many rows */
+    double memory_bandwidth;            /* byte/s read and written, of arrays larger than the caches */
+    double step_seconds;                /* a step that does anything, beside all that is counted */
+    double barrier_seconds;             /* the ranks of a node wait for each other */
     prediction_link node, network;
     int lanes; /* rows that are folded together */
 } prediction_machine;

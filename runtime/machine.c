@@ -11,7 +11,8 @@ static const double common_peak = 60e9; /* flop/s of a thread */
 static const double attainable = 0.87;  /* of the peak, within the products */
 static const double score_flops = 50;   /* at the peak, in the time of a score beside its products */
 static const double tile_gain[COMPUTE_COUNT] = {1, 1.2, 1.95, 8}; /* of products, over fp32 */
-static const double few_flops[] = {2.4, 8.6, 33}; /* at the peak, in the time of an element for 1, 4, 16 rows */
+static const double few_attainable = 0.5;                         /* of the peak, where few rows share a key */
+static const double element_bytes[] = {4, 2, 2};                  /* by longspan_type */
 static const double built_in_memory = 8e9, built_in_barrier = 3e-6, step_seconds = 4e-6;
 static const longspan_link built_in_node = {.latency = 1.5e-6, .bandwidth = 4e9, .busy = 1};
 static const longspan_link built_in_network = {.latency = 3e-6, .bandwidth = 10e9, .busy = 0.1};
@@ -30,9 +31,14 @@ void machine_fill(longspan_machine *machine, double peak)
         fill(&machine->score_seconds[compute], score_flops / peak);
         fill(&machine->product_seconds[compute], 2 / (attainable * peak * tile_gain[compute]));
     }
-    for (int type = LONGSPAN_FLOAT32; type <= LONGSPAN_BFLOAT16; type++)
-        for (int i = 0; i + 1 < PREDICTION_FEW; i++) fill(&machine->few_seconds[type][i], few_flops[i] / peak);
     fill(&machine->memory_bandwidth, built_in_memory);
+    for (int type = LONGSPAN_FLOAT32; type <= LONGSPAN_BFLOAT16; type++) {
+        for (int i = 0; i < PREDICTION_FEW; i++) {
+            const double computing = 2.0 * (double)prediction_few_rows[i] / (few_attainable * peak);
+            const double reading = element_bytes[type] / machine->memory_bandwidth;
+            fill(&machine->few_seconds[type][i], computing > reading ? computing : reading);
+        }
+    }
     fill(&machine->barrier_seconds, built_in_barrier);
     if (machine->node.bandwidth == 0) machine->node = built_in_node;
     if (machine->network.bandwidth == 0) machine->network = built_in_network;
@@ -60,7 +66,7 @@ bool machine_check(const longspan_machine *machine, failure *f)
         good = in_range(machine->score_seconds[compute], 1, "score_seconds", f) &&
                in_range(machine->product_seconds[compute], 1, "product_seconds", f);
     for (int type = LONGSPAN_FLOAT32; type <= LONGSPAN_BFLOAT16 && good; type++)
-        for (int i = 0; i + 1 < PREDICTION_FEW && good; i++)
+        for (int i = 0; i < PREDICTION_FEW && good; i++)
             good = in_range(machine->few_seconds[type][i], 1, "few_seconds", f);
     return good && in_range(machine->memory_bandwidth, 1e15, "memory_bandwidth", f) &&
            in_range(machine->barrier_seconds, 10, "barrier_seconds", f) &&
@@ -102,6 +108,6 @@ prediction_machine machine_of_rank(const longspan_machine *machine, const machin
         .network = link_of(&machine->network),
         .lanes = LANES,
     };
-    for (int i = 0; i + 1 < PREDICTION_FEW; i++) m.few_seconds[i] = machine->few_seconds[type][i] / speed;
+    for (int i = 0; i < PREDICTION_FEW; i++) m.few_seconds[i] = machine->few_seconds[type][i] / speed;
     return m;
 }

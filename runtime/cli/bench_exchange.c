@@ -29,7 +29,7 @@ static void print_few_rows(const calibration *c)
     static const double bytes[] = {4, 2, 2};
     printf("\nfew query rows a key: GB/s of keys and values that a thread folds\n%12s", "rows");
     for (int type = 0; type < 3; type++) printf(" %12s", names[type]);
-    for (int i = 0; i + 1 < PREDICTION_FEW; i++) {
+    for (int i = 0; i < PREDICTION_FEW; i++) {
         printf("\n%12lld", (long long)prediction_few_rows[i]);
         for (int type = 0; type < 3; type++) printf(" %12.3f", bytes[type] / c->machine.few_seconds[type][i] * 1e-9);
     }

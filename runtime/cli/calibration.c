@@ -150,7 +150,7 @@ static void measure_few_rows(const session *s, const attention_kernel *kernel, k
                              failure *f)
 {
     const attention_compute compute = attention_compute_best(kernel, type);
-    for (int i = 0; i + 1 < PREDICTION_FEW && f->status == LONGSPAN_OK; i++) {
+    for (int i = 0; i < PREDICTION_FEW && f->status == LONGSPAN_OK; i++) {
         const kernel_shape shape = plain_shape(type, FEW_DIM, prediction_few_rows[i], FEW_KEYS);
         const double seconds = measure_shape(s, kernel, compute, c->threads, &shape, f);
         c->machine.few_seconds[type][i] = seconds / ((double)FEW_KEYS * 2 * FEW_DIM) * c->threads * c->cpu_share;

@@ -23,7 +23,7 @@ static const options_spec spec = {
     .example = "longspan plan --tokens 1M --heads 8 --kv-heads 2 --dim 128 --mask causal --ranks 64 --node-ranks 8",
     .most_arguments = 1,
     .takes = TAKES_SHAPE | TAKES_TYPE | TAKES_OUT_TYPE | TAKES_MASK | TAKES_SCORES | TAKES_STRATEGY | TAKES_COMPUTE |
-             TAKES_ARITHMETIC | TAKES_SHARE | TAKES_MACHINE | TAKES_REPORT | TAKES_FORCE,
+             TAKES_ARITHMETIC | TAKES_SHARE | TAKES_MACHINE | TAKES_REPORT | TAKES_FORCE | TAKES_DOCUMENTS,
 };
 
 enum {
@@ -62,7 +62,7 @@ static void heed_options(const options *o, const longspan_problem *p, prediction
         const double times = rate_of(m, p) / (o->rate * 1e9);
         m->score_seconds *= times;
         m->product_seconds *= times;
-        for (int i = 0; i + 1 < PREDICTION_FEW; i++) m->few_seconds[i] *= times;
+        for (int i = 0; i < PREDICTION_FEW; i++) m->few_seconds[i] *= times;
     }
     prediction_link *links[] = {&m->node, &m->network};
     for (int i = 0; i < 2; i++) {

@@ -41,6 +41,8 @@ void job_problem_from_options(const options *o, longspan_problem *problem_p)
     p.dim = o->dim ? o->dim : 64;
     p.value_dim = o->value_dim;
     p.type = p.out_type = o->type;
+    p.documents = o->documents;
+    p.document_count = o->document_count;
     *problem_p = p;
 }
 

@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 
 static const char format_name[] = "longspan machine";
-enum { FORMAT_VERSION = 1, PATH_SIZE = 4096, FEW = 3 };
+enum { FORMAT_VERSION = 1, PATH_SIZE = 4096 };
 
 static const double peak_seconds = 0.004;
 
@@ -62,7 +62,7 @@ static json_t *few_json(const calibration *c)
     json_t *all = json_object();
     for (int type = LONGSPAN_FLOAT32; type <= LONGSPAN_BFLOAT16; type++) {
         json_t *row = json_array();
-        for (int i = 0; i < FEW; i++) json_array_append_new(row, json_real(c->machine.few_seconds[type][i]));
+        for (int i = 0; i < PREDICTION_FEW; i++) json_array_append_new(row, json_real(c->machine.few_seconds[type][i]));
         json_object_set_new(all, type_names[type], row);
     }
     return all;
@@ -157,7 +157,7 @@ static void read_folds(const reader *r, const json_t *root, longspan_machine *m)
     }
     for (int type = LONGSPAN_FLOAT32; type <= LONGSPAN_BFLOAT16; type++) {
         const json_t *row = json_object_get(few, type_names[type]);
-        for (int i = 0; i < FEW; i++) {
+        for (int i = 0; i < PREDICTION_FEW; i++) {
             const json_t *value = json_array_get(row, (size_t)i);
             m->few_seconds[type][i] = json_number_value(value);
             if (!(m->few_seconds[type][i] > 0))

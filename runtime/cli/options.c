@@ -95,6 +95,30 @@ static bool read_count(const option_line *line, const char *text, options *o, co
     return parse_count(line, text, field(o, line->offset), why);
 }
 
+/* Lengths separated by commas, to offsets. */
+static bool read_documents(const option_line *line, const char *text, options *o, complaint *why)
+{
+    char part[32];
+    int64_t count = 1;
+    for (const char *c = text; *c; c++) count += *c == ',';
+    o->documents = calloc((size_t)count + 1, sizeof *o->documents);
+    if (!o->documents) {
+        complain(why, "out of memory");
+        return false;
+    }
+    for (o->document_count = 0; o->document_count < count; text += strcspn(text, ",") + 1) {
+        int64_t length, *end = &o->documents[o->document_count];
+        snprintf(part, sizeof part, "%.*s", (int)strcspn(text, ","), text);
+        if (!parse_count(line, part, &length, why)) return false;
+        if (__builtin_add_overflow(end[0], length, &end[1])) {
+            complain(why, "the lengths together are too large");
+            return false;
+        }
+        o->document_count++;
+    }
+    return true;
+}
+
 static bool read_int(const option_line *line, const char *text, options *o, complaint *why)
 {
     int64_t value;
@@ -306,6 +330,8 @@ static const option_line lines[] = {
      .help = "turn the first DIM elements of q and k by their positions (none; DIM: all)"},
     {"rope-style", 0, TAKES_SCORES, read_rope_style, AT(rope_interleaved), .value = "STYLE",
      .help = "half: elements c and c + DIM/2 turn together; interleaved: 2c and 2c + 1 (half)"},
+    {"documents", 0, TAKES_DOCUMENTS, read_documents, .most = INT64_MAX, .value = "LENGTHS",
+     .help = "packed documents of so many tokens each, separated by commas, N together (one)"},
     {"alibi", 0, TAKES_HEAD_VALUES, read_flag, AT(alibi), .help = "ALiBi with the slopes 2^(-8 h / H), h = 1 to H"},
     {"sinks", 0, TAKES_HEAD_VALUES, read_flag, AT(sinks), .help = "a random sink for each head"},
     {"strategy", 0, TAKES_STRATEGY, read_strategy, AT(strategy), .value = "NAME",
@@ -519,5 +545,6 @@ options_outcome options_parse(session *s, const options_spec *spec, int argc, co
 void options_free(options *o)
 {
     for (int i = 0; i < o->owned_count; i++) free(o->owned[i]);
+    free(o->documents);
     options_default(o);
 }

@@ -29,8 +29,10 @@ typedef struct {
     double rope_base;                              /* 0: no RoPE */
     int rope_dim;                                  /* 0 where not given: all of D */
     bool rope_interleaved;
-    bool alibi, sinks; /* made up: generate, bench */
-    int threads;       /* 0: default */
+    bool alibi, sinks;  /* made up: generate, bench */
+    int64_t *documents; /* offsets, from lengths; NULL where not given */
+    int64_t document_count;
+    int threads; /* 0: default */
     progress_wish progress;
     uint64_t seed;
     int64_t tokens, keys, batch;
@@ -75,6 +77,7 @@ typedef enum {
     TAKES_TRACE = 1 << 21,
     TAKES_HEAD_VALUES = 1 << 22, /* --alibi, --sinks */
     TAKES_KEEP = 1 << 23,        /* -o, --output, not required */
+    TAKES_DOCUMENTS = 1 << 24,
 } options_taken;
 
 /* Text of a subcommand for --help. */

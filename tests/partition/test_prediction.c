@@ -182,7 +182,7 @@ static void few_rows_cost_the_keys_that_they_read(void **state)
     (void)state;
     const strategy way = {.name = "decode by hand", .refuse = accepts, .plan = plan_decode};
     prediction_machine m = idle;
-    m.score_seconds = 8; /* 64 rows: 64 (8 / 8 + 1) = 128 an element */
+    m.score_seconds = 8;
     m.product_seconds = 1;
     m.few_seconds[0] = 10;
     m.few_seconds[1] = 16;
@@ -193,7 +193,7 @@ static void few_rows_cost_the_keys_that_they_read(void **state)
         double an_element;
     } cases[] = {
         {1, 1, 1, 10}, {1, 3, 3, 10},  {2, 1, 1, 12}, {1, 4, 1, 16},
-        {2, 4, 2, 16}, {10, 1, 1, 28}, {4, 8, 2, 40}, {40, 1, 1, 40 + 0.5 * 88},
+        {2, 4, 2, 16}, {10, 1, 1, 28}, {4, 8, 2, 40}, {16, 1, 1, 40},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         schedule_problem p = full_problem(0, 1);
@@ -209,7 +209,20 @@ static void few_rows_cost_the_keys_that_they_read(void **state)
                        1000.0 * cases[i].kv_heads * 8 * cases[i].an_element);
         assert_true(reading);
     }
-    const schedule_problem p = full_problem(8, 1);
+    schedule_problem p = full_problem(0, 1);
+    p.mask = mask_full(40, 1000);
+    p.query_layout.tokens = 40;
+    p.key_layout.tokens = 1000;
+    schedule_fold fold = fold_of_shards(&p, 0, 0);
+    bool reading;
+    assert_seconds(prediction_fold_seconds(&p, &sizes, &m, &fold, &reading), 40 * 1000.0 * (8 + 8));
+    assert_false(reading);
+    m.few_seconds[2] = 100; /* an element takes no less for 40 rows than for 16 */
+    assert_seconds(prediction_fold_seconds(&p, &sizes, &m, &fold, &reading), 1000.0 * 8 * 100);
+    assert_true(reading);
+    m.few_seconds[2] = 40;
+
+    p = full_problem(8, 1);
     const prediction made = predict(&way, &p, &m);
     assert_seconds(made.memory, 8 * 8 * (16 + 4.0 / 12 * 24));
     assert_int_equal(made.bound, BOUND_MEMORY);
