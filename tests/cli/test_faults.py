@@ -17,16 +17,18 @@ MOST_CALLS = 60
 N, H, D = 200, 4, 8
 COMMANDS = {
     "attend": ["attend", "in.h5", "-o", "out.h5", "--quiet"],
+    "striped": ["attend", "in.h5", "-o", "out.h5", "--quiet", "--layout", "striped:8"],  # rows pass from rank to rank
     "generate": ["generate", "out.h5", "--tokens", "1000", "--heads", "2", "--dim", "8", "--quiet"],
     "embed": ["embed", "text", "book.txt", "-o", "out.h5", "--dim", "8", "--quiet"],
     "map": ["map", "result.h5", "-o", "out.svg", "--blocks", "4", "--quiet"],
     "verify": ["verify", "in.h5", "result.h5", "--quiet"],
 }
 INPUTS = ["book.txt", "in.h5", "result.h5"]
-OUTPUTS = {"attend": ["out.h5"], "generate": ["out.h5"], "embed": ["out.h5"], "map": ["out.svg"], "verify": []}
+OUTPUTS = {"attend": ["out.h5"], "striped": ["out.h5"], "generate": ["out.h5"], "embed": ["out.h5"], "map": ["out.svg"],
+           "verify": []}
 
 # Chance that a rank fails at an agreement point: a command has few or many of them, and both ends are to be seen.
-FAULT_RATES = {"attend": 0.01, "generate": 0.04, "embed": 0.04, "map": 0.02, "verify": 0.03}
+FAULT_RATES = {"attend": 0.01, "striped": 0.01, "generate": 0.04, "embed": 0.04, "map": 0.02, "verify": 0.03}
 
 
 # Ranks, the one that fails, and how.
@@ -48,7 +50,7 @@ class Faults(harness.Case):
         self.succeed(*COMMANDS["attend"])
         os.rename(self.path("out.h5"), self.path("result.h5"))
         self.expected = {}
-        for name in ("attend", "generate", "embed"):
+        for name in ("attend", "striped", "generate", "embed"):
             self.succeed(*COMMANDS[name])
             self.expected[name] = self.contents(self.path("out.h5"))
             os.remove(self.path("out.h5"))
