@@ -60,6 +60,21 @@ cost_sizes plan_sizes(const longspan_problem *p)
     };
 }
 
+/* The machine for a problem whose batch items end early: schedules know only the mask, under which all keys exist, so a
+ * score takes the less time. */
+static prediction_machine machine_for(const prediction_machine *machine, const longspan_problem *p)
+{
+    prediction_machine m = *machine;
+    if (!p->key_lengths) return m;
+    double keys = 0;
+    for (int64_t b = 0; b < p->batch; b++) keys += (double)p->key_lengths[b];
+    const double share = keys / ((double)p->batch * (double)p->keys);
+    m.score_seconds *= share;
+    m.product_seconds *= share;
+    for (int i = 0; i < PREDICTION_FEW; i++) m.few_seconds[i] *= share;
+    return m;
+}
+
 longspan_status plan_rank(longspan_problem *p, const placement *place, choice **choices_p, int *count_p, failure *f)
 {
     choice_wish wish;
@@ -70,7 +85,8 @@ longspan_status plan_rank(longspan_problem *p, const placement *place, choice **
 
     const schedule_problem scheduled = make_scheduled(p, place);
     const cost_sizes sizes = plan_sizes(p);
-    if (choice_rank(&scheduled, &wish, &sizes, &place->machine, place->memory_bytes, choices_p, count_p) != 0)
+    const prediction_machine machine = machine_for(&place->machine, p);
+    if (choice_rank(&scheduled, &wish, &sizes, &machine, place->memory_bytes, choices_p, count_p) != 0)
         return failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the choice of a strategy");
     const choice *first = &(*choices_p)[0];
     if (!first->refusal) return LONGSPAN_OK;
@@ -94,7 +110,8 @@ longspan_status plan_choose(longspan_problem *p, const placement *place, schedul
 longspan_status plan_predict(const longspan_plan *plan, prediction *prediction_p, failure *f)
 {
     const cost_sizes sizes = plan_sizes(&plan->problem);
-    if (prediction_make(plan->strategy, &plan->scheduled, &sizes, &plan->machine, prediction_p) != 0)
+    const prediction_machine machine = machine_for(&plan->machine, &plan->problem);
+    if (prediction_make(plan->strategy, &plan->scheduled, &sizes, &machine, prediction_p) != 0)
         return failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for a prediction");
     return LONGSPAN_OK;
 }
