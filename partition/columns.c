@@ -4,11 +4,12 @@
  * heads and all of the group's queries for them. The groups form a ring of keys, in which (g, c) talks to (g + d, c)
  * and carries the key heads of column c. Let rank (g, c) be c for short:
  *
- *     step 0           sends each rank of its group the queries and keys of that rank's heads, receives those of its
- * own heads from each, and folds its own queries against its own keys; step 1 + h       h = 0 .. R - 1: folds the
- * group's queries against the keys of group g - d h, passes these on to the next group and receives those of group g -
- * d (h + 1), into slot h % 2 of two; step R + 1       sends the partial results, which are complete, back to the
- * queries' owners; step R + 2       joins what came to its own.
+ *     step 0       sends each rank of its group the queries and keys of that rank's heads, receives those of its own
+ *                  heads from each, and folds its own queries against its own keys;
+ *     step 1 + h   h = 0 .. R - 1: folds the group's queries against the keys of group g - d h, passes these on to the
+ *                  next group and receives those of group g - d (h + 1), into slot h % 2 of two;
+ *     step R + 1   sends the partial results, which are complete, back to the queries' owners;
+ *     step R + 2   joins what came to its own.
  *
  * With C = 1 there is nobody to exchange heads with, and all begins a step earlier. What is a rank's own stays where it
  * lies: its own queries and keys are read at home, its own partial results are made there. Of queries only rows travel
@@ -21,7 +22,7 @@
 #include <stdlib.h>
 
 /* A rank folds the queries of all ranks of its group against the keys of all, pair by pair. */
-enum { MOST_COLUMNS = 1024 };
+enum { MOST_COLUMNS = 256 };
 
 typedef struct {
     const schedule_problem *problem;
@@ -32,7 +33,8 @@ typedef struct {
     parcel *queries;   /* [C] of the group's ranks, this column's heads */
     parcel *states;    /* [C] of these queries */
     parcel *keys;      /* [C] of the group whose keys this rank holds */
-    int query_slot, state_slot, returned_slot;
+    int query_slot, state_slot;
+    int returned_slots[2]; /* of the heads below this column's, and of those above */
     int gathered_slot, ring_slots[2];
     int64_t first_hop; /* step of hop 0 */
 } board;
@@ -59,7 +61,7 @@ void columns_deal_heads(int heads, int kv_heads, int columns, head_range *runs)
 const char *columns_fault(int columns)
 {
     if (columns <= MOST_COLUMNS) return NULL;
-    return "more than 1,024 ranks would share the heads, and each fold every pair of their shards; say hybrid:RxC";
+    return "more than 256 ranks would share the heads, and each fold every pair of their shards; say hybrid:RxC";
 }
 
 static int rank_of(const board *b, int group, int column)
@@ -88,10 +90,18 @@ static parcel travelling_keys(const board *b, int group, int column, int hops, h
     return p;
 }
 
+/* The heads that other columns below (0) or above (1) this one have. */
+static head_range heads_beside(const board *b, int side)
+{
+    const head_range mine = b->heads[b->column];
+    return side == 0 ? (head_range){0, mine.begin} : (head_range){mine.end, b->problem->heads};
+}
+
 static int add_slots(board *b)
 {
     const head_range mine = b->heads[b->column], keys = heads_of_keys(b->problem, mine);
-    if (schedule_add_slot(b->s, ROWS_STATES, heads_all(b->problem->heads), 0, &b->returned_slot) != 0) return -1;
+    for (int side = 0; side < 2; side++)
+        if (schedule_add_slot(b->s, ROWS_STATES, heads_beside(b, side), 0, &b->returned_slots[side]) != 0) return -1;
     if (is_idle(mine)) return 0;
     if (schedule_add_slot(b->s, ROWS_QUERIES, mine, 0, &b->query_slot) != 0) return -1;
     if (schedule_add_slot(b->s, ROWS_STATES, mine, 0, &b->state_slot) != 0) return -1;
@@ -178,30 +188,34 @@ static int plan_hop(board *b, int hops)
     return 0;
 }
 
-/* The results of this rank's queries come home, all heads but its own column's. */
-static int plan_return(const board *b)
+/* Partial results go back to the owners of their queries. */
+static int plan_sends_back(const board *b, int64_t step)
 {
-    const int64_t step = b->first_hop + b->ring.groups;
-    const head_range all = heads_all(b->problem->heads), mine = b->heads[b->column];
+    for (int i = 1; i < b->ring.size; i++) {
+        const int column = (b->column + i) % b->ring.size;
+        if (parcel_send(b->s, step, &b->states[column], rank_of(b, b->group, column)) != 0) return -1;
+    }
+    return 0;
+}
+
+/* The results of this rank's queries come home from the columns on one side. */
+static int plan_return(const board *b, int64_t step, int side)
+{
+    const head_range heads = heads_beside(b, side);
+    if (is_idle(heads)) return 0;
+    const parcel own = seeing_queries(b, b->s->rank, heads);
     const parcel home = parcel_home(b->problem, ROWS_STATES, b->s->rank);
-    const parcel own = seeing_queries(b, b->s->rank, all);
     parcel returned = parcel_as_states(&own);
     int64_t end = 0;
-    parcel_place(&returned, b->returned_slot, &end);
-    bool any = false;
-    for (int i = 1; i < b->ring.size; i++) {
-        const int column = (b->column + i) % b->ring.size, peer = rank_of(b, b->group, column);
-        if (!is_idle(mine) && parcel_send(b->s, step, &b->states[column], peer) != 0) return -1;
-        if (is_idle(b->heads[column])) continue;
+    parcel_place(&returned, b->returned_slots[side], &end);
+    slot_hold(b->s, returned.slot, end);
+    for (int column = 0; column < b->ring.size; column++) {
+        if (column == b->column || is_idle(b->heads[column]) || (column < b->column) != (side == 0)) continue;
         parcel part = returned;
         part.heads = b->heads[column];
-        if (parcel_receive(b->s, step, &part, peer) != 0) return -1;
-        any = true;
+        if (parcel_receive(b->s, step, &part, rank_of(b, b->group, column)) != 0) return -1;
     }
-    if (!any) return 0;
-    slot_hold(b->s, b->returned_slot, end);
-    if (parcel_merge(b->s, step + 1, &returned, &home, (head_range){0, mine.begin}) != 0) return -1;
-    return parcel_merge(b->s, step + 1, &returned, &home, (head_range){mine.end, all.end});
+    return parcel_merge(b->s, step + 1, &returned, &home, heads);
 }
 
 static int plan_board(board *b)
@@ -220,7 +234,9 @@ static int plan_board(board *b)
         if (plan_folds(b, hops) != 0) return -1;
         if (hops + 1 < b->ring.groups && plan_hop(b, hops) != 0) return -1;
     }
-    return plan_return(b);
+    const int64_t step = b->first_hop + b->ring.groups;
+    if (!idle && plan_sends_back(b, step) != 0) return -1;
+    return plan_return(b, step, 0) != 0 || plan_return(b, step, 1) != 0 ? -1 : 0;
 }
 
 int columns_plan(const schedule_problem *problem, int columns, int rank, schedule **schedule_p)
@@ -243,12 +259,5 @@ int columns_plan(const schedule_problem *problem, int columns, int rank, schedul
     free(b.queries);
     free(b.states);
     free(b.keys);
-    if (result != 0) {
-        schedule_destroy(b.s);
-        return -1;
-    }
-    schedule_sort_folds(b.s);
-    schedule_drop_idle_tail(b.s);
-    *schedule_p = b.s;
-    return 0;
+    return schedule_finish(b.s, result, schedule_p);
 }

@@ -9,8 +9,8 @@
 int columns_plan(const schedule_problem *problem, int columns, int rank, schedule **schedule_p);
 
 /* The query heads of every rank of a group, in runs[columns]: contiguous, in order, floor(H / columns) or one more, so
- * that H < columns leaves ranks without any. Where there is a choice which ranks get one more, a run ends where the
- * query heads of a key head end: a key head whose query heads are dealt to two ranks has to travel to both. */
+ * that H < columns leaves ranks without any. Which get one more is chosen so that runs rather end where the query heads
+ * of a key head end: a key head whose query heads are dealt to two ranks has to travel to both. */
 void columns_deal_heads(int heads, int kv_heads, int columns, head_range *runs);
 
 /* NULL, or why groups of so many ranks are too large (a static string). */

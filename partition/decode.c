@@ -4,7 +4,7 @@
  *
  * Where a step's cost is the latency of its messages and not their bytes, ceil(log2 P) messages in a row each way do
  * what a ring does in P - 1. Source: Shyam et al., "Tree Attention: Topology-aware Decoding for Long-Context Attention
- * on GPU clusters", arXiv 2408.04093, section 4; that partial results of split keys merge in any order: Dao et al.,
+ * on GPU clusters", arXiv 2408.04093; that partial results of split keys merge in any order: Dao et al.,
  * "Flash-Decoding", 2023.
  *
  * Every origin o has a tree of its own, rooted in itself. Let v = (r - o) mod P be the number of rank r in it, and
@@ -12,11 +12,10 @@
  * children of v are v + h' for all h' = 2^i below its h. Ranks of a subtree are neighbours, so most of a tree lies
  * inside the nodes of the machine. With h' = 2^(L-1), ..., 2, 1 in this order,
  *
- *     step k = 0 .. L - 1     h' = 2^(L-1-k): v sends the queries to v + h';
- *     the step after it has   a rank folds them against its keys; in step 0 the root folds its own
- *     received them
- *     step L + 1 + 2 j        j = 0 .. L - 1, h' = 2^j: v + h' sends its partial results, which are complete, to v;
- *     step L + 2 + 2 j        v merges them into its own.
+ *     step k = 0 .. L - 1   h' = 2^(L-1-k): v sends the queries to v + h';
+ *     step k + 1            v + h' folds them against its keys; the root folds its own in step 0;
+ *     step L + 1 + 2 j      j = 0 .. L - 1, h' = 2^j: v + h' sends its partial results, which are complete, to v;
+ *     step L + 2 + 2 j      v merges them into its own.
  *
  * All origins do so at the same time. Down a tree travel only the rows that see a key of the subtree, up come the same.
  * With n queries a rank and a full mask, a rank sends, over all trees, (P - 1) n queries and (P - 1) n states; with
@@ -145,14 +144,7 @@ static int decode_plan(const schedule_problem *problem, int rank, schedule **sch
     const int result = plan_trees(&t);
     free(t.queries);
     free(t.states);
-    if (result != 0) {
-        schedule_destroy(t.s);
-        return -1;
-    }
-    schedule_sort_folds(t.s);
-    schedule_drop_idle_tail(t.s);
-    *schedule_p = t.s;
-    return 0;
+    return schedule_finish(t.s, result, schedule_p);
 }
 
 extern const strategy strategy_decode;

@@ -16,10 +16,12 @@
  *
  * As in ring.c only rows travel that a rank ahead needs: between nodes, one of a node ahead; inside one, a rank of it.
  *
- * With n keys a rank and a full mask, a rank sends (K - 1) n keys to another node and K (L - 1) n within its own, P - 1
- * shards together, as in one ring, of which (P - 1) n leave the node where it ends. A window of w <= n keys to the
- * left, contiguous: w to the next rank, as one ring sends. Memory: the shard, two slots for the ring of nodes, two for
- * that of the node. */
+ * With n keys a rank and a full mask, a rank sends (K - 1) n keys to another node and K (L - 1) n within its own:
+ * P - 1 shards together, as in one ring. Causal, contiguous: (k + 1) n to the next node, if there is one, and within
+ * its own k (L - 1) n and, unless it is the last there, (i + 1) n. Causal and contiguous with a window of w <= n keys
+ * to the left: w to the next rank of its node; over the border of a node w from its last rank to the last of the next
+ * node, which passes them on to the first. Memory: the shard, two slots for the ring of nodes, two for that of the
+ * node. */
 #include "partition/parcel.h"
 
 #include <stddef.h>
@@ -36,24 +38,16 @@ typedef struct {
 /* What lies in this node's rank `index` at the beginning of a round. */
 static parcel round_shard(const tour *t, int round, int index)
 {
-    const int origin_node = group_ahead(&t->outer, t->node, -round);
-    const int origin = origin_node * t->outer.size + index;
-    if (round == 0) return parcel_home(t->problem, ROWS_KEYS, origin);
-    parcel p = parcel_of_keys_ahead(t->problem, &t->outer, origin_node, round, origin);
-    int64_t end = 0;
-    parcel_place(&p, t->outer_slots[(round - 1) % 2], &end);
-    return p;
+    const int begin = group_ahead(&t->outer, t->node, -round), origin = begin * t->outer.size + index;
+    return parcel_on_ring(t->problem, &t->outer, begin, round, origin, t->outer_slots);
 }
 
 /* What this rank holds in a step of a round. */
 static parcel held_shard(const tour *t, int round, int step)
 {
     if (step == 0) return round_shard(t, round, t->index);
-    const int index = group_ahead(&t->inner, t->index, -step);
-    parcel p = parcel_of_keys_ahead(t->problem, &t->inner, index, step, round_shard(t, round, index).origin);
-    int64_t end = 0;
-    parcel_place(&p, t->inner_slots[(step - 1) % 2], &end);
-    return p;
+    const int begin = group_ahead(&t->inner, t->index, -step), origin = round_shard(t, round, begin).origin;
+    return parcel_on_ring(t->problem, &t->inner, begin, step, origin, t->inner_slots);
 }
 
 /* Slice `index` of `count`. */
@@ -92,13 +86,11 @@ static int plan_outer(const tour *t, int round, int step)
 static int plan_inner(const tour *t, int round, int step, const parcel *held)
 {
     const int64_t at = (int64_t)round * t->inner.groups + step;
-    const int begin = held->origin % t->outer.size;
-    const parcel leaving = parcel_of_keys_ahead(t->problem, &t->inner, begin, step + 1, held->origin);
-    const parcel sent = parcel_part(held, &leaving);
-    if (parcel_send(t->s, at, &sent, t->inner.first + group_ahead(&t->inner, t->index, 1)) != 0) return -1;
     const parcel next = held_shard(t, round, step + 1);
-    slot_hold(t->s, next.slot, parcel_rows(&next));
-    return parcel_receive(t->s, at, &next, t->inner.first + group_ahead(&t->inner, t->index, -1));
+    const int to = t->inner.first + group_ahead(&t->inner, t->index, 1);
+    const int from = t->inner.first + group_ahead(&t->inner, t->index, -1);
+    const int begin = held->origin % t->outer.size;
+    return parcel_pass_on(t->s, at, t->problem, &t->inner, begin, step, held, to, &next, from);
 }
 
 static int plan_step(const tour *t, int round, int step)
@@ -135,14 +127,7 @@ static int double_ring_plan(const schedule_problem *problem, int rank, schedule 
               .node = rank / size,
               .index = rank % size};
     if (!t.s) return -1;
-    if (plan_tour(&t) != 0) {
-        schedule_destroy(t.s);
-        return -1;
-    }
-    schedule_sort_folds(t.s);
-    schedule_drop_idle_tail(t.s);
-    *schedule_p = t.s;
-    return 0;
+    return schedule_finish(t.s, plan_tour(&t), schedule_p);
 }
 
 static const char *double_ring_refuse(const schedule_problem *problem)

@@ -2,9 +2,9 @@
  * results home.
  *
  * Source: Jacobs et al., "DeepSpeed Ulysses: System Optimizations for Enabling Training of Extreme Long Sequence
- * Transformer Models", arXiv 2309.14509, section 3. Here any number of heads and ranks will do: runs of heads differ by
- * one at most, ranks beyond the number of heads help to send and receive and fold nothing, and key heads shared by
- * query heads of several ranks go to each.
+ * Transformer Models", arXiv 2309.14509. Here any number of heads and ranks will do: runs of heads differ by one at
+ * most, ranks beyond the number of heads help to send and receive and fold nothing, and key heads shared by query heads
+ * of several ranks go to each.
  *
  * What travels falls with the number of ranks, where a ring's stays the same, and the work is balanced under any mask
  * and layout, because every rank has all queries and all keys. But nothing hides the exchange except the fold of a
@@ -12,8 +12,8 @@
  *
  * With n tokens a rank, P | G and a full or causal mask, a rank sends n (P - 1) / P rows of queries, as many of keys
  * and as many of states, each row counted with all its heads. A window changes nothing but that keys nobody sees stay
- * at home. Memory: the shard; of queries, states and keys the whole sequence for 1 / P of the heads; and states of the
- * rank's own queries, all heads. */
+ * at home. Memory beside the shard: of queries, keys and states the shards of all others for 1 / P of the heads, which
+ * is (P - 1) / P of a shard of each, and as much again for states that come home. */
 #include "partition/columns.h"
 
 static int heads_plan(const schedule_problem *problem, int rank, schedule **schedule_p)

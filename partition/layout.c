@@ -149,7 +149,7 @@ int64_t layout_rank_tokens(const layout *l, int rank)
 int64_t layout_local_row(const layout *l, int64_t token)
 {
     const int64_t chunk = layout_chunk_of_token(l, token);
-    return layout_chunk_row(l, chunk) + token - layout_chunk(l, chunk).begin;
+    return layout_chunk_row(l, chunk) + (token - layout_chunk(l, chunk).begin);
 }
 
 int64_t layout_token(const layout *l, int rank, int64_t row)
@@ -157,7 +157,7 @@ int64_t layout_token(const layout *l, int rank, int64_t row)
     if (l->kind == LAYOUT_STRIPED) return layout_rank_chunk(l, rank, row / l->grain) * l->grain + row % l->grain;
     const range first = layout_chunk(l, rank);
     if (row < range_length(first)) return first.begin + row;
-    return layout_chunk(l, layout_rank_chunk(l, rank, 1)).begin + row - range_length(first);
+    return layout_chunk(l, layout_rank_chunk(l, rank, 1)).begin + (row - range_length(first));
 }
 
 int64_t layout_rows_before(const layout *l, int rank, int64_t token)

@@ -233,3 +233,35 @@ parcel parcel_of_keys_ahead(const schedule_problem *problem, const group_ring *r
     }
     return p;
 }
+
+parcel parcel_on_ring(const schedule_problem *problem, const group_ring *ring, int begin, int hops, int key_origin,
+                      const int slots[2])
+{
+    if (hops == 0) return parcel_home(problem, ROWS_KEYS, key_origin);
+    parcel p = parcel_of_keys_ahead(problem, ring, begin, hops, key_origin);
+    int64_t end = 0;
+    parcel_place(&p, slots[(hops - 1) % 2], &end);
+    return p;
+}
+
+int parcel_pass_on(schedule *s, int64_t step, const schedule_problem *problem, const group_ring *ring, int begin,
+                   int hops, const parcel *held, int to, const parcel *next, int from)
+{
+    const parcel leaving = parcel_of_keys_ahead(problem, ring, begin, hops + 1, held->origin);
+    const parcel sent = parcel_part(held, &leaving);
+    if (parcel_send(s, step, &sent, to) != 0) return -1;
+    slot_hold(s, next->slot, parcel_rows(next));
+    return parcel_receive(s, step, next, from);
+}
+
+int schedule_finish(schedule *s, int result, schedule **schedule_p)
+{
+    if (result != 0) {
+        schedule_destroy(s);
+        return result;
+    }
+    schedule_sort_folds(s);
+    schedule_drop_idle_tail(s);
+    *schedule_p = s;
+    return 0;
+}

@@ -38,16 +38,18 @@ void parcel_place(parcel *p, int slot, int64_t *end_p);
 int parcel_send(schedule *s, int64_t step, const parcel *p, int peer);
 int parcel_receive(schedule *s, int64_t step, const parcel *p, int peer);
 
-/* The folds of one piece of queries, or of all, against the keys of a parcel in a slot of rank `holder`: those that the
- * mask does not rule out. The state parcel names the same rows as the queries. Heads are the queries' cut to `heads`.
- * Folds that end up in one step are still to be put in order (schedule_sort_folds), but those of one call of
- * parcel_fold_piece. */
+/* The folds of one piece of queries, or of all, for `heads`, against the keys of a parcel that lies in a slot of rank
+ * `holder`, or of this one: those that the mask does not rule out, each against the key rows from the first to the last
+ * that its queries see. The state parcel names the same rows as the queries. Folds of one call of parcel_fold_piece
+ * stand together; where a step has more, they are to be put in order (schedule_sort_folds). 0, or -1 if memory ran out.
+ */
 int parcel_fold_piece(schedule *s, int64_t step, const schedule_problem *problem, const parcel *queries,
                       const parcel *states, int piece, const parcel *keys, int holder, head_range heads);
 int parcel_fold(schedule *s, int64_t step, const schedule_problem *problem, const parcel *queries, const parcel *states,
                 const parcel *keys, head_range heads);
 
-/* Joins the states of a parcel, for a range of heads, to those that `into` holds of the same rows. */
+/* Joins the states of a parcel, for a range of heads, to those that `into` holds of the same rows. 0, or -1 if memory
+ * ran out. */
 int parcel_merge(schedule *s, int64_t step, const parcel *states, const parcel *into, head_range heads);
 
 /* Raises the rows of a slot to `rows`. */
@@ -74,5 +76,19 @@ int group_ahead(const group_ring *ring, int group, int64_t hops);
  * where they lie on their owner. O(log). */
 parcel parcel_of_keys_ahead(const schedule_problem *problem, const group_ring *ring, int group, int hops,
                             int key_origin);
+
+/* The keys of a shard that began on a rank of group `begin` and have gone `hops` hops: in SLOT_HOME before the first,
+ * all of them; then those that are needed there or farther on, in slots[(hops - 1) % 2] from row 0 on. */
+parcel parcel_on_ring(const schedule_problem *problem, const group_ring *ring, int begin, int hops, int key_origin,
+                      const int slots[2]);
+
+/* Sends on, to rank `to`, what is still needed of a shard that began in group `begin` and is held after `hops` hops,
+ * and receives `next` from rank `from`, whose slot is made as large. 0, or -1 if memory ran out. */
+int parcel_pass_on(schedule *s, int64_t step, const schedule_problem *problem, const group_ring *ring, int begin,
+                   int hops, const parcel *held, int to, const parcel *next, int from);
+
+/* The end of a strategy's plan that came to `result`: puts the folds in order, forgets idle steps at the end, and sets
+ * *schedule_p, or destroys the schedule if memory ran out. Returns `result`. */
+int schedule_finish(schedule *s, int result, schedule **schedule_p);
 
 #endif

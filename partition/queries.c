@@ -1,9 +1,9 @@
 /* Moving queries: every rank keeps its keys, queries visit them, and what they found goes home as a partial result.
  *
  * For many keys and few queries, or few query heads to a key head: what travels is q and the state (o, m, l), never a
- * key. Partial results merge exactly (the monoid of (o, m, l): Rabe and Staats, arXiv 2112.05682, section 2; the
- * split over keys: Dao et al., "Flash-Decoding", 2023; passing queries around a ring instead of keys: Yang et al.,
- * "Context Parallelism for Scalable Million-Token Inference", arXiv 2411.01783, "pass-Q").
+ * key. Partial results merge exactly (the monoid of (o, m, l): Rabe and Staats, arXiv 2112.05682; over split keys: Dao
+ * et al., "Flash-Decoding", 2023); queries instead of keys around a ring: Yang et al., "Context Parallelism for
+ * Scalable Million-Token Inference", arXiv 2411.01783, "pass-Q".
  *
  * Queries go straight to whom they need, one distance x = 1 .. P - 1 at a time; rank r
  *
@@ -91,14 +91,7 @@ static int queries_plan(const schedule_problem *problem, int rank, schedule **sc
     const int ranks = problem->key_layout.ranks;
     exchange_of_queries x = {.problem = problem, .s = schedule_create(rank, (int64_t)ranks + 2), .ranks = ranks};
     if (!x.s) return -1;
-    if (plan_exchange(&x) != 0) {
-        schedule_destroy(x.s);
-        return -1;
-    }
-    schedule_sort_folds(x.s);
-    schedule_drop_idle_tail(x.s);
-    *schedule_p = x.s;
-    return 0;
+    return schedule_finish(x.s, plan_exchange(&x), schedule_p);
 }
 
 extern const strategy strategy_queries;

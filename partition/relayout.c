@@ -121,7 +121,6 @@ static int add_periodic(const pair *p, range tokens, int64_t period)
     const int64_t all = p->from->tokens;
     const int64_t count = (all - tokens.end) / period + 1;
     if (add_runs(p, tokens, count, period) != 0) return -1;
-    if (count > (all - tokens.begin - 1) / period) return 0;
     return add_runs(p, (range){tokens.begin + count * period, all}, 1, 0);
 }
 

@@ -29,7 +29,7 @@
  *     causal, contiguous       (r+1) n for r < P-1, else 0; the mean is (P-1)/2 n
  *     causal, zigzag           (P-1) n/2 + (P-r) n/2 for r > 0; (P-1) n/2 for r = 0; the mean is 3/4 (P-1) n
  *     causal, striped          (P-1) n, but for a block at most of each shard
- *     window of w <= n keys to the left (and causal), contiguous   w for r < P-1: one hop of what the next rank sees
+ *     window of w keys to the left (and causal), contiguous   min(w, (r+1) n) for r < P-1, else 0
  * A window to both sides sends slivers the long way round: there a gather is better. */
 #include "partition/schedule.h"
 

@@ -12,7 +12,7 @@
  * waits: nobody may overwrite what a neighbour still reads. As in ring.c, only rows travel that a rank of a node still
  * ahead needs.
  *
- * With n keys a rank a rank sends (K - 1) n keys for a full mask, an L-th of what one ring moves, and holds three
+ * With n keys a rank and a full mask, a rank sends (K - 1) n keys where it sends (P - 1) n in one ring, and holds three
  * shards. The ranks of a node have the same number of steps, because they wait for each other after each; steps at the
  * end in which the whole node is idle are left out. */
 #include "partition/parcel.h"
@@ -30,13 +30,8 @@ typedef struct {
 /* What rank `index` of this node holds in a step. */
 static parcel held_shard(const node_tour *t, int step, int index)
 {
-    const int origin_node = group_ahead(&t->ring, t->node, -step);
-    const int origin = origin_node * t->ring.size + index;
-    if (step == 0) return parcel_home(t->problem, ROWS_KEYS, origin);
-    parcel p = parcel_of_keys_ahead(t->problem, &t->ring, origin_node, step, origin);
-    int64_t end = 0;
-    parcel_place(&p, t->slots[(step - 1) % 2], &end);
-    return p;
+    const int begin = group_ahead(&t->ring, t->node, -step), origin = begin * t->ring.size + index;
+    return parcel_on_ring(t->problem, &t->ring, begin, step, origin, t->slots);
 }
 
 static int plan_folds(const node_tour *t, int step)
@@ -58,13 +53,10 @@ static int plan_folds(const node_tour *t, int step)
 static int plan_transfers(const node_tour *t, int step)
 {
     const parcel held = held_shard(t, step, t->index), next = held_shard(t, step + 1, t->index);
-    const parcel leaving =
-        parcel_of_keys_ahead(t->problem, &t->ring, held.origin / t->ring.size, step + 1, held.origin);
-    const parcel sent = parcel_part(&held, &leaving);
     const int to = group_ahead(&t->ring, t->node, 1) * t->ring.size + t->index;
     const int from = group_ahead(&t->ring, t->node, -1) * t->ring.size + t->index;
-    slot_hold(t->s, next.slot, parcel_rows(&next));
-    return parcel_send(t->s, step, &sent, to) != 0 || parcel_receive(t->s, step, &next, from) != 0 ? -1 : 0;
+    const int begin = held.origin / t->ring.size;
+    return parcel_pass_on(t->s, step, t->problem, &t->ring, begin, step, &held, to, &next, from);
 }
 
 /* Does any rank of the node have rows to fold or to pass on in a step? In the step before it receives them. */

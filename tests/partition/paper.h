@@ -48,7 +48,8 @@ typedef struct {
     unsigned char *marks; /* CELL_, of this step */
     int64_t *run;         /* states: the last run of folds into the cell */
     uint64_t *seen;       /* states: [words] keys folded into the cell */
-    int64_t used;         /* rows */
+    int64_t used_rows;
+    head_range used_heads;
 } paper_slot;
 
 typedef struct {

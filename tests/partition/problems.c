@@ -6,7 +6,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <string.h>
 
 #include <cmocka.h>
 
@@ -44,11 +43,6 @@ bool mask_case_get(int64_t queries, int64_t keys, int64_t index, mask *mask_p)
     m.chunks_right = chunks[chunk][2];
     *mask_p = m;
     return true;
-}
-
-bool may_forward(const strategy *how)
-{
-    return strcmp(how->name, "gather") != 0;
 }
 
 void plan_all(const schedule_problem *p, const strategy *how, schedule **schedules)
@@ -103,13 +97,14 @@ static void random_cuts(document_set *set, int64_t tokens, uint64_t seed)
 bool document_set_get(int64_t tokens, int64_t index, document_set *set_p)
 {
     document_set set = {0};
-    const int64_t cuts = tokens > 0 ? (int64_t)1 << (tokens - 1) : 1;
-    if (tokens <= EVERY_CUT_LIMIT && index < cuts) {
+    int64_t cuts = 0; /* all of them, of few tokens */
+    if (tokens <= EVERY_CUT_LIMIT) cuts = tokens > 0 ? (int64_t)1 << (tokens - 1) : 1;
+    if (index < cuts) {
         every_cut(&set, tokens, index);
         *set_p = set;
         return true;
     }
-    const int64_t named = index - (tokens <= EVERY_CUT_LIMIT ? cuts : 0);
+    const int64_t named = index - cuts;
     if (named == 0) { /* empty documents at both ends and a last document of one token */
         add_offset(&set, 0);
         add_offset(&set, 0);

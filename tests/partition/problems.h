@@ -37,7 +37,4 @@ int64_t random_between(uint64_t *state, int64_t low, int64_t high);
 void plan_all(const schedule_problem *problem, const strategy *how, schedule **schedules);
 void destroy_all(const schedule_problem *problem, schedule **schedules);
 
-/* Does the strategy pass on keys that it has received? */
-bool may_forward(const strategy *how);
-
 #endif

@@ -91,9 +91,12 @@ static paper_slot *slot_of_claim(const checker *c, const claim *x)
     return find_slot(c, x->rank, x->what, x->kind, x->slot, slot_rows, x->heads);
 }
 
-static void use_rows(paper_slot *s, int64_t end)
+static void use(paper_slot *s, int64_t end, head_range heads)
 {
-    if (s->used < end) s->used = end;
+    if (s->used_rows < end) s->used_rows = end;
+    if (s->used_heads.begin == s->used_heads.end) s->used_heads = heads;
+    if (s->used_heads.begin > heads.begin) s->used_heads.begin = heads.begin;
+    if (s->used_heads.end < heads.end) s->used_heads.end = heads.end;
 }
 
 /* The slot, if the claim is true; marks what it names. */
@@ -115,7 +118,7 @@ static paper_slot *check_contents(const checker *c, const claim *x, unsigned cha
             s->marks[cell] |= mark;
         }
     }
-    if (x->slot != SLOT_HOME) use_rows(s, x->slot_row + range_length(x->rows));
+    use(s, x->slot_row + range_length(x->rows), x->heads);
     return s;
 }
 
@@ -164,7 +167,7 @@ static bool check_receive(const checker *c, int rank, const schedule_transfer *t
     paper_slot *s = slot_of_claim(c, &x);
     if (!s) return false;
     if (t->slot == SLOT_HOME) return complain(c, rank, "receives into the home shard");
-    use_rows(s, t->slot_row + range_length(t->rows));
+    use(s, t->slot_row + range_length(t->rows), t->heads);
     for (int64_t row = t->rows.begin; row < t->rows.end; row++) {
         const int64_t token = pair_table_token(c->pairs, t->kind, t->origin, row);
         for (int head = t->heads.begin; head < t->heads.end; head++) {
@@ -318,8 +321,8 @@ static bool check_merge(const checker *c, int rank, const schedule_merge *x)
     paper_slot *from = find_slot(c, rank, "a merge from", ROWS_STATES, x->from_slot, from_rows, x->heads);
     paper_slot *to = from ? find_slot(c, rank, "a merge to", ROWS_STATES, x->to_slot, to_rows, x->heads) : NULL;
     if (!to) return false;
-    use_rows(from, from_rows.end);
-    if (x->to_slot != SLOT_HOME) use_rows(to, to_rows.end);
+    use(from, from_rows.end, x->heads);
+    use(to, to_rows.end, x->heads);
     for (int64_t i = 0; i < x->count; i++)
         for (int head = x->heads.begin; head < x->heads.end; head++)
             if (!merge_cell(c, rank, from, paper_cell(from, x->from_row + i, head), to,
@@ -342,15 +345,20 @@ static bool check_work(checker *c, int rank, const schedule_step *at)
     return true;
 }
 
-/* The next transfer of a step, from *at on, that has this direction and peer. */
-static const schedule_transfer *next_transfer(const schedule_step *s, transfer_direction direction, int peer,
-                                              int64_t *at)
+const schedule_transfer *next_transfer(const schedule_step *s, transfer_direction direction, int peer, int64_t *at)
 {
     while (s && *at < s->transfer_count) {
         const schedule_transfer *t = &s->transfers[(*at)++];
         if (t->direction == direction && t->peer == peer) return t;
     }
     return NULL;
+}
+
+bool transfers_match(const schedule_transfer *sent, const schedule_transfer *received)
+{
+    return sent->kind == received->kind && sent->origin == received->origin &&
+           sent->rows.begin == received->rows.begin && sent->rows.end == received->rows.end &&
+           sent->heads.begin == received->heads.begin && sent->heads.end == received->heads.end;
 }
 
 static const schedule_step *step_of(const checker *c, int rank)
@@ -383,8 +391,7 @@ static bool check_twins(const checker *c, int from, int to)
         if (!s && !r) return true;
         if (!s) return complain(c, to, "waits for a message that rank %d does not send", from);
         if (!r) return complain(c, from, "sends a message that rank %d does not expect", to);
-        if (s->kind != r->kind || s->origin != r->origin || s->rows.begin != r->rows.begin ||
-            s->rows.end != r->rows.end || s->heads.begin != r->heads.begin || s->heads.end != r->heads.end)
+        if (!transfers_match(s, r))
             return complain(c, from, "sends rows from %" PRId64 " of rank %d where rank %d expects others",
                             s->rows.begin, s->origin, to);
         deliver(c, from, s, to, r);
@@ -424,18 +431,39 @@ static bool check_step(checker *c)
     return true;
 }
 
-/* The first and the last row of what a rank received, each head. */
+/* Is a row of use that stands at an end of what a rank received of a piece? `beyond` is the next row outwards. */
+static bool check_end_row(const checker *c, int rank, const schedule_transfer *t, int64_t row, int64_t beyond)
+{
+    const paper_rank *p = &c->ranks[rank];
+    const token_map *map = pair_table_map(c->pairs, t->kind);
+    const int all = p->home[t->kind].heads.end;
+    const int64_t token = pair_table_token(c->pairs, t->kind, t->origin, row);
+    const bool exists = beyond >= 0 && beyond < map->held[t->origin];
+    const int64_t next = exists ? pair_table_token(c->pairs, t->kind, t->origin, beyond) : token;
+    for (int head = t->heads.begin; head < t->heads.end; head++) {
+        const bool inside = exists && map->chunk[next] == map->chunk[token] && p->had[t->kind][next * all + head];
+        if (!inside && !p->useful[t->kind][token * all + head])
+            return complain(c, rank, "has no use for token %" PRId64 ", head %d, of kind %d, which it received", token,
+                            head, (int)t->kind);
+    }
+    return true;
+}
+
 static bool check_use(const checker *c, int rank, const schedule_transfer *t)
 {
     if (t->direction == TRANSFER_SEND || t->kind == ROWS_STATES) return true;
-    const paper_rank *p = &c->ranks[rank];
-    const int64_t tokens[] = {pair_table_token(c->pairs, t->kind, t->origin, t->rows.begin),
-                              pair_table_token(c->pairs, t->kind, t->origin, t->rows.end - 1)};
-    for (int i = 0; i < 2; i++)
-        for (int head = t->heads.begin; head < t->heads.end; head++)
-            if (!p->useful[t->kind][tokens[i] * p->home[t->kind].heads.end + head])
-                return complain(c, rank, "has no use for token %" PRId64 ", head %d, of kind %d, which it received",
-                                tokens[i], head, (int)t->kind);
+    return check_end_row(c, rank, t, t->rows.begin, t->rows.begin - 1) &&
+           check_end_row(c, rank, t, t->rows.end - 1, t->rows.end);
+}
+
+static bool check_size(const checker *c, int rank, int slot)
+{
+    const paper_slot *s = &c->ranks[rank].slots[slot];
+    if (s->used_rows != s->rows)
+        return complain(c, rank, "slot %d has %" PRId64 " rows and uses %" PRId64, slot, s->rows, s->used_rows);
+    if (s->rows > 0 && (s->used_heads.begin != s->heads.begin || s->used_heads.end != s->heads.end))
+        return complain(c, rank, "slot %d has heads [%d,%d) and uses [%d,%d)", slot, s->heads.begin, s->heads.end,
+                        s->used_heads.begin, s->used_heads.end);
     return true;
 }
 
@@ -444,9 +472,7 @@ static bool check_economy(checker *c)
     for (int rank = 0; rank < c->pairs->ranks; rank++) {
         const schedule *s = c->schedules[rank];
         for (int slot = 0; slot < s->slot_count; slot++)
-            if (c->ranks[rank].slots[slot].used != s->slots[slot].rows)
-                return complain(c, rank, "slot %d has %" PRId64 " rows and uses %" PRId64, slot, s->slots[slot].rows,
-                                c->ranks[rank].slots[slot].used);
+            if (!check_size(c, rank, slot)) return false;
         for (c->step = 0; c->step < s->step_count && c->exact; c->step++)
             for (int64_t i = 0; i < s->steps[c->step].transfer_count; i++)
                 if (!check_use(c, rank, &s->steps[c->step].transfers[i])) return false;

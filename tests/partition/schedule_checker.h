@@ -14,15 +14,23 @@
  *              of another rank are read only where it is of the node and the schedule says that it shares memory;
  *   transfers  each has its twin in the same step of the peer, in the same order;
  *   contents   rows and heads that are read are what is claimed, of a state also that it was cleared or received; slots
- *              are of the kind they are used for, have the heads, and as many rows as are used;
+ *              are of the kind they are used for and have just the heads and as many rows as are used;
  *   steps      nothing is written to what the step also sends or receives, nothing read that it receives; a merge takes
  *              nothing that another of the step has joined to, and nothing is joined to twice in a step; the ranks of a
  *              node that share memory have as many steps;
- *   economy    no rank receives keys or queries it has or had; the first and the last row of a transfer, every head,
- * are of use: folded where something is seen, or passed on, and not empty states. Where a layout is striped, schedules
- * may ask the mask, and send, more than they need: what is stated of use, and of folds that see something and need look
- * inside, is then not checked. Returns true if all hold; else false, with the first fault in `fault`. */
+ *   economy    no rank receives keys or queries it has or had; of what it receives of a piece, in one transfer or in
+ *              several, the rows at both ends are of use, every head: folded where something is seen, or passed on; a
+ *              transfer of states begins and ends with some that are not empty.
+ * Where a layout is striped, schedules may ask the mask, and send, more than they need: what is stated of use, and of
+ * folds that see something and need look inside, is then not checked.
+ * Returns true if all hold; else false, with the first fault in `fault`. */
 bool schedules_are_right(const pair_table *pairs, const schedule_problem *problem, schedule *const *schedules,
                          char *fault, size_t size);
+
+/* The next transfer of a step, from *at on, that has this direction and peer; NULL if there is none, or no step. */
+const schedule_transfer *next_transfer(const schedule_step *s, transfer_direction direction, int peer, int64_t *at);
+
+/* Do a send and a receive name the same rows and heads? */
+bool transfers_match(const schedule_transfer *sent, const schedule_transfer *received);
 
 #endif

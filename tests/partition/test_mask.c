@@ -71,7 +71,7 @@ static void check_keys(const counts *c, range queries)
     }
     if (range_length(queries) != 1) return;
     const range row = mask_row(c->m, queries.begin);
-    if (row.begin < 0 || row.end > c->m->keys || range_length(row) != range_length(keys) ||
+    if (row.begin < 0 || row.end < row.begin || row.end > c->m->keys || range_length(row) != range_length(keys) ||
         (!range_is_empty(row) && row.begin != keys.begin))
         fail_at(c->m, "wrong row", queries, row);
 }

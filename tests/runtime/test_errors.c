@@ -16,7 +16,7 @@
 
 static int my_rank, rank_count;
 
-static longspan_context *open_context(void)
+static longspan_context *default_context(void)
 {
     longspan_context *context;
     assert_int_equal(longspan_context_create(MPI_COMM_WORLD, NULL, &context), LONGSPAN_OK);
@@ -44,7 +44,7 @@ static void assert_refused(longspan_context *context, const longspan_problem *p,
 static void each_bad_size_is_refused_by_name(void **state)
 {
     (void)state;
-    longspan_context *context = open_context();
+    longspan_context *context = default_context();
     const longspan_problem good = make_problem(100, 4, 2, 16).problem;
     longspan_problem p;
     p = good, p.queries = 0, assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "queries");
@@ -64,10 +64,102 @@ static void each_bad_size_is_refused_by_name(void **state)
     longspan_context_destroy(&context);
 }
 
+static void each_bad_part_of_a_mask_is_refused_by_name(void **state)
+{
+    (void)state;
+    longspan_context *context = default_context();
+    longspan_problem good = make_problem(100, 4, 2, 16).problem, p;
+    static const int64_t long_keys[] = {100, 101}, negative[] = {-1, 5};
+    good.batch = 2;
+    p = good, p.window_left = -2, assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "window_left");
+    p = good, p.window_right = INT64_MIN, assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "window_right");
+    p = good, p.causal = 1, p.prefix = -1, assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "prefix");
+    p = good, p.prefix = 3, assert_refused(context, &p, LONGSPAN_ERROR_UNSUPPORTED, "prefix 3 needs causal");
+    p = good, p.chunk = -4, assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "chunk");
+    p = good, p.chunks_left = 1, assert_refused(context, &p, LONGSPAN_ERROR_UNSUPPORTED, "need chunk");
+    p = good, p.chunks_right = 0, assert_refused(context, &p, LONGSPAN_ERROR_UNSUPPORTED, "need chunk");
+    p = good, p.chunk = 8, p.chunks_left = -3, assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "chunks_left");
+    p = good, p.key_lengths = long_keys, assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "key_lengths[1] is 101");
+    p = good, p.key_lengths = negative, assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "key_lengths[0] is -1");
+    longspan_context_destroy(&context);
+}
+
+static void each_bad_part_of_a_score_is_refused_by_name(void **state)
+{
+    (void)state;
+    longspan_context *context = default_context();
+    const longspan_problem good = make_problem(100, 2, 2, 16).problem;
+    static const float nan_second[] = {1, NAN}, infinite[] = {INFINITY, 0};
+    longspan_problem p;
+    p = good, p.softcap = -1, assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "softcap");
+    p = good, p.softcap = NAN, assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "softcap");
+    p = good, p.softcap = 1e300, assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "softcap");
+    p = good, p.softcap = 1e-300, assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "softcap");
+    p = good, p.rope_dim = 5, assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "rope_dim");
+    p = good, p.rope_dim = 18, assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "rope_dim is 18");
+    p = good, p.rope_dim = 8, p.rope_base = 0, assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "rope_base");
+    p = good, p.alibi_slopes = nan_second, assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "alibi_slopes[1]");
+    p = good, p.alibi_slopes = infinite, assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "alibi_slopes[0]");
+    p = good, p.sinks = nan_second, assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "sinks[1]");
+    p = good, p.sinks = infinite, assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "sinks[0]");
+    longspan_context_destroy(&context);
+}
+
+/* Distances beyond any token are no limit, not an overflow. */
+static void limits_of_any_size_are_right(void **state)
+{
+    (void)state;
+    test_problem t = make_problem(90, 2, 1, 8);
+    t.problem.window_left = INT64_MAX;
+    t.problem.window_right = 3;
+    assert_true(run_problem(&t).relative_rms <= 1e-6);
+    t.problem.causal = 1;
+    t.problem.prefix = INT64_MAX;
+    t.problem.chunk = INT64_MAX;
+    t.problem.chunks_left = INT64_MAX;
+    t.problem.chunks_right = 0;
+    const test_result r = run_problem(&t);
+    assert_int_equal(r.status, LONGSPAN_OK);
+    assert_true(r.relative_rms <= 1e-6);
+}
+
+static void strategies_and_layouts_that_do_not_fit_are_refused_by_name(void **state)
+{
+    (void)state;
+    longspan_context *context = default_context();
+    const longspan_problem good = make_problem(100, 4, 2, 16).problem;
+    longspan_problem p;
+    p = good, p.strategy = "hybrid:7x3";
+    assert_refused(context, &p, LONGSPAN_ERROR_UNSUPPORTED, "strategy 'hybrid:7x3' is for 21 ranks, but there are");
+    p = good, p.strategy = "hybrid:x", assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "hybrid:x");
+    p = good, p.strategy = "ring:2x2", assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "ring:2x2");
+    p = good, p.layout = "striped:0", assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "striped:0");
+    p = good, p.layout = "zigzag:4", assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "zigzag:4");
+    longspan_context_destroy(&context);
+}
+
+static void an_arithmetic_that_the_kernel_lacks_is_refused_naming_both(void **state)
+{
+    (void)state;
+    longspan_options options;
+    longspan_context *context;
+    const longspan_problem p = make_problem(100, 4, 2, 16).problem;
+    longspan_options_default(&options);
+    options.isa = "portable";
+    options.compute = "bf16x3";
+    assert_int_equal(longspan_context_create(MPI_COMM_WORLD, &options, &context), LONGSPAN_OK);
+    assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "compute 'bf16x3'");
+    assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "kernel 'portable' offers fp32");
+    longspan_context_destroy(&context);
+    options.compute = "fp64";
+    assert_int_equal(longspan_context_create(MPI_COMM_WORLD, &options, &context), LONGSPAN_ERROR_ARGUMENT);
+    assert_null(context);
+}
+
 static void bad_documents_are_refused_by_name(void **state)
 {
     (void)state;
-    longspan_context *context = open_context();
+    longspan_context *context = default_context();
     static const int64_t late[] = {1, 100}, early[] = {0, 99}, descending[] = {0, 60, 40, 100}, whole[] = {0, 100};
     longspan_problem p = make_problem(100, 1, 1, 8).problem;
     p.documents = late, p.document_count = 1, assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "documents");
@@ -84,8 +176,9 @@ static void bad_documents_are_refused_by_name(void **state)
 static void a_problem_that_does_not_fit_is_refused(void **state)
 {
     (void)state;
-    longspan_context *context = open_context();
+    longspan_context *context = default_context();
     longspan_problem p = make_problem((int64_t)1 << 31, 4096, 1, 512).problem;
+    p.keys = 1;
     assert_refused(context, &p, LONGSPAN_ERROR_MEMORY, "no memory for the attention state");
     p.batch = 1 << 20;
     assert_refused(context, &p, LONGSPAN_ERROR_MEMORY, "no memory for");
@@ -96,7 +189,7 @@ static void arguments_that_differ_between_ranks_are_refused_by_name(void **state
 {
     (void)state;
     if (rank_count == 1) return;
-    longspan_context *context = open_context();
+    longspan_context *context = default_context();
     const longspan_problem good = make_problem(100, 4, 2, 16).problem;
     static const int64_t one[] = {0, 30, 100}, other[] = {0, 31, 100};
     int last = my_rank == rank_count - 1;
@@ -105,6 +198,15 @@ static void arguments_that_differ_between_ranks_are_refused_by_name(void **state
     p = good, p.heads *= 1 + last, assert_refused(context, &p, LONGSPAN_ERROR_MISMATCH, "heads differs");
     p = good, p.causal = last, assert_refused(context, &p, LONGSPAN_ERROR_MISMATCH, "causal differs");
     p = good, p.scale = last ? 0.5 : 0.25, assert_refused(context, &p, LONGSPAN_ERROR_MISMATCH, "scale differs");
+    static const float slopes[] = {1, 2, 3, 4}, others[] = {1, 2, 3, 5};
+    static const int64_t lengths[] = {50}, longer[] = {51};
+    p = good, p.window_left = last, assert_refused(context, &p, LONGSPAN_ERROR_MISMATCH, "window_left differs");
+    p = good, p.softcap = last, assert_refused(context, &p, LONGSPAN_ERROR_MISMATCH, "softcap differs");
+    p = good, p.alibi_slopes = last ? slopes : others;
+    assert_refused(context, &p, LONGSPAN_ERROR_MISMATCH, "alibi_slopes differs");
+    p = good, p.sinks = last ? slopes : NULL, assert_refused(context, &p, LONGSPAN_ERROR_MISMATCH, "sinks differs");
+    p = good, p.key_lengths = last ? lengths : longer;
+    assert_refused(context, &p, LONGSPAN_ERROR_MISMATCH, "key_lengths differs");
     p = good, p.strategy = last ? "ring" : "gather", assert_refused(context, &p, LONGSPAN_ERROR_MISMATCH, "strategy");
     p = good, p.documents = last ? one : other, p.document_count = 2;
     assert_refused(context, &p, LONGSPAN_ERROR_MISMATCH, "documents differs");
@@ -117,6 +219,12 @@ static void arguments_that_differ_between_ranks_are_refused_by_name(void **state
 
     longspan_options options;
     longspan_options_default(&options);
+    options.share_memory = last;
+    assert_int_equal(longspan_context_create(MPI_COMM_WORLD, &options, &context), LONGSPAN_ERROR_MISMATCH);
+    options.share_memory = 1;
+    options.compute = last ? "fp32" : "auto";
+    assert_int_equal(longspan_context_create(MPI_COMM_WORLD, &options, &context), LONGSPAN_ERROR_MISMATCH);
+    options.compute = "auto";
     options.isa = last ? "portable" : "auto";
     assert_int_equal(longspan_context_create(MPI_COMM_WORLD, &options, &context), LONGSPAN_ERROR_MISMATCH);
     assert_null(context);
@@ -140,7 +248,7 @@ static void bad_options_are_refused(void **state)
 static void a_null_array_on_one_rank_fails_on_all_and_names_the_rank(void **state)
 {
     (void)state;
-    longspan_context *context = open_context();
+    longspan_context *context = default_context();
     longspan_problem p = make_problem(64 * rank_count, 1, 1, 4).problem;
     p.layout = "contiguous";
     longspan_plan *plan;
@@ -202,10 +310,11 @@ static void injected_faults_are_agreed_on_and_leak_nothing(void **state)
     int failed = 0;
     for (int seed = 1; seed <= 60; seed++) {
         char fault[64];
-        snprintf(fault, sizeof fault, "%d:%.3f", seed, 0.5 / rank_count);
+        snprintf(fault, sizeof fault, "%d:%.3f", seed, 0.3 / rank_count);
         setenv("LONGSPAN_FAULT", fault, 1);
         test_problem t = make_problem(50, 1, 1, 8);
         t.checked_rows = 1;
+        t.problem.strategy = seed % 2 ? "ring" : "shared";
         longspan_status status = run_problem(&t).status;
         unsetenv("LONGSPAN_FAULT");
         int extremes[] = {(int)status, -(int)status};
@@ -222,6 +331,11 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_bad_size_is_refused_by_name),
+        cmocka_unit_test(each_bad_part_of_a_mask_is_refused_by_name),
+        cmocka_unit_test(each_bad_part_of_a_score_is_refused_by_name),
+        cmocka_unit_test(limits_of_any_size_are_right),
+        cmocka_unit_test(strategies_and_layouts_that_do_not_fit_are_refused_by_name),
+        cmocka_unit_test(an_arithmetic_that_the_kernel_lacks_is_refused_naming_both),
         cmocka_unit_test(bad_documents_are_refused_by_name),
         cmocka_unit_test(a_problem_that_does_not_fit_is_refused),
         cmocka_unit_test(arguments_that_differ_between_ranks_are_refused_by_name),
