@@ -60,7 +60,7 @@ static __attribute__((noinline)) void peak_burst(vector *restrict chains, vector
     for (int i = 0; i < CHAINS; i++) chains[i] = c[i];
 }
 
-static double blocked_peak(double seconds)
+static inline double blocked_peak(double seconds)
 {
     const double flop = (double)PEAK_STEPS * CHAINS * LANES * (FUSED ? 2 : 1);
     const float_environment environment = environment_enter();

@@ -1,8 +1,9 @@
-/* longspan bench kernels: every fold that this CPU can run, over the list of shapes, in one process.
+/* longspan bench kernels: every fold that this CPU can run, with each arithmetic that it offers for the type, over the
+ * list of shapes, in one process.
  *
- * A machine drifts, so what is compared is measured in turn: a repetition of a shape runs every variant (kernel and
- * thread count) once, each right after the peak that it is a fraction of, and every other repetition runs them in
- * reverse. Ratios are taken within a repetition; medians come last. */
+ * A machine drifts, so what is compared is measured in turn: a repetition of a shape runs every variant (kernel,
+ * arithmetic and thread count) once, each right after the peaks that it is a fraction of, and every other repetition
+ * runs them in reverse. Ratios are taken within a repetition; medians come last. */
 #include "runtime/cli/bench.h"
 #include "runtime/cli/files.h"
 #include "runtime/cli/kernel_sample.h"
@@ -19,8 +20,9 @@ enum { MOST_VARIANTS = 32 };
 
 typedef struct {
     const attention_kernel *kernel;
+    attention_compute compute;
     int threads;
-    int single; /* index of the variant that is the same kernel on one thread; -1 if that is not measured */
+    int single; /* index of the variant that is the same on one thread; -1 if that is not measured */
 } variant;
 
 typedef struct {
@@ -45,6 +47,8 @@ typedef enum {
     GFLOPS,
     PEAK_GFLOPS,
     FRACTION_OF_PEAK,
+    TILE_PEAK_GFLOPS, /* with a matrix unit, and so on */
+    FRACTION_OF_TILE_PEAK,
     FRACTION_OF_PEAK_BY_CPU, /* by the CPU time instead of the wall time: what others take does not count */
     NS_PER_SCORE,
     KEY_GBYTES, /* of shapes that decode, and so on: k and v, read once */
@@ -62,6 +66,8 @@ static const char *const quantity_names[QUANTITIES] = {
     [GFLOPS] = "gflops",
     [PEAK_GFLOPS] = "peak_gflops",
     [FRACTION_OF_PEAK] = "fraction_of_peak",
+    [TILE_PEAK_GFLOPS] = "tile_peak_gflops",
+    [FRACTION_OF_TILE_PEAK] = "fraction_of_tile_peak",
     [FRACTION_OF_PEAK_BY_CPU] = "fraction_of_peak_by_cpu",
     [NS_PER_SCORE] = "ns_per_score",
     [KEY_GBYTES] = "key_gbytes",
@@ -73,6 +79,7 @@ static const char *const quantity_names[QUANTITIES] = {
 static bool is_reported(const bench *b, const kernel_shape *shape, int index, quantity q)
 {
     if (q == KEY_GBYTES || q == MEMORY_GBYTES || q == FRACTION_OF_MEMORY) return kernel_shape_decodes(shape);
+    if (q == TILE_PEAK_GFLOPS || q == FRACTION_OF_TILE_PEAK) return b->variants[index].kernel->tile_peak;
     return q != SPEEDUP || b->variants[index].single >= 0;
 }
 
@@ -96,6 +103,10 @@ static double value_of(const bench *b, const kernel_shape *shape, int index, int
         return t->peak * 1e-9;
     case FRACTION_OF_PEAK:
         return flops / t->wall / t->peak;
+    case TILE_PEAK_GFLOPS:
+        return t->tile_peak * 1e-9;
+    case FRACTION_OF_TILE_PEAK:
+        return flops / t->wall / t->tile_peak;
     case FRACTION_OF_PEAK_BY_CPU:
         return flops / (t->cpu / v->threads) / t->peak;
     case NS_PER_SCORE:
@@ -146,9 +157,10 @@ static json_t *shape_json(const kernel_shape *s)
 static void result_append(const bench *b, const kernel_shape *shape, int index)
 {
     const variant *v = &b->variants[index];
-    json_t *result = json_pack("{s:o, s:s, s:i, s:f, s:f, s:f}", "shape", shape_json(shape), "isa", v->kernel->name,
-                               "threads", v->threads, "flops", kernel_shape_flops(shape), "scores",
-                               kernel_shape_scores(shape), "key_bytes", kernel_shape_key_bytes(shape));
+    json_t *result =
+        json_pack("{s:o, s:s, s:s, s:i, s:f, s:f, s:f}", "shape", shape_json(shape), "isa", v->kernel->name, "compute",
+                  attention_compute_name(v->compute), "threads", v->threads, "flops", kernel_shape_flops(shape),
+                  "scores", kernel_shape_scores(shape), "key_bytes", kernel_shape_key_bytes(shape));
     for (quantity q = 0; q < QUANTITIES; q++) {
         if (!is_reported(b, shape, index, q)) continue;
         const statistic t = statistic_of(b, shape, index, q);
@@ -158,8 +170,9 @@ static void result_append(const bench *b, const kernel_shape *shape, int index)
     json_t *samples = json_array();
     for (int r = 0; r < b->o->repeat; r++) {
         const kernel_sample *t = &b->samples[index * b->o->repeat + r];
-        json_array_append_new(samples, json_pack("{s:f, s:f, s:f, s:f, s:f}", "wall", t->wall, "finish", t->finish,
-                                                 "cpu", t->cpu, "peak", t->peak, "memory", t->memory));
+        json_array_append_new(samples,
+                              json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "wall", t->wall, "finish", t->finish, "cpu",
+                                        t->cpu, "peak", t->peak, "tile_peak", t->tile_peak, "memory", t->memory));
     }
     json_object_set_new(result, "samples", samples);
     json_array_append_new(b->results, result);
@@ -179,18 +192,21 @@ static void print_shape(const kernel_shape *s)
 
 static void print_header(void)
 {
-    printf("%-10s %7s  %9s %9s %9s %9s %8s %9s %6s %9s  %s\n", "kernel", "threads", "GFLOP/s", "min", "max", "peak",
-           "of peak", "ns/score", "cpu", "speed-up", "keys, of memory");
+    printf("%-10s %-8s %7s  %9s %9s %9s %9s %8s %8s %9s %6s %9s  %s\n", "kernel", "compute", "threads", "GFLOP/s",
+           "min", "max", "peak", "of peak", "of tiles", "ns/score", "cpu", "speed-up", "keys, of memory");
 }
 
 static void print_variant(const bench *b, const kernel_shape *shape, int index)
 {
     const variant *v = &b->variants[index];
     const statistic rate = statistic_of(b, shape, index, GFLOPS);
-    printf("%-10s %7d  %9.2f %9.2f %9.2f %9.2f %6.1f %% %9.4f %4.0f %%", v->kernel->name, v->threads, rate.median,
-           rate.min, rate.max, median_of(b, shape, index, PEAK_GFLOPS),
-           100 * median_of(b, shape, index, FRACTION_OF_PEAK), median_of(b, shape, index, NS_PER_SCORE),
-           100 * median_of(b, shape, index, CPU_SHARE));
+    char of_tiles[16] = "";
+    if (v->kernel->tile_peak)
+        snprintf(of_tiles, sizeof of_tiles, "%.1f %%", 100 * median_of(b, shape, index, FRACTION_OF_TILE_PEAK));
+    printf("%-10s %-8s %7d  %9.2f %9.2f %9.2f %9.2f %6.1f %% %8s %9.4f %4.0f %%", v->kernel->name,
+           attention_compute_name(v->compute), v->threads, rate.median, rate.min, rate.max,
+           median_of(b, shape, index, PEAK_GFLOPS), 100 * median_of(b, shape, index, FRACTION_OF_PEAK), of_tiles,
+           median_of(b, shape, index, NS_PER_SCORE), 100 * median_of(b, shape, index, CPU_SHARE));
     if (v->single >= 0) printf(" %9.2f", median_of(b, shape, index, SPEEDUP));
     if (kernel_shape_decodes(shape))
         printf("%*s%.2f GB/s, %.1f %%", v->single >= 0 ? 2 : 12, "", median_of(b, shape, index, KEY_GBYTES),
@@ -254,25 +270,32 @@ static exit_status refuse_choice(const session *s)
                           dims, tokens, scales);
 }
 
-static void add_variants(bench *b, const attention_kernel *kernel)
+static void add_variants(bench *b, const attention_kernel *kernel, attention_compute compute)
 {
     const int single = b->variant_count;
     if (b->o->threads) {
-        b->variants[b->variant_count++] = (variant){kernel, b->o->threads, -1};
+        b->variants[b->variant_count++] = (variant){kernel, compute, b->o->threads, -1};
         return;
     }
-    b->variants[b->variant_count++] = (variant){kernel, 1, -1};
-    if (launch_allowed_cpus() > 1) b->variants[b->variant_count++] = (variant){kernel, 2, single};
+    b->variants[b->variant_count++] = (variant){kernel, compute, 1, -1};
+    if (launch_allowed_cpus() > 1) b->variants[b->variant_count++] = (variant){kernel, compute, 2, single};
+}
+
+static void add_kernel(bench *b, const attention_kernel *kernel)
+{
+    for (int c = 0; c < COMPUTE_COUNT; c++)
+        if (kernel->computes >> c & 1 && b->variant_count + 2 <= MOST_VARIANTS)
+            add_variants(b, kernel, (attention_compute)c);
 }
 
 static void choose_variants(bench *b, failure *f)
 {
     if (options_given(b->o, "isa")) {
         const attention_kernel *kernel = job_kernel(b->o->isa, f);
-        if (kernel) add_variants(b, kernel);
+        if (kernel) add_kernel(b, kernel);
     } else {
-        for (int i = 0; i < attention_kernel_count && b->variant_count + 2 <= MOST_VARIANTS; i++)
-            if (!(attention_kernels[i]->features & ~cpu_features())) add_variants(b, attention_kernels[i]);
+        for (int i = 0; i < attention_kernel_count; i++)
+            if (!(attention_kernels[i]->features & ~cpu_features())) add_kernel(b, attention_kernels[i]);
     }
     for (int i = 0; i < b->variant_count; i++)
         if (b->variants[i].threads > b->most_threads) b->most_threads = b->variants[i].threads;
@@ -291,12 +314,14 @@ static bool measure_shape(const session *s, const bench *b, const kernel_shape *
         for (int i = 0; i < b->variant_count; i++) {
             const int index = r % 2 ? b->variant_count - 1 - i : i;
             const variant *v = &b->variants[index];
-            const kernel_sample sample = kernel_sample_take(s->comm, &data, v->kernel, v->threads);
+            if (!kernel_shape_takes(shape, v->compute)) continue;
+            const kernel_sample sample = kernel_sample_take(s->comm, &data, v->kernel, v->compute, v->threads);
             if (r >= 0) b->samples[index * repeat + r] = sample;
         }
     kernel_data_destroy(&data);
     print_shape(shape);
     for (int i = 0; i < b->variant_count; i++) {
+        if (!kernel_shape_takes(shape, b->variants[i].compute)) continue;
         print_variant(b, shape, i);
         result_append(b, shape, i);
     }

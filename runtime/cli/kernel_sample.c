@@ -140,7 +140,25 @@ static double memory_rate(const kernel_data *d, int threads)
     return kernel_shape_key_bytes(&d->shape) / (seconds_now() - started);
 }
 
-kernel_sample kernel_sample_take(MPI_Comm comm, const kernel_data *d, const attention_kernel *kernel, int threads)
+bool kernel_shape_takes(const kernel_shape *shape, attention_compute compute)
+{
+    switch (compute) {
+    case COMPUTE_FP32:
+        return true;
+    case COMPUTE_BF16X6:
+        return shape->type == KERNEL_FLOAT32;
+    case COMPUTE_BF16X3:
+        return shape->type == KERNEL_FLOAT32 || shape->type == KERNEL_FLOAT16;
+    case COMPUTE_BF16:
+        return shape->type == KERNEL_BFLOAT16;
+    case COMPUTE_COUNT:
+        break;
+    }
+    return false;
+}
+
+kernel_sample kernel_sample_take(MPI_Comm comm, const kernel_data *d, const attention_kernel *kernel,
+                                 attention_compute compute, int threads)
 {
     const kernel_shape *s = &d->shape;
     const int64_t rows = s->tokens * s->heads;
@@ -167,9 +185,11 @@ kernel_sample kernel_sample_take(MPI_Comm comm, const kernel_data *d, const atte
                                  .dim = s->dim,
                                  .value_dim = s->value_dim,
                                  .scale = (float)(s->score_scale / sqrt(s->dim)),
+                                 .compute = compute,
                                  .threads = threads,
                                  .workspace = d->workspace};
-    kernel_sample sample = {.peak = report_peak(comm, kernel, threads, PEAK_MILLISECONDS * 1e-3)};
+    kernel_sample sample = {.peak = report_peak(comm, kernel, threads, PEAK_MILLISECONDS * 1e-3),
+                            .tile_peak = report_tile_peak(comm, kernel, threads, PEAK_MILLISECONDS * 1e-3)};
     if (kernel_shape_decodes(s)) sample.memory = memory_rate(d, threads);
     attention_state_clear(d->state, rows, s->value_dim);
 

@@ -19,11 +19,12 @@ typedef struct {
 
 /* Times in seconds, rates a second. */
 typedef struct {
-    double wall;   /* of the fold into an empty state */
-    double finish; /* of turning the state into out and lse */
-    double cpu;    /* that all threads of the fold used together */
-    double peak;   /* float32 multiply-add flop/s of as many threads, measured just before */
-    double memory; /* bytes/s at which as many threads read k and v, measured just before; 0 unless decoding */
+    double wall;      /* of the fold into an empty state */
+    double finish;    /* of turning the state into out and lse */
+    double cpu;       /* that all threads of the fold used together */
+    double peak;      /* float32 multiply-add flop/s of as many threads, measured just before */
+    double tile_peak; /* bfloat16 tile product flop/s, likewise; 0 without a matrix unit */
+    double memory;    /* bytes/s at which as many threads read k and v, measured just before; 0 unless decoding */
 } kernel_sample;
 
 /* Random q, k and v (those of `generate` with its default seed), for samples of at most `threads` threads. The failure
@@ -39,7 +40,11 @@ double kernel_shape_flops(const kernel_shape *shape);
 /* Bytes of k and v. */
 double kernel_shape_key_bytes(const kernel_shape *shape);
 
-/* Collective, as report_peak is. 1 <= threads <= data->threads. */
-kernel_sample kernel_sample_take(MPI_Comm comm, const kernel_data *data, const attention_kernel *kernel, int threads);
+/* Whether the arithmetic makes sense of numbers of the type: BF16X6 keeps what only float32 has, and so on. */
+bool kernel_shape_takes(const kernel_shape *shape, attention_compute compute);
+
+/* Collective, as report_peak is. 1 <= threads <= data->threads; the kernel offers the arithmetic. */
+kernel_sample kernel_sample_take(MPI_Comm comm, const kernel_data *data, const attention_kernel *kernel,
+                                 attention_compute compute, int threads);
 
 #endif

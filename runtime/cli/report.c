@@ -92,14 +92,24 @@ json_t *report_versions_json(void)
                      openblas_get_config(), "compiler", compiler);
 }
 
-double report_peak(MPI_Comm comm, const attention_kernel *kernel, int threads, double seconds)
+static double peak_of_all(MPI_Comm comm, double (*peak)(double seconds), int threads, double seconds)
 {
     double local = 0, all = 0;
     const double contenders = (double)threads * launch_sharing_ranks(comm), cpus = launch_allowed_cpus();
     MPI_Barrier(comm);
 #pragma omp parallel num_threads(threads) reduction(+ : local)
-    local += kernel->peak(seconds);
+    local += peak(seconds);
     if (contenders > cpus) local *= cpus / contenders;
     MPI_Allreduce(&local, &all, 1, MPI_DOUBLE, MPI_SUM, comm);
     return all;
+}
+
+double report_peak(MPI_Comm comm, const attention_kernel *kernel, int threads, double seconds)
+{
+    return peak_of_all(comm, kernel->peak, threads, seconds);
+}
+
+double report_tile_peak(MPI_Comm comm, const attention_kernel *kernel, int threads, double seconds)
+{
+    return kernel->tile_peak ? peak_of_all(comm, kernel->tile_peak, threads, seconds) : 0;
 }

@@ -22,7 +22,8 @@ LONGSPAN = """\
     dims = [int(given["--dim"])] * (2 if given["--tokens"] == "2048" else 1)
     results = [{{"shape": {{"type": given["--type"], "heads": 4, "kv_heads": 4, "dim": dim, "value_dim": dim,
                             "tokens": int(given["--tokens"]), "keys": 8192, "mask": given["--mask"], "score_scale": 1}},
-                 "isa": "test", "threads": int(given["--threads"]), "flops": 10e9,
+                 "isa": "test", "compute": "fp32", "threads": int(given["--threads"]),
+                 "flops": 10e9,
                  "samples": [{{"wall": 2.0, "finish": 0.5, "cpu": 1.0, "peak": 20e9, "memory": 0.0}}]}} for dim in dims]
     with open(given["--report"], "w") as file:
         json.dump({{"results": results, "machine": {{"cpu": "test"}}, "versions": {{"longspan": "0"}}}}, file)
@@ -73,7 +74,8 @@ class Peers(unittest.TestCase):
         with open(self.folder / "pytorch.csv", encoding="utf-8") as file:
             (line,) = csv.DictReader(file)
         expected = {"type": "float32", "dim": "64", "mask": "causal", "tokens": "8192", "heads": "4", "threads": "2",
-                    "isa": "test", "ours_gflops": "4", "ours_fraction_of_peak": "0.25", "ours_cpu_share": "0.25",
+                    "isa": "test", "compute": "fp32", "ours_gflops": "4", "ours_fraction_of_peak": "0.25",
+                    "ours_cpu_share": "0.25",
                     "pytorch_gflops": "1", "pytorch_max": "2", "pytorch_cpu_share": "0.15",
                     "ratio": "4", "ratio_min": "2", "ratio_max": "6", "ratio_by_cpu": "3"}  # fmt: skip
         self.assertEqual({name: line[name] for name in expected}, expected)

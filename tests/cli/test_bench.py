@@ -103,6 +103,7 @@ class Kernels(harness.Case):
     CHEAP = ("--type", "float32", "--tokens", "2k", "--dim", "64", "--isa", "auto", "--warmup", "0")
     ALWAYS = {"wall", "finish", "cpu", "cpu_share", "gflops", "peak_gflops", "fraction_of_peak",
               "fraction_of_peak_by_cpu", "ns_per_score"}
+    TILES = {"tile_peak_gflops", "fraction_of_tile_peak"}
     DECODING = {"key_gbytes", "memory_gbytes", "fraction_of_memory"}
 
     def bench(self, *options, **how):
@@ -112,14 +113,16 @@ class Kernels(harness.Case):
             return result, json.load(file)
 
     def check_result(self, result, quantities, repeat):
-        rest = {"shape", "isa", "threads", "flops", "scores", "key_bytes", "samples"}
+        if result["isa"] == "amx":
+            quantities = quantities | self.TILES
+        rest = {"shape", "isa", "compute", "threads", "flops", "scores", "key_bytes", "samples"}
         self.assertEqual(set(result), rest | quantities)
         for quantity in quantities:
             self.assertTrue(is_statistic(result[quantity]), f"{quantity}: {result[quantity]}")
         self.assertEqual(len(result["samples"]), repeat)
         rates = []
         for sample in result["samples"]:
-            self.assertEqual(set(sample), {"wall", "finish", "cpu", "peak", "memory"})
+            self.assertEqual(set(sample), {"wall", "finish", "cpu", "peak", "tile_peak", "memory"})
             self.assertGreater(sample["wall"], 0)
             self.assertGreater(sample["peak"], 0)
             rates.append(result["flops"] / sample["wall"])
@@ -134,14 +137,16 @@ class Kernels(harness.Case):
         printed, report = self.bench(*self.CHEAP, "--threads", "1", "--repeat", "4")
         self.assertEqual(set(report), {"repeat", "warmup", "results", "machine", "versions"})
         self.assertEqual((report["repeat"], report["warmup"]), (4, 0))
-        (result,) = report["results"]
+        result = report["results"][0]
+        computes = ["fp32", "bf16x6", "bf16x3"] if result["isa"] == "amx" else ["fp32"]
+        self.assertEqual([line["compute"] for line in report["results"]], computes)
         self.check_result(result, self.ALWAYS, 4)
         self.assertEqual(result["shape"], self.SHAPE)
         self.assertEqual(result["threads"], 1)
         self.assertEqual(result["scores"], 4 * 2048**2)
         self.assertEqual(result["flops"], result["scores"] * 2 * (64 + 64))
         self.assertEqual(result["key_bytes"], 2048 * 4 * (64 + 64) * 4)
-        self.assertRegex(printed.out, rf"float32, full, 4 heads of 64, 2048 tokens\n{result['isa']} +1 +\d")
+        self.assertRegex(printed.out, rf"float32, full, 4 heads of 64, 2048 tokens\n{result['isa']} +fp32 +1 +\d")
 
     def test_every_kernel_of_this_cpu_is_measured_on_one_and_two_threads(self):
         _, report = self.bench("--type", "bfloat16", "--tokens", "2k", "--dim", "72", "--repeat", "1", "--warmup", "0")
@@ -149,8 +154,10 @@ class Kernels(harness.Case):
         names = line.removeprefix("kernels").replace(" (chosen)", "").split(",")
         usable = [name.strip() for name in names if "not on this CPU" not in name]
         threads = [1, 2] if len(os.sched_getaffinity(0)) > 1 else [1]
-        measured = [(result["isa"], result["threads"]) for result in report["results"]]
-        self.assertEqual(measured, [(name, count) for name in usable for count in threads])
+        measured = [(result["isa"], result["compute"], result["threads"]) for result in report["results"]]
+        self.assertEqual(measured, [(name, compute, count) for name in usable
+                                    for compute in (["fp32", "bf16"] if name == "amx" else ["fp32"])
+                                    for count in threads])
         for result in report["results"]:
             paired = {"speedup"} if result["threads"] == 2 else set()
             self.check_result(result, self.ALWAYS | paired, 1)

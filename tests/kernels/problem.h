@@ -112,8 +112,8 @@ extern attention_compute compute_under_test;
 /* `bound`, or what the arithmetic under test costs in accuracy if that is more, for scores score_scale times larger. */
 double compute_bound(float score_scale, double bound);
 
-/* The kernel that the program's first argument names, "portable" without one, with the arithmetic of the second; exits with 77, which ctest reports as skipped,
- * if this CPU cannot run it. */
+/* The kernel that the program's first argument names, "portable" without one, with the arithmetic of the second; exits
+ * with 77, which ctest reports as skipped, if this CPU cannot run it. */
 const attention_kernel *kernel_under_test(int argc, char **argv);
 
 #endif

@@ -74,7 +74,7 @@ static void workspace_grows_with_threads_and_stays_aligned(void **unused)
             const size_t one = attention_workspace_size(1, dim, value_dim);
             assert_int_equal(one % 64, 0);
             assert_int_equal(attention_workspace_size(5, dim, value_dim), 5 * one);
-            assert_in_range(one, 64 * (dim + value_dim) * sizeof(float), 2 << 20);
+            assert_in_range(one, 64 * (dim + value_dim) * sizeof(float), 4 << 20);
         }
 }
 
