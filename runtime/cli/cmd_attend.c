@@ -19,7 +19,7 @@ static const options_spec spec = {
     .least_arguments = 1,
     .most_arguments = 1,
     .takes = TAKES_OUTPUT | TAKES_REPORT | TAKES_OUT_TYPE | TAKES_MASK | TAKES_STRATEGY | TAKES_COMPUTE | TAKES_SCALE |
-             TAKES_PROGRESS,
+             TAKES_PROGRESS | TAKES_STALL_LIMIT,
 };
 
 enum { DATASETS = 2 }; /* /out and /lse */

@@ -149,6 +149,7 @@ bool job_open(const session *s, const options *o, const longspan_problem *proble
     longspan_options_default(&library);
     library.threads = job_p->threads;
     library.isa = job_p->kernel->name;
+    if (o->stall_limit >= 0) library.stall_seconds = o->stall_limit;
     library.progress = progress;
     library.progress_data = progress_data;
     make_plan(s, problem, &library, job_p, f);

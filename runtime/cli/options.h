@@ -22,6 +22,7 @@ typedef struct {
     const char *strategy, *layout, *isa; /* "auto" unless given */
     double scale;                        /* 0: 1/sqrt(D) */
     int threads;                         /* 0: default */
+    double stall_limit;                  /* seconds; negative where not given */
     enum { PROGRESS_AUTO, PROGRESS_ON, PROGRESS_OFF } progress;
     uint64_t seed;
     int64_t tokens, keys, batch;
@@ -61,6 +62,7 @@ typedef enum {
     TAKES_FORCE = 1 << 16,   /* --force alone, where the output is an argument */
     TAKES_THREADS = 1 << 17, /* --threads alone */
     TAKES_LIST = 1 << 18,    /* --tokens, --dim, --score-scale: which shapes of a list (bench kernels) */
+    TAKES_STALL_LIMIT = 1 << 30,
 } options_taken;
 
 /* Text of a subcommand for --help. */
