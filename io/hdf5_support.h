@@ -33,6 +33,27 @@ int tensor_type_recognise(hid_t dataset, io_type *type_p, hid_t *memory_p);
 /* A new file type of `type` in native byte order, to be closed with H5Tclose; negative if HDF5 failed. */
 hid_t tensor_type_create(io_type type);
 
+enum { TENSOR_MOST_AXES = 4 };
+
+/* Opens a dataset; the line says whether it is missing, a link that leads nowhere, or something else. To be closed with
+ * H5Dclose. */
+int tensor_dataset_open(const tensor_file *file, const char *name, hid_t *dataset_p, io_error *error);
+
+/* *rank_p axes, and their extents where they are at most TENSOR_MOST_AXES; an axis of length 0 is an error. */
+int tensor_dataset_extents(const tensor_file *file, const char *name, hid_t dataset, int *rank_p, hsize_t *extents,
+                           io_error *error);
+
+/* Bytes of `rank` extents of `size` bytes an element; false if they do not fit an int64_t. */
+bool tensor_dataset_bytes(int rank, const hsize_t *extents, size_t size, int64_t *bytes_p);
+
+/* Are all the bytes that a dataset's extents promise really stored? HDF5 itself reads what is missing as zeros. */
+int tensor_dataset_check(const tensor_file *file, const char *name, hid_t dataset, int rank, const hsize_t *extents,
+                         io_error *error);
+
+/* Reads the slab start[i] .. start[i] + count[i] of every axis. */
+int tensor_dataset_read(const tensor_file *file, const char *name, hid_t dataset, hid_t memory, int rank,
+                        const hsize_t *start, const hsize_t *count, void *target, io_error *error);
+
 /* "float64", "uint16", "opaque of 2 bytes", "compound", ... */
 void tensor_type_describe(hid_t type, char *text, size_t size);
 

@@ -52,10 +52,25 @@ int tensor_file_attention(const tensor_file *file, attention_shapes *shapes_p, i
 int tensor_file_read(const tensor_file *file, const char *dataset, const tensor_shape *shape, int64_t b, int64_t begin,
                      int64_t end, void *target, io_error *error);
 
-/* /documents: int64 offsets (any integer type is accepted), ascending from 0 to `tokens`. *offsets_p is malloc'ed,
- * count + 1 long; NULL and 0 when the dataset is absent. */
+/* Optional datasets of one axis (tensor_vectors.c). Arrays are malloc'ed; NULL when the dataset is absent, or wrong.
+ *   /documents     any integer type: count + 1 token offsets, ascending from 0 to `tokens`
+ *   /key_lengths   any integer type, [B]: 0 <= length <= keys
+ *   /alibi_slopes, /sinks   float32 [H], finite */
 int tensor_file_documents(const tensor_file *file, int64_t tokens, int64_t **offsets_p, int64_t *count_p,
                           io_error *error);
+int tensor_file_key_lengths(const tensor_file *file, int64_t batch, int64_t keys, int64_t **lengths_p, io_error *error);
+int tensor_file_head_values(const tensor_file *file, const char *dataset, int heads, float **values_p, io_error *error);
+
+/* All of them. */
+typedef struct {
+    int64_t *documents; /* document_count + 1 offsets */
+    int64_t document_count;
+    int64_t *key_lengths;
+    float *alibi_slopes, *sinks;
+} attention_extras;
+int tensor_file_extras(const tensor_file *file, const attention_shapes *shapes, attention_extras *extras_p,
+                       io_error *error);
+void attention_extras_free(attention_extras *extras); /* {0} allowed */
 
 /* Rows [begin, end) of /lse of batch item b: [N, H] or [B, N, H] float32, checked against the given extents. */
 int tensor_file_read_lse(const tensor_file *file, const tensor_shape *out_shape, int64_t b, int64_t begin, int64_t end,

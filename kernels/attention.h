@@ -2,9 +2,12 @@
  *
  * For a query row i of query head h, with g = h / (H / G) its key/value head and S_i the keys it may see,
  *
- *     s_ij  = scale * sum_d q[i,h,d] k[j,g,d]                 j in S_i
+ *     s_ij  = cap(scale * sum_d q'[i,h,d] k'[j,g,d]) - slope_h |p_i - p_j|                 j in S_i
  *     lse_i = log sum_j exp(s_ij)                             out: natural logarithm
  *     out_i = sum_j exp(s_ij - lse_i) v[j,g,:]
+ *
+ * where cap(s) = softcap tanh(s / softcap), or s without a cap; p are positions in the sequence; q', k' are q, k rotated
+ * by their positions (RoPE), or q, k themselves: see attention_scores.
  *
  * The state of a row is (o, m, l): a reference m not below the row's largest score seen so far by more than
  * a fixed bound, l = sum_j 2^(t_ij - m) and o = sum_j 2^(t_ij - m) v_j with t_ij = s_ij log2(e). States form a monoid:
@@ -27,24 +30,46 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Key blocks lie on the grid of multiples of this many tokens, counted from key 0 of the sequence, wherever a
- * segment starts: a row's bits depend on the grid and on the order of segments, not on the rank count. */
+/* Keys are numbered by their caller: as in the sequence, or, where a shard holds every P-th block of it, as rows of the
+ * shard. Key blocks lie on the grid of multiples of this many keys in that numbering, wherever a segment starts: a
+ * row's bits depend on the grid and on the order of segments, not on the rank count. */
 enum { ATTENTION_KEY_BLOCK = 64 };
 
-/* Partial results of T tokens: o [T, H, E], m [T, H] (base 2), l [T, H], contiguous float32. The caller's. */
+/* Partial results of T tokens: o [T, R, E], m [T, R] (base 2), l [T, R], contiguous float32, R >= H rows a token, of
+ * which a call's heads are the first (a call for some heads points past the others). The caller's. */
 typedef struct {
     float *o, *m, *l;
+    int token_rows; /* R; 0 means H */
 } attention_state;
 
-/* Keys [begin, end) of the sequence and their values, at any place in memory. k points at key `begin` of head 0;
- * strides count elements; the last axis is contiguous. */
+/* Keys [begin, end) of the caller's numbering and their values, at any place in memory. k points at key `begin` of head
+ * 0; strides count elements; the last axis is contiguous. */
 typedef struct {
     const void *k, *v;
     int64_t k_token_stride, k_head_stride;
     int64_t v_token_stride, v_head_stride;
     int64_t begin, end;
     bool look_inside; /* false: every row of the span sees every key of the segment */
+    /* Position in the sequence of each key of the segment, ascending; NULL: keys are numbered by position. Read only
+     * where scores depend on positions. */
+    const int64_t *positions;
 } attention_segment;
+
+/* What a score is besides scale * q.k. All zero: nothing. */
+typedef struct {
+    float softcap;       /* s becomes softcap * tanh(s / softcap); 0: as it is (Gemma 2, arXiv 2408.00118, section 2) */
+    const float *slopes; /* [H] ALiBi: minus slope * |p_i - p_j|, after the cap; NULL: none (arXiv 2108.12409) */
+    /* RoPE (arXiv 2104.09864): of the first rope_dim elements of q and k (even; 0: none), pair c of rope_dim / 2 turns
+     * by the angle p * rope_frequencies[c]. Pair c is elements (c, c + rope_dim / 2), or (2c, 2c + 1) if interleaved. */
+    int rope_dim;
+    bool rope_interleaved;
+    const double *rope_frequencies;
+} attention_scores;
+
+/* The arithmetic of the two products of a fold; sums, exponentials and states are float32 in each. A float32 x is
+ * split into bfloat16 x1 + x2 + x3; BF16X6 keeps the six products of orders i + j <= 4 and is as exact as float32,
+ * BF16X3 the three of i + j <= 3, BF16 the first alone (Henry, Tang, Heinecke, arXiv 1904.06376). */
+typedef enum { COMPUTE_FP32, COMPUTE_BF16X6, COMPUTE_BF16X3, COMPUTE_BF16, COMPUTE_COUNT } attention_compute;
 
 /* Query tokens and the segments to fold into their state, in order. q points at the span's first token of head 0. */
 typedef struct {
@@ -52,9 +77,10 @@ typedef struct {
     int64_t q_token_stride, q_head_stride;
     int64_t tokens;
     attention_state state;
-    /* Token t sees the keys j with visible_begin[t] <= j < visible_end[t], in sequence positions (nothing when
+    /* Token t sees the keys j with visible_begin[t] <= j < visible_end[t], in the numbering of keys (nothing when
      * begin >= end). Read only for segments with look_inside; may be NULL when there is none. */
     const int64_t *visible_begin, *visible_end;
+    const int64_t *positions; /* [tokens] in the sequence of keys; read only where scores depend on positions */
     const attention_segment *segments;
     int segment_count;
 } attention_span;
@@ -64,6 +90,8 @@ typedef struct {
     kernel_type type;
     int heads, kv_heads, dim, value_dim;
     float scale;
+    attention_scores scores;
+    attention_compute compute; /* one of the kernel's */
     int threads;     /* OpenMP threads to use, >= 1 */
     void *workspace; /* attention_workspace_size() bytes, 64-byte aligned; contents need not be kept between calls */
     /* Called with poll_data by the calling thread between tiles, at most about 100 us apart, also while it waits
@@ -79,8 +107,10 @@ typedef struct {
 typedef struct {
     const char *name;  /* as in --isa */
     unsigned features; /* CPU_* bits it needs, kernels/cpu.h */
+    unsigned computes; /* bits 1 << attention_compute that it offers; COMPUTE_FP32 always */
     void (*fold)(const attention_call *call, const attention_span *spans, int64_t span_count);
     double (*peak)(double seconds); /* float32 multiply-add flop/s of one thread on this ISA, measured for `seconds` */
+    double (*tile_peak)(double seconds); /* the same of bfloat16 tile products; NULL without a matrix unit */
 } attention_kernel;
 
 /* All implementations compiled in, fastest last; the first is portable and runs anywhere. */
@@ -91,7 +121,15 @@ extern const int attention_kernel_count;
  * name; a kernel that this CPU cannot run is returned only for its name: compare features with cpu_features(). */
 const attention_kernel *attention_kernel_find(const char *name);
 
-/* Bytes of workspace that any kernel needs for a call of this shape. */
+/* "fp32", "bf16x6", "bf16x3", "bf16", as in --compute. False if there is none of the name. */
+const char *attention_compute_name(attention_compute compute);
+bool attention_compute_from_name(const char *name, attention_compute *compute_p);
+
+/* The fastest arithmetic of the kernel that loses nothing of the type's precision: for float32 BF16X6, for float16
+ * BF16X3, for bfloat16 BF16, each where the kernel offers it, else FP32. */
+attention_compute attention_compute_best(const attention_kernel *kernel, kernel_type type);
+
+/* Bytes of workspace that any kernel needs for a call of this shape, whatever its arithmetic. */
 size_t attention_workspace_size(int threads, int dim, int value_dim);
 
 /* state = identity for `rows` = T * H rows. */
@@ -100,6 +138,10 @@ void attention_state_clear(attention_state state, int64_t rows, int value_dim);
 /* into = into (+) from, for `rows` = T * H rows; `from` is left as it was. Associative and commutative up to
  * rounding; never overflows, whatever the gap between the two m. */
 void attention_state_merge(attention_state into, attention_state from, int64_t rows, int value_dim);
+
+/* A learned sink a head (arXiv 2309.17453; 2508.10925): a key of score sinks[h] and value 0 that every row sees, joined to
+ * `rows` = T * H rows. Once a row, before finish. */
+void attention_state_add_sinks(attention_state state, int64_t rows, int heads, int value_dim, const float *sinks);
 
 /* out [rows, E] in out_type and, unless NULL, lse [rows] float32, natural logarithm. Threads over rows. */
 void attention_state_finish(attention_state state, int64_t rows, int value_dim, kernel_type out_type, void *out,

@@ -8,4 +8,10 @@
 #define SCORE_TILE 4
 #include "kernels/attention_blocked.h"
 
-const attention_kernel attention_avx2 = {"avx2", CPU_AVX2, blocked_fold, blocked_peak};
+const attention_kernel attention_avx2 = {
+    .name = "avx2",
+    .features = CPU_AVX2,
+    .computes = 1u << COMPUTE_FP32,
+    .fold = blocked_fold,
+    .peak = blocked_peak,
+};

@@ -8,4 +8,10 @@
 #define SCORE_TILE 4
 #include "kernels/attention_blocked.h"
 
-const attention_kernel attention_avx512 = {"avx512", CPU_AVX2 | CPU_AVX512, blocked_fold, blocked_peak};
+const attention_kernel attention_avx512 = {
+    .name = "avx512",
+    .features = CPU_AVX2 | CPU_AVX512,
+    .computes = 1u << COMPUTE_FP32,
+    .fold = blocked_fold,
+    .peak = blocked_peak,
+};

@@ -10,6 +10,7 @@
  * arithmetic of a row cannot depend on its neighbours. For a key block C on the global grid and a row in lane x,
  *
  *     S[j][x] = sum_d k[j][d] q[d][x]                 SCORE_TILE keys by VECTORS of lanes, in registers
+ *     S[j][x] = what attention_scores makes of it     where it asks: a pass of its own, and q and k rotated when copied
  *     m' = max_j S[j][x] if that exceeds m by more than RESCALE_GAP, else m;    a = 2^(m - m'), 1 if m stays
  *     P[j][x] = 2^(S[j][x] - m'),   l = a l + sum_j P[j][x]
  *     o[e][x] = a o[e][x] + sum_j v[j][e] P[j][x]      TILE columns by VECTORS of lanes, in registers
@@ -25,70 +26,15 @@
 #ifndef KERNELS_ATTENTION_BLOCKED_H
 #define KERNELS_ATTENTION_BLOCKED_H
 
-#include "kernels/attention.h"
-#include "kernels/attention_vector.h"
-#include "kernels/workspace.h"
+#include "kernels/attention_peak.h"
+#include "kernels/attention_task.h"
 
 #include <omp.h>
-#include <stdatomic.h>
-#include <time.h>
-
-enum {
-    SUB_LANES = VECTORS * LANES,
-    SUB_BLOCKS = WORKSPACE_LANES_MAX / SUB_LANES,
-    RESCALE_GAP = 8,
-    DOT_CHUNK = 16,              /* terms of a first sum over D */
-    DOT_GROUP = 64,              /* terms of a second one */
-    POLL_INTERVAL = LANES << 18, /* flop: about 50 us on cores of today */
-};
-
-_Static_assert((int)WORKSPACE_SUB_LANES % SUB_LANES == 0, "sub-blocks fill a task");
-_Static_assert((int)VALUE_TILE % TILE == 0 && (int)ATTENTION_KEY_BLOCK % TILE == 0, "tiles divide what they tile");
 
 /* Keys of the block that each lane sees: seen[lane] = [first, last). */
 typedef struct {
     integers first[VECTORS], last[VECTORS];
 } lane_ranges;
-
-/* The smallest and largest bounds of the visible ranges of a sub-block's lanes. */
-typedef struct {
-    int64_t begin_min, begin_max, end_min, end_max;
-} sub_block_bounds;
-
-/* Rows of an array in memory, to be fetched into the cache. */
-typedef struct {
-    const char *row;
-    int64_t stride; /* bytes, like size */
-    int size;
-} memory_rows;
-
-/* One block of keys in the workspace: k [keys][D], v [keys][E padded], float32, padded with rows of zeros up to a
- * multiple of TILE. Copied because rows that lie far apart share too few sets of the cache. */
-typedef struct {
-    const float *k, *v;
-    int64_t begin;
-    int keys;
-    memory_rows next_k, next_v; /* the rows after it: fetched bit by bit while it is folded, or the copy would wait */
-    int next_keys;
-} key_block;
-
-/* What the threads of a call share. */
-typedef struct {
-    int64_t tasks;
-    atomic_int_least64_t drawn, finished;
-} task_queue;
-
-typedef struct {
-    const attention_call *call;
-    const attention_span *span;
-    task_queue *queue;
-    task_workspace space;
-    sub_block_bounds bounds[SUB_BLOCKS];
-    int kv_head, group; /* query heads kv_head * group + [0, group) */
-    int64_t first_row;  /* of the tokens * group rows of this key head */
-    int rows, sub_blocks;
-    int64_t *poll_work; /* flop since the last poll; NULL on threads that do not poll */
-} fold_task;
 
 /* scores += total, or = total the first time. */
 INLINE void scores_add(vector *restrict scores, vector total[restrict SCORE_TILE][VECTORS], bool first_time)
@@ -191,12 +137,6 @@ INLINE void probabilities(float *restrict scores, int first, int last, const vec
     for (int x = 0; x < VECTORS; x++) l[x] = multiply_add(l[x], rescale[x], sum[x]);
 }
 
-INLINE void row_fetch(const memory_rows *rows, int row)
-{
-    const char *bytes = rows->row + row * rows->stride;
-    for (int at = 0; at < rows->size; at += 64) __builtin_prefetch(bytes + at);
-}
-
 /* The share of the block's next rows that belongs to key `key` of a sub-block, one of SCORE_TILE. */
 INLINE void next_rows_fetch(const fold_task *task, int sub, const key_block *block, int key)
 {
@@ -205,6 +145,27 @@ INLINE void next_rows_fetch(const fold_task *task, int sub, const key_block *blo
     for (int row = step * block->next_keys / steps; row < end; row++) {
         row_fetch(&block->next_k, row);
         row_fetch(&block->next_v, row);
+    }
+}
+
+static bool scores_have_terms(const fold_task *task)
+{
+    return task->cap.cap != 0 || task->call->scores.slopes;
+}
+
+/* Cap and slope of the scores of keys [first, last) of the block. */
+static __attribute__((noinline)) void scores_apply_terms(const fold_task *task, int sub, int first, int last)
+{
+    vector *scores = (vector *)(task->space.scores + first * SUB_LANES);
+    const int count = (last - first) * VECTORS;
+    if (task->cap.cap != 0)
+        for (int i = 0; i < count; i++) scores[i] = score_capped(scores[i], task->cap);
+    if (!task->call->scores.slopes) return;
+    const vector *slope = (const vector *)(task->space.slope + sub * SUB_LANES);
+    const integers *position = (const integers *)(task->space.position + sub * SUB_LANES);
+    for (int j = first; j < last; j++, scores += VECTORS) {
+        const integers key = task->space.key_positions[j] - (integers){0};
+        for (int x = 0; x < VECTORS; x++) scores[x] = score_sloped(scores[x], slope[x], position[x], key);
     }
 }
 
@@ -221,6 +182,7 @@ INLINE void sub_block_update(const fold_task *task, int sub, const key_block *bl
         next_rows_fetch(task, sub, block, j);
         tile_scores(q, block->k + j * dim, dim, (vector *)(task->space.scores + j * SUB_LANES));
     }
+    if (scores_have_terms(task)) scores_apply_terms(task, sub, first, last);
     largest_scores(task->space.scores, first, last, seen, largest);
     probabilities(task->space.scores, first, last, largest, (vector *)(task->space.m + sub * SUB_LANES),
                   (vector *)(task->space.l + sub * SUB_LANES), rescale);
@@ -255,12 +217,6 @@ static bool values_finite(const key_block *block, int value_dim)
         for (int e = 0; e < value_dim; e++) special |= (float_bits(row[e]) & 0x7f800000u) == 0x7f800000u;
     }
     return special == 0;
-}
-
-static int within_block(int64_t position, const key_block *block)
-{
-    if (position <= block->begin) return 0;
-    return position < block->begin + block->keys ? (int)(position - block->begin) : block->keys;
 }
 
 /* Keys of the block that the lanes of a sub-block see; without look_inside all of them, but still no padding. */
@@ -304,22 +260,16 @@ static void sub_block_fold(const fold_task *task, int sub, const key_block *bloc
     else update_choosing(task, sub, block, first, last, &seen);
 }
 
-/* Rows [0, keys) of `source` into `copy` [keys rounded up to TILE][width], zeros where there is nothing. */
-static void rows_copy(kernel_type type, const void *source, int64_t offset, int64_t stride, int keys, int count,
-                      int width, float *restrict copy)
+/* What scores need to know of the positions of the block's keys: rotated in their copy, and kept for the slopes. */
+static void block_place(const fold_task *task, const attention_segment *segment, int64_t begin, int keys)
 {
     const int padded = (keys + TILE - 1) / TILE * TILE;
     for (int j = 0; j < padded; j++) {
-        float *row = copy + j * width;
-        if (j < keys) row_widen(type, source, offset + j * stride, count, row);
-        for (int i = j < keys ? count : 0; i < width; i++) row[i] = 0;
+        int64_t position = begin + j;
+        if (segment->positions) position = j < keys ? segment->positions[begin - segment->begin + j] : 0;
+        task->space.key_positions[j] = (int32_t)(uint32_t)position;
+        if (task->rotary && j < keys) rotary_turn(task->rotary, position, task->space.k + j * task->call->dim);
     }
-}
-
-static memory_rows rows_in_memory(const void *array, int64_t offset, int64_t stride, int count, kernel_type type)
-{
-    const int64_t size = (int64_t)number_size(type);
-    return (memory_rows){(const char *)array + offset * size, stride * size, (int)size * count};
 }
 
 static key_block block_prepare(const fold_task *task, const attention_segment *segment, int64_t begin, int64_t end)
@@ -335,6 +285,7 @@ static key_block block_prepare(const fold_task *task, const attention_segment *s
     rows_copy(call->type, segment->k, k_offset, segment->k_token_stride, keys, call->dim, call->dim, task->space.k);
     rows_copy(call->type, segment->v, v_offset, segment->v_token_stride, keys, call->value_dim,
               value_dim_padded(call->value_dim), task->space.v);
+    if (task->rotary || call->scores.slopes) block_place(task, segment, begin, keys);
     return (key_block){
         .k = task->space.k,
         .v = task->space.v,
@@ -346,107 +297,6 @@ static key_block block_prepare(const fold_task *task, const attention_segment *s
                                  call->value_dim, call->type),
         .next_keys = left < ATTENTION_KEY_BLOCK ? (int)left : ATTENTION_KEY_BLOCK,
     };
-}
-
-/* Element of a [T, H] array of the span, for a row of the task. */
-static int64_t state_row(const fold_task *task, int row)
-{
-    const int64_t index = task->first_row + row;
-    return index / task->group * task->call->heads + task->kv_head * task->group + index % task->group;
-}
-
-static int64_t query_offset(const fold_task *task, int row)
-{
-    const int64_t index = task->first_row + row;
-    const int64_t head = task->kv_head * task->group + index % task->group;
-    return index / task->group * task->span->q_token_stride + head * task->span->q_head_stride;
-}
-
-/* Rows pass through the space for keys (or values) on their way between memory and lanes. */
-static void queries_load(const fold_task *task, int sub)
-{
-    const attention_call *call = task->call;
-    const float factor = (float)((double)call->scale * 1.4426950408889634);
-    for (int x = 0; x < SUB_LANES; x++) {
-        float *row = task->space.k + x * call->dim;
-        const int lane = sub * SUB_LANES + x;
-        if (lane < task->rows) row_widen(call->type, task->span->q, query_offset(task, lane), call->dim, row);
-        for (int d = 0; d < call->dim; d++) row[d] = lane < task->rows ? row[d] * factor : 0;
-    }
-    transpose(task->space.k, call->dim, SUB_LANES, call->dim,
-              task->space.q + (size_t)sub * SUB_LANES * (size_t)call->dim, SUB_LANES);
-}
-
-static void state_load(const fold_task *task, int sub)
-{
-    const attention_state *state = &task->span->state;
-    const int value_dim = task->call->value_dim, padded = value_dim_padded(value_dim);
-    for (int x = 0; x < SUB_LANES; x++) {
-        float *o = task->space.v + x * padded;
-        const int lane = sub * SUB_LANES + x;
-        const bool real = lane < task->rows;
-        const int64_t row = real ? state_row(task, lane) : 0;
-        task->space.m[lane] = real ? state->m[row] : -INFINITY;
-        task->space.l[lane] = real ? state->l[row] : 0;
-        for (int e = 0; e < padded; e++) o[e] = real && e < value_dim ? state->o[row * value_dim + e] : 0;
-    }
-    transpose(task->space.v, padded, SUB_LANES, padded, task->space.o + (size_t)sub * SUB_LANES * (size_t)padded,
-              SUB_LANES);
-}
-
-static void state_store(const fold_task *task, int sub)
-{
-    const attention_state *state = &task->span->state;
-    const int value_dim = task->call->value_dim, padded = value_dim_padded(value_dim);
-    transpose(task->space.o + (size_t)sub * SUB_LANES * (size_t)padded, SUB_LANES, padded, SUB_LANES, task->space.v,
-              padded);
-    for (int x = 0; x < SUB_LANES && sub * SUB_LANES + x < task->rows; x++) {
-        const float *o = task->space.v + x * padded;
-        const int lane = sub * SUB_LANES + x;
-        const int64_t row = state_row(task, lane);
-        state->m[row] = task->space.m[lane];
-        state->l[row] = task->space.l[lane];
-        for (int e = 0; e < value_dim; e++) state->o[row * value_dim + e] = o[e] + 0.0f;
-    }
-}
-
-/* A row that sees nothing has the range [0, 0), which keeps its sub-block off the unmasked way. */
-static void visible_load(fold_task *task)
-{
-    for (int sub = 0; sub < task->sub_blocks; sub++) {
-        sub_block_bounds *bounds = &task->bounds[sub];
-        *bounds = (sub_block_bounds){INT64_MAX, INT64_MIN, INT64_MAX, INT64_MIN};
-        for (int lane = sub * SUB_LANES; lane < (sub + 1) * SUB_LANES; lane++) {
-            int64_t begin = 0, end = 0;
-            if (lane < task->rows) {
-                const int64_t token = (task->first_row + lane) / task->group;
-                begin = task->span->visible_begin[token];
-                end = task->span->visible_end[token];
-                if (begin >= end) begin = end = bounds->end_min = 0;
-            }
-            task->space.visible_begin[lane] = begin;
-            task->space.visible_end[lane] = end;
-            if (begin == end) continue;
-            if (begin < bounds->begin_min) bounds->begin_min = begin;
-            if (begin > bounds->begin_max) bounds->begin_max = begin;
-            if (end < bounds->end_min) bounds->end_min = end;
-            if (end > bounds->end_max) bounds->end_max = end;
-        }
-    }
-}
-
-static void poll_now(const attention_call *call, task_queue *queue)
-{
-    call->poll(call->poll_data, (double)atomic_load(&queue->finished) / (double)queue->tasks);
-}
-
-static void poll_after(const fold_task *task, int64_t flop)
-{
-    if (!task->poll_work) return;
-    *task->poll_work += flop;
-    if (*task->poll_work < POLL_INTERVAL) return;
-    *task->poll_work = 0;
-    poll_now(task->call, task->queue);
 }
 
 static void segment_fold(const fold_task *task, const attention_segment *segment)
@@ -483,6 +333,7 @@ static __attribute__((noinline)) void task_run(fold_task *task)
     if (look_inside) visible_load(task);
     for (int sub = 0; sub < task->sub_blocks; sub++) {
         queries_load(task, sub);
+        if (task->call->scores.slopes) slopes_load(task, sub);
         state_load(task, sub);
         poll_after(task, POLL_INTERVAL / 8);
     }
@@ -530,35 +381,6 @@ static void span_task_run(fold_task *task, const attention_span *span, int kv_he
     task_run(task);
 }
 
-#if defined(__SSE__)
-typedef unsigned float_environment;
-
-/* Flush-to-zero, denormals-are-zero, to nearest, every exception masked, whatever the caller has set. */
-static float_environment environment_enter(void)
-{
-    const unsigned saved = _mm_getcsr();
-    _mm_setcsr(0x1f80 | 0x8040);
-    return saved;
-}
-
-static void environment_leave(float_environment saved)
-{
-    _mm_setcsr(saved);
-}
-#else
-typedef int float_environment;
-
-static float_environment environment_enter(void)
-{
-    return 0;
-}
-
-static void environment_leave(float_environment saved)
-{
-    (void)saved;
-}
-#endif
-
 /* Threads draw tasks from one counter: last span first, then key heads, and of a span the last rows first, which are
  * the heaviest under a causal mask. The calling thread polls while others still compute. */
 static void blocked_fold(const attention_call *call, const attention_span *spans, int64_t span_count)
@@ -573,10 +395,15 @@ static void blocked_fold(const attention_call *call, const attention_span *spans
         const int thread = omp_get_thread_num();
         const bool polls = thread == 0 && call->poll;
         int64_t work = 0, passed = 0, s = span_count - 1; /* passed: tasks of the spans after s */
+        const task_workspace space = workspace_of_thread(call, thread);
+        rotary_angles rotary;
+        if (call->scores.rope_dim) rotary = rotary_create(&call->scores, space.rotary);
         fold_task task = {.call = call,
                           .queue = &queue,
-                          .space = workspace_of_thread(call, thread),
+                          .space = space,
                           .group = call->heads / call->kv_heads,
+                          .cap = score_cap_of(call->scores.softcap),
+                          .rotary = call->scores.rope_dim ? &rotary : NULL,
                           .poll_work = polls ? &work : NULL};
 
         for (;;) {
@@ -593,47 +420,6 @@ static void blocked_fold(const attention_call *call, const attention_span *spans
         while (polls && atomic_load(&queue.finished) < queue.tasks) poll_now(call, &queue);
         environment_leave(environment);
     }
-}
-
-static double seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-/* Chains that wait for nothing but themselves, enough of them to fill the units. Where multiply and add are one
- * instruction every chain does both; elsewhere half of them multiply and half add, which some cores do side by side. */
-enum { CHAINS = 14, PEAK_STEPS = 20000 };
-
-static __attribute__((noinline)) void peak_burst(vector *restrict chains, vector factor, vector term)
-{
-    vector c[CHAINS];
-    for (int i = 0; i < CHAINS; i++) c[i] = chains[i];
-    for (int step = 0; step < PEAK_STEPS; step++)
-        for (int i = 0; i < CHAINS; i++) {
-            if (FUSED) c[i] = multiply_add(c[i], factor, term);
-            else if (i % 2) c[i] *= factor;
-            else c[i] += term;
-        }
-    for (int i = 0; i < CHAINS; i++) chains[i] = c[i];
-}
-
-static double blocked_peak(double seconds)
-{
-    const double flop = (double)PEAK_STEPS * CHAINS * LANES * (FUSED ? 2 : 1);
-    const float_environment environment = environment_enter();
-    const double start = seconds_now();
-    vector chains[CHAINS] = {{0}};
-    double best = 0, now = start;
-    do {
-        const double before = now;
-        peak_burst(chains, splat(0.5f), splat(1));
-        now = seconds_now();
-        if (flop > best * (now - before)) best = flop / (now - before);
-    } while (now - start < seconds);
-    environment_leave(environment);
-    return best;
 }
 
 #endif

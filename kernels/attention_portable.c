@@ -7,4 +7,10 @@
 #define SCORE_TILE 2
 #include "kernels/attention_blocked.h"
 
-const attention_kernel attention_portable = {"portable", 0, blocked_fold, blocked_peak};
+const attention_kernel attention_portable = {
+    .name = "portable",
+    .features = 0,
+    .computes = 1u << COMPUTE_FP32,
+    .fold = blocked_fold,
+    .peak = blocked_peak,
+};

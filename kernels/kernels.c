@@ -26,6 +26,31 @@ const attention_kernel *attention_kernel_find(const char *name)
     return NULL;
 }
 
+static const char *const compute_names[COMPUTE_COUNT] = {
+    [COMPUTE_FP32] = "fp32", [COMPUTE_BF16X6] = "bf16x6", [COMPUTE_BF16X3] = "bf16x3", [COMPUTE_BF16] = "bf16"};
+
+const char *attention_compute_name(attention_compute compute)
+{
+    return compute_names[compute];
+}
+
+bool attention_compute_from_name(const char *name, attention_compute *compute_p)
+{
+    for (int i = 0; i < COMPUTE_COUNT; i++)
+        if (strcmp(name, compute_names[i]) == 0) {
+            *compute_p = (attention_compute)i;
+            return true;
+        }
+    return false;
+}
+
+attention_compute attention_compute_best(const attention_kernel *kernel, kernel_type type)
+{
+    static const attention_compute best[] = {
+        [KERNEL_FLOAT32] = COMPUTE_BF16X6, [KERNEL_FLOAT16] = COMPUTE_BF16X3, [KERNEL_BFLOAT16] = COMPUTE_BF16};
+    return kernel->computes >> best[type] & 1 ? best[type] : COMPUTE_FP32;
+}
+
 size_t attention_workspace_size(int threads, int dim, int value_dim)
 {
     return (size_t)threads * workspace_floats(dim, value_dim) * sizeof(float);

@@ -1,11 +1,51 @@
 #include "kernels/reference.h"
 
 #include <math.h>
-#include <stdbool.h>
+
+enum { DIM_MAX = 512 };
+
+void reference_rotate(const reference_scores *scores, int64_t position, double *row)
+{
+    const int pairs = scores->rope_dim / 2;
+    for (int c = 0; c < pairs; c++) {
+        /* In float64 an angle of 2^31 would already be off by 2^-23. */
+        const long double angle = (long double)position * (long double)scores->rope_frequencies[c];
+        const double cosine = (double)cosl(angle), sine = (double)sinl(angle);
+        double *x = scores->rope_interleaved ? &row[2 * c] : &row[c];
+        double *y = scores->rope_interleaved ? &row[2 * c + 1] : &row[c + pairs];
+        const double turned_x = *x * cosine - *y * sine;
+        *y = *x * sine + *y * cosine;
+        *x = turned_x;
+    }
+}
+
+static double dot(const double *a, const double *b, int count)
+{
+    double sum = 0;
+    for (int i = 0; i < count; i++) sum += a[i] * b[i];
+    return sum;
+}
+
+static double score_of(const double *q, const double *k, int64_t key, int dim, double scale,
+                       const reference_scores *scores)
+{
+    if (!scores) return scale * dot(q, k, dim);
+    const int64_t position = scores->key_positions ? scores->key_positions[key] : key;
+    double rotated_q[DIM_MAX], rotated_k[DIM_MAX];
+    for (int d = 0; d < dim; d++) {
+        rotated_q[d] = q[d];
+        rotated_k[d] = k[d];
+    }
+    reference_rotate(scores, scores->query_position, rotated_q);
+    reference_rotate(scores, position, rotated_k);
+    double score = scale * dot(rotated_q, rotated_k, dim);
+    if (scores->softcap != 0) score = scores->softcap * tanh(score / scores->softcap);
+    return score - scores->slope * fabs((double)(scores->query_position - position));
+}
 
 void attention_reference(const double *q, const double *k, int64_t k_stride, const double *v, int64_t v_stride,
-                         int64_t keys, int64_t begin, int64_t end, int dim, int value_dim, double scale, double *out,
-                         double *lse, double *weights)
+                         int64_t keys, int64_t begin, int64_t end, int dim, int value_dim, double scale,
+                         const reference_scores *scores, double *out, double *lse, double *weights)
 {
     double largest = -INFINITY, sum = 0;
     bool weighs = false; /* some score is not -inf: a NaN score is not, and must show */
@@ -13,9 +53,7 @@ void attention_reference(const double *q, const double *k, int64_t k_stride, con
     for (int64_t j = 0; j < keys; j++) {
         weights[j] = 0;
         if (j < begin || j >= end) continue;
-        double score = 0;
-        for (int d = 0; d < dim; d++) score += q[d] * k[j * k_stride + d];
-        weights[j] = scale * score;
+        weights[j] = score_of(q, k + j * k_stride, j, dim, scale, scores);
         if (weights[j] != -INFINITY) weighs = true;
         if (weights[j] > largest) largest = weights[j];
     }

@@ -42,6 +42,19 @@ void attention_state_merge(attention_state into, attention_state from, int64_t r
     }
 }
 
+void attention_state_add_sinks(attention_state state, int64_t rows, int heads, int value_dim, const float *sinks)
+{
+    float nothing[VALUE_DIM_MAX] = {0};
+    for (int64_t r = 0; r < rows; r++) {
+        float m = (float)((double)sinks[r % heads] * 1.4426950408889634);
+        float l = m < INFINITY ? 1 : NAN; /* as a key of infinite score */
+        if (m == -INFINITY) continue;
+        const attention_state row = {state.o + r * value_dim, state.m + r, state.l + r, 0};
+        const attention_state sink = {nothing, &m, &l, 0};
+        attention_state_merge(row, sink, 1, value_dim);
+    }
+}
+
 static void row_finish(const float *restrict o, float l, int value_dim, float *restrict out)
 {
     if (l == 0) memset(out, 0, (size_t)value_dim * sizeof *out);

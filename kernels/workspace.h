@@ -4,6 +4,7 @@
 #define KERNELS_WORKSPACE_H
 
 #include "kernels/attention.h"
+#include "kernels/attention_rotary.h"
 
 enum {
     WORKSPACE_LANES_MAX = 768,     /* lanes of a task, at most */
@@ -19,6 +20,10 @@ typedef struct {
     float *scores; /* [key of the block][lane], of one sub-block */
     float *k, *v;  /* [key of the block][D], [key of the block][E padded]: the block where it cannot be used in place */
     int64_t *visible_begin, *visible_end; /* [sub][lane] */
+    float *slope;                         /* [sub][lane]: ALiBi's, see score_slope */
+    int32_t *position;                    /* [sub][lane]: of the query, modulo 2^32 */
+    int32_t *key_positions;               /* [key of the block], modulo 2^32 */
+    float *rotary;                        /* rotary_create's */
 } task_workspace;
 
 static inline int value_dim_padded(int value_dim)
@@ -34,13 +39,18 @@ static inline int workspace_lanes(int dim, int value_dim)
     return lanes / WORKSPACE_SUB_LANES * WORKSPACE_SUB_LANES;
 }
 
+static inline size_t rounded_up(size_t count, size_t unit)
+{
+    return (count + unit - 1) / unit * unit;
+}
+
 /* Floats of one thread's share, a multiple of 16. */
 static inline size_t workspace_floats(int dim, int value_dim)
 {
     const size_t columns = (size_t)dim + (size_t)value_dim_padded(value_dim);
     const size_t visible = 2 * sizeof(int64_t) / sizeof(float);
-    return (size_t)workspace_lanes(dim, value_dim) * (columns + 2 + visible) +
-           ATTENTION_KEY_BLOCK * (WORKSPACE_SUB_LANES + columns);
+    return (size_t)workspace_lanes(dim, value_dim) * (columns + 4 + visible) +
+           ATTENTION_KEY_BLOCK * (WORKSPACE_SUB_LANES + columns + 1) + rounded_up(rotary_floats(dim), 16);
 }
 
 static inline task_workspace workspace_of_thread(const attention_call *call, int thread)
@@ -59,6 +69,10 @@ static inline task_workspace workspace_of_thread(const attention_call *call, int
     space.scores = space.l + lanes;
     space.k = space.scores + ATTENTION_KEY_BLOCK * WORKSPACE_SUB_LANES;
     space.v = space.k + ATTENTION_KEY_BLOCK * dim;
+    space.slope = space.v + ATTENTION_KEY_BLOCK * padded;
+    space.position = (int32_t *)(void *)(space.slope + lanes);
+    space.key_positions = space.position + lanes;
+    space.rotary = (float *)(void *)(space.key_positions + ATTENTION_KEY_BLOCK);
     return space;
 }
 

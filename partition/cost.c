@@ -1,59 +1,78 @@
-/* Counts of a schedule, and the time it takes where transfers overlap folds within a step and steps do not overlap. */
+/* Counts of a schedule, and the time of a step whose transfers overlap its folds. */
 #include "partition/cost.h"
 
-typedef struct {
-    int64_t pairs, tokens_sent, tokens_received, sends, receives;
-} step_count;
-
-static step_count count_step(const schedule_step *step, const mask *m)
+void cost_of_step(const schedule *s, int64_t step, const schedule_problem *problem, const cost_sizes *sizes,
+                  cost_step *cost_p)
 {
-    step_count n = {0};
-    for (int64_t i = 0; i < step->fold_count; i++) {
-        const schedule_fold *f = &step->folds[i];
-        n.pairs +=
-            f->look_inside ? mask_pairs(m, f->queries, f->keys) : range_length(f->queries) * range_length(f->keys);
-    }
-    for (int64_t i = 0; i < step->transfer_count; i++) {
-        const schedule_transfer *t = &step->transfers[i];
+    const schedule_step *at = &s->steps[step];
+    cost_step c = {.folds = at->fold_count};
+    for (int64_t i = 0; i < at->fold_count; i++)
+        c.pairs += schedule_fold_pairs(problem, &at->folds[i]) * heads_count(at->folds[i].heads);
+    for (int64_t i = 0; i < at->transfer_count; i++) {
+        const schedule_transfer *t = &at->transfers[i];
+        const int64_t bytes = range_length(t->rows) * heads_count(t->heads) * sizes->row_bytes[t->kind];
         if (t->direction == TRANSFER_SEND) {
-            n.sends++;
-            n.tokens_sent += range_length(t->keys);
+            c.sends++;
+            c.bytes_sent[t->kind] += bytes;
         } else {
-            n.receives++;
-            n.tokens_received += range_length(t->keys);
+            c.receives++;
+            c.bytes_received[t->kind] += bytes;
         }
     }
-    return n;
-}
-
-static double step_seconds(const step_count *n, const cost_sizes *sizes, const cost_machine *machine)
-{
-    const int64_t tokens = n->tokens_sent > n->tokens_received ? n->tokens_sent : n->tokens_received;
-    const int64_t messages = n->sends > n->receives ? n->sends : n->receives;
-    const double compute = (double)n->pairs * sizes->flops_per_pair / machine->flops;
-    const double transfer =
-        machine->latency * (double)messages + (double)(tokens * sizes->key_value_bytes) / machine->bandwidth;
-    return compute > transfer ? compute : transfer;
-}
-
-void cost_of_schedule(const schedule *s, const schedule_problem *problem, const cost_sizes *sizes,
-                      const cost_machine *machine, cost *cost_p)
-{
-    cost c = {.steps = s->step_count};
-    for (int64_t i = 0; i < s->step_count; i++) {
-        const step_count n = count_step(&s->steps[i], &problem->mask);
-        c.folds += s->steps[i].fold_count;
-        c.messages += n.sends;
-        c.pairs += n.pairs;
-        c.bytes_sent += n.tokens_sent * sizes->key_value_bytes;
-        c.bytes_received += n.tokens_received * sizes->key_value_bytes;
-        c.seconds += step_seconds(&n, sizes, machine);
-    }
-    c.flops = (double)c.pairs * sizes->flops_per_pair;
-    int64_t key_tokens = layout_rank_tokens(&problem->key_layout, s->rank);
-    for (int slot = 0; slot < SCHEDULE_MAX_SLOTS; slot++) key_tokens += s->slot_tokens[slot];
-    c.memory_bytes = layout_rank_tokens(&problem->query_layout, s->rank) *
-                         (sizes->query_bytes + sizes->output_bytes + sizes->state_bytes) +
-                     key_tokens * sizes->key_value_bytes;
+    for (int64_t i = 0; i < at->clear_count; i++)
+        c.rows_cleared += range_length(at->clears[i].slot_rows) * heads_count(s->slots[at->clears[i].slot].heads);
+    for (int64_t i = 0; i < at->merge_count; i++)
+        c.rows_merged += at->merges[i].count * heads_count(at->merges[i].heads);
     *cost_p = c;
+}
+
+static void add_step(cost_step *sum, const cost_step *c)
+{
+    sum->folds += c->folds;
+    sum->pairs += c->pairs;
+    sum->sends += c->sends;
+    sum->receives += c->receives;
+    for (int kind = 0; kind < ROWS_KINDS; kind++) {
+        sum->bytes_sent[kind] += c->bytes_sent[kind];
+        sum->bytes_received[kind] += c->bytes_received[kind];
+    }
+    sum->rows_cleared += c->rows_cleared;
+    sum->rows_merged += c->rows_merged;
+}
+
+static int64_t memory_of(const schedule *s, const schedule_problem *problem, const cost_sizes *sizes)
+{
+    const int64_t queries = layout_rank_tokens(&problem->query_layout, s->rank) * problem->heads;
+    const int64_t keys = layout_rank_tokens(&problem->key_layout, s->rank) * problem->kv_heads;
+    int64_t bytes = queries * (sizes->row_bytes[ROWS_QUERIES] + sizes->output_bytes + sizes->row_bytes[ROWS_STATES]) +
+                    keys * sizes->row_bytes[ROWS_KEYS];
+    for (int i = 0; i < s->slot_count; i++)
+        bytes += s->slots[i].rows * heads_count(s->slots[i].heads) * sizes->row_bytes[s->slots[i].kind];
+    return bytes;
+}
+
+void cost_of_schedule(const schedule *s, const schedule_problem *problem, const cost_sizes *sizes, cost *cost_p)
+{
+    cost c = {.steps = s->step_count, .memory_bytes = memory_of(s, problem, sizes)};
+    for (int64_t i = 0; i < s->step_count; i++) {
+        cost_step step;
+        cost_of_step(s, i, problem, sizes, &step);
+        add_step(&c.sum, &step);
+    }
+    c.flops = (double)c.sum.pairs * sizes->flops_per_pair;
+    *cost_p = c;
+}
+
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+double cost_step_seconds(const cost_step *step, const cost_sizes *sizes, const cost_machine *machine)
+{
+    const int64_t messages = larger(step->sends, step->receives);
+    const int64_t bytes = larger(cost_bytes(step->bytes_sent), cost_bytes(step->bytes_received));
+    const double compute = (double)step->pairs * sizes->flops_per_pair / machine->flops;
+    const double transfer = machine->latency * (double)messages + (double)bytes / machine->bandwidth;
+    return compute > transfer ? compute : transfer;
 }

@@ -1,15 +1,45 @@
-/* What a schedule costs: exact counts, and a time under a simple model of the machine. */
+/* What a schedule costs: exact counts, of each step and of all; and, apart from them, the time of a step under a simple
+ * model of the machine. */
 #ifndef PARTITION_COST_H
 #define PARTITION_COST_H
 
 #include "partition/schedule.h"
 
-/* Sizes of one token, for all heads and batch items. */
+/* Sizes of one row of one head, for all batch items. */
 typedef struct {
-    double flops_per_pair;                          /* 2 H (D + E) B: one (query, key) pair seen */
-    int64_t key_value_bytes;                        /* (G D + G E) B times the element size: one token of k and v */
-    int64_t query_bytes, output_bytes, state_bytes; /* one token of q; of out and lse; of (o, m, l) */
+    int64_t row_bytes[ROWS_KINDS]; /* as it is held and travels: keys (D + E) B and queries D B times the element size,
+                                      states (E + 2) B floats */
+    int64_t output_bytes;          /* of out and lse */
+    double flops_per_pair;         /* 2 (D + E) B: a query against a key that it sees */
 } cost_sizes;
+
+/* What a rank does in one step. Pairs, rows cleared and rows merged count each head, of one batch item. */
+typedef struct {
+    int64_t folds, pairs;
+    int64_t sends, receives;
+    int64_t bytes_sent[ROWS_KINDS], bytes_received[ROWS_KINDS];
+    int64_t rows_cleared, rows_merged;
+} cost_step;
+
+/* What a rank does in all steps, and what it holds. */
+typedef struct {
+    int64_t steps;
+    cost_step sum;
+    double flops;
+    int64_t memory_bytes; /* q, k, v, out, the state of the queries, and all slots; keys that a rank reads in another's
+                             memory count where they lie */
+} cost;
+
+/* 0 <= step < s->step_count. */
+void cost_of_step(const schedule *s, int64_t step, const schedule_problem *problem, const cost_sizes *sizes,
+                  cost_step *cost_p);
+void cost_of_schedule(const schedule *s, const schedule_problem *problem, const cost_sizes *sizes, cost *cost_p);
+
+/* Of all kinds together. */
+static inline int64_t cost_bytes(const int64_t bytes[ROWS_KINDS])
+{
+    return bytes[ROWS_KEYS] + bytes[ROWS_QUERIES] + bytes[ROWS_STATES];
+}
 
 /* The machine model: a rank computes at `flops`, a link carries `bandwidth` after `latency`. Predictions only. */
 typedef struct {
@@ -18,19 +48,8 @@ typedef struct {
     double latency;   /* s a message */
 } cost_machine;
 
-/* One rank's schedule. */
-typedef struct {
-    int64_t steps, folds, messages; /* messages: sends of this rank */
-    int64_t pairs;                  /* (query, key) pairs folded */
-    double flops;
-    int64_t bytes_sent, bytes_received;
-    int64_t memory_bytes; /* q, k, v, out, state and slots */
-    /* Predicted: the sum over steps of max(compute, transfer), where transfer is latency * messages + tokens * bytes /
-     * bandwidth, each the larger of what is sent and what is received. */
-    double seconds;
-} cost;
-
-void cost_of_schedule(const schedule *s, const schedule_problem *problem, const cost_sizes *sizes,
-                      const cost_machine *machine, cost *cost_p);
+/* Seconds of a step: max(compute, transfer), where transfer is latency * messages + bytes / bandwidth, each the larger
+ * of what is sent and what is received. Steps do not overlap. */
+double cost_step_seconds(const cost_step *step, const cost_sizes *sizes, const cost_machine *machine);
 
 #endif

@@ -24,4 +24,12 @@ static inline range range_intersect(range a, range b)
     return (range){a.begin > b.begin ? a.begin : b.begin, a.end < b.end ? a.end : b.end};
 }
 
+/* The smallest range that holds both; an empty one adds nothing. */
+static inline range range_hull(range a, range b)
+{
+    if (range_is_empty(a)) return b;
+    if (range_is_empty(b)) return a;
+    return (range){a.begin < b.begin ? a.begin : b.begin, a.end > b.end ? a.end : b.end};
+}
+
 #endif

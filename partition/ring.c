@@ -12,21 +12,30 @@
  * whose sends are complete. Memory a rank is its shard and two more, whatever P is; the exchange of a step hides behind
  * the folds of the same step.
  *
- * A ring that carries everything everywhere sends (P-1)/P of all keys through every rank. Here a chunk of keys travels
- * only as far as the farthest rank, in ring direction, that has a query which sees it; ranks on the way that do not
- * need it pass it on without folding. The slot holds what arrived, packed.
+ * A ring that carries everything everywhere sends (P-1)/P of all keys through every rank. Here each hop carries, of
+ * each piece of a shard, only the rows from the first to the last that any rank still ahead on the way needs; a rank on
+ * the way that does not need them passes them on without folding. The slot holds what arrived, packed.
  *
- * How far that is depends on the direction, which is why there is one. Under a causal mask a rank needs the keys before
- * its own. In a contiguous layout those belong to lower ranks: going up (+1), the shard of rank o stops at rank P-1
- * after P-1-o hops, where going down it would pass 0 and wrap around to o+1. In a zigzag layout the early chunk r is
- * needed by every rank, for its late queries, and goes all the way either way. The late chunk 2P-1-r is needed only by
- * later queries, which lie on ranks below r: going down (-1) it stops at rank 0 after r hops; going up it would have to
- * pass P-1 first. Down thus saves a quarter of all traffic. Without a causal mask both directions cost the same. */
+ * How much that is depends on the direction, which is why there is one. Under a causal mask a rank needs the keys
+ * before its own. In a contiguous layout those belong to lower ranks: going up (+1), the shard of rank o stops at rank
+ * P-1 after P-1-o hops, where going down it would pass 0 and wrap around to o+1. In a zigzag layout the early chunk r
+ * is needed by every rank, for its late queries, and goes all the way either way. The late chunk 2P-1-r is needed only
+ * by later queries, which lie on ranks below r: going down (-1) it stops at rank 0 after r hops; going up it would have
+ * to pass P-1 first. Down thus saves a quarter of all traffic. In a striped layout every rank needs some of every
+ * shard, and without a causal mask everything is needed everywhere: both directions cost the same.
+ *
+ * Rows that rank r sends, n = M / P keys a rank, each row all key/value heads (G (D + E) elements, B batch items):
+ *     full, any layout         (P-1) n
+ *     causal, contiguous       (r+1) n for r < P-1, else 0; the mean is (P-1)/2 n
+ *     causal, zigzag           (P-1) n/2 + (P-r) n/2 for r > 0; (P-1) n/2 for r = 0; the mean is 3/4 (P-1) n
+ *     causal, striped          (P-1) n, but for a block at most of each shard
+ *     window of w <= n keys to the left (and causal), contiguous   w for r < P-1: one hop of what the next rank sees
+ * A window to both sides sends slivers the long way round: there a gather is better. */
 #include "partition/schedule.h"
 
 static int direction_of(const schedule_problem *problem)
 {
-    return problem->key_layout.kind == LAYOUT_CONTIGUOUS ? 1 : -1;
+    return problem->key_layout.kind == LAYOUT_ZIGZAG ? -1 : 1;
 }
 
 static int modulo(int64_t a, int ranks)
@@ -35,95 +44,100 @@ static int modulo(int64_t a, int ranks)
     return (int)(rest < 0 ? rest + ranks : rest);
 }
 
-/* Hops from `origin` to the rank of a run that is farthest in ring direction; `origin` itself is 0 hops away. */
-static int farthest_of_run(rank_run run, int origin, int direction, int ranks)
+/* Rows of a piece that the ranks `hops`, hops + 1, ..., P-1 hops after its origin need: what travels on the hop of that
+ * number. These ranks are one run, or two where the way passes from P-1 to 0. */
+static range rows_of_hop(const schedule_problem *problem, int origin, int piece, int hops)
 {
-    /* Walking from the origin, the ranks behind it come last: among them the run's one next to the origin. */
-    if (direction > 0) {
-        if (run.first < origin) return modulo((int64_t)(run.last < origin ? run.last : origin - 1) - origin, ranks);
-        return run.last - origin;
-    }
-    if (run.last > origin) return modulo((int64_t)origin - (run.first > origin ? run.first : origin + 1), ranks);
-    return origin - run.first;
+    const int ranks = problem->key_layout.ranks, direction = direction_of(problem);
+    if (hops >= ranks) return (range){0, 0};
+    const int next = modulo(origin + (int64_t)direction * hops, ranks);
+    const int last = modulo((int64_t)origin - direction, ranks);
+    const int low = direction > 0 ? next : last, high = direction > 0 ? last : next;
+    if (low <= high) return schedule_needed_rows(problem, low, high, origin, piece);
+    return range_hull(schedule_needed_rows(problem, 0, high, origin, piece),
+                      schedule_needed_rows(problem, low, ranks - 1, origin, piece));
 }
 
-/* Hops that a chunk of keys travels from its origin: 0 where no other rank needs it. */
-static int reach_of(const schedule_problem *problem, int64_t chunk)
-{
-    const layout *keys = &problem->key_layout;
-    const int origin = layout_chunk_owner(keys, chunk);
-    rank_run runs[2];
-    const int count =
-        layout_ranks_holding(&problem->query_layout, mask_queries(&problem->mask, layout_chunk(keys, chunk)), runs);
-    int reach = 0;
-    for (int i = 0; i < count; i++) {
-        const int hops = farthest_of_run(runs[i], origin, direction_of(problem), keys->ranks);
-        if (hops > reach) reach = hops;
-    }
-    return reach;
-}
-
-/* Step `step` of rank s->rank: folds and sends what it holds of the shard that has travelled `step` hops. */
+/* Step `step` of rank s->rank: folds and sends on what it holds of the shard that has travelled `step` hops. */
 static int plan_held(schedule *s, const schedule_problem *problem, int step)
 {
     const layout *l = &problem->key_layout;
     const int direction = direction_of(problem);
     const int origin = modulo(s->rank - (int64_t)direction * step, l->ranks);
     const int slot = step == 0 ? SLOT_HOME : (step - 1) % 2;
-    int64_t row = 0;
-    for (int64_t i = 0; i < layout_rank_chunk_count(l, origin); i++) {
-        const int64_t chunk = layout_rank_chunk(l, origin, i);
-        const range keys = layout_chunk(l, chunk);
-        const int reach = reach_of(problem, chunk);
-        if (reach < step) continue;
-        if (schedule_add_folds(s, step, problem, keys, slot, row) != 0) return -1;
-        if (reach > step) {
-            const schedule_transfer send = {.direction = TRANSFER_SEND,
-                                            .peer = modulo((int64_t)s->rank + direction, l->ranks),
-                                            .keys = keys,
-                                            .slot = slot,
-                                            .row = row};
-            if (schedule_add_transfer(s, step, send) != 0) return -1;
-        }
-        row += range_length(keys);
+    int64_t slot_row = 0;
+    for (int piece = 0; piece < layout_piece_count(l); piece++) {
+        const range held = step == 0 ? layout_piece(l, origin, piece) : rows_of_hop(problem, origin, piece, step);
+        const schedule_fold fold = {.heads = heads_all(problem->heads),
+                                    .query_origin = s->rank,
+                                    .query_slot = SLOT_HOME,
+                                    .state_slot = SLOT_HOME,
+                                    .key_origin = origin,
+                                    .key_rows = held,
+                                    .holder = s->rank,
+                                    .key_slot = slot,
+                                    .key_slot_row = slot_row};
+        if (schedule_add_folds(s, step, problem, &fold) != 0) return -1;
+        const range sent = rows_of_hop(problem, origin, piece, step + 1);
+        const schedule_transfer send = {.direction = TRANSFER_SEND,
+                                        .peer = modulo((int64_t)s->rank + direction, l->ranks),
+                                        .kind = ROWS_KEYS,
+                                        .origin = origin,
+                                        .rows = sent,
+                                        .heads = heads_all(problem->kv_heads),
+                                        .slot = slot,
+                                        .slot_row = slot_row + sent.begin - held.begin};
+        if (!range_is_empty(sent) && schedule_add_transfer(s, step, send) != 0) return -1;
+        slot_row += range_length(held);
     }
     return 0;
 }
 
-/* Step `step` of rank s->rank: receives what goes `step` + 1 hops or more, to be held in the next step. */
+/* Step `step` of rank s->rank: receives what it holds in the next step. */
 static int plan_receives(schedule *s, const schedule_problem *problem, int step)
 {
     const layout *l = &problem->key_layout;
     const int direction = direction_of(problem);
     const int origin = modulo(s->rank - (int64_t)direction * (step + 1), l->ranks);
     const int slot = step % 2;
-    int64_t row = 0;
-    for (int64_t i = 0; i < layout_rank_chunk_count(l, origin); i++) {
-        const int64_t chunk = layout_rank_chunk(l, origin, i);
-        const range keys = layout_chunk(l, chunk);
-        if (reach_of(problem, chunk) <= step) continue;
+    int64_t slot_row = 0;
+    for (int piece = 0; piece < layout_piece_count(l); piece++) {
+        const range rows = rows_of_hop(problem, origin, piece, step + 1);
+        if (range_is_empty(rows)) continue;
         const schedule_transfer receive = {.direction = TRANSFER_RECEIVE,
                                            .peer = modulo((int64_t)s->rank - direction, l->ranks),
-                                           .keys = keys,
+                                           .kind = ROWS_KEYS,
+                                           .origin = origin,
+                                           .rows = rows,
+                                           .heads = heads_all(problem->kv_heads),
                                            .slot = slot,
-                                           .row = row};
+                                           .slot_row = slot_row};
         if (schedule_add_transfer(s, step, receive) != 0) return -1;
-        row += range_length(keys);
+        slot_row += range_length(rows);
     }
-    if (row > s->slot_tokens[slot]) s->slot_tokens[slot] = row;
+    if (slot_row > 0 && slot_row > s->slots[slot].rows) s->slots[slot].rows = slot_row;
+    return 0;
+}
+
+static int plan_steps(schedule *s, const schedule_problem *problem)
+{
+    const int ranks = problem->key_layout.ranks;
+    for (int slot = 0; slot < 2 && ranks > 1; slot++) {
+        int number = 0;
+        if (schedule_add_slot(s, ROWS_KEYS, heads_all(problem->kv_heads), 0, &number) != 0) return -1;
+    }
+    for (int step = 0; step < ranks; step++)
+        if (plan_receives(s, problem, step) != 0 || plan_held(s, problem, step) != 0) return -1;
     return 0;
 }
 
 static int ring_plan(const schedule_problem *problem, int rank, schedule **schedule_p)
 {
-    const int ranks = problem->key_layout.ranks;
-    schedule *s = schedule_create(rank, ranks);
+    schedule *s = schedule_create(rank, problem->key_layout.ranks);
     if (!s) return -1;
-    for (int step = 0; step < ranks; step++) {
-        if (plan_receives(s, problem, step) != 0 || plan_held(s, problem, step) != 0) {
-            schedule_destroy(s);
-            return -1;
-        }
+    if (plan_steps(s, problem) != 0) {
+        schedule_destroy(s);
+        return -1;
     }
     schedule_sort_folds(s);
     schedule_drop_idle_tail(s);

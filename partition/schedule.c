@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+static const int64_t MOST_TRIPLES = (int64_t)1 << 62;
+
 schedule *schedule_create(int rank, int64_t steps)
 {
     schedule *s = calloc(1, sizeof *s);
@@ -17,14 +19,20 @@ schedule *schedule_create(int rank, int64_t steps)
     return s;
 }
 
+static void step_free(schedule_step *step)
+{
+    free(step->transfers);
+    free(step->clears);
+    free(step->folds);
+    free(step->merges);
+}
+
 void schedule_destroy(schedule *s)
 {
     if (!s) return;
-    for (int64_t i = 0; i < s->step_count; i++) {
-        free(s->steps[i].transfers);
-        free(s->steps[i].folds);
-    }
+    for (int64_t i = 0; i < s->step_count; i++) step_free(&s->steps[i]);
     free(s->steps);
+    free(s->slots);
     free(s);
 }
 
@@ -38,6 +46,16 @@ static void *grown(void *items, int64_t count, size_t size)
     return realloc(items, capacity * size);
 }
 
+int schedule_add_slot(schedule *s, rows_kind kind, head_range heads, int64_t rows, int *slot_p)
+{
+    schedule_slot *slots = grown(s->slots, s->slot_count, sizeof *slots);
+    if (!slots) return -1;
+    s->slots = slots;
+    s->slots[s->slot_count] = (schedule_slot){.kind = kind, .rows = rows, .heads = heads};
+    *slot_p = s->slot_count++;
+    return 0;
+}
+
 int schedule_add_transfer(schedule *s, int64_t step, schedule_transfer transfer)
 {
     schedule_step *at = &s->steps[step];
@@ -48,7 +66,7 @@ int schedule_add_transfer(schedule *s, int64_t step, schedule_transfer transfer)
     return 0;
 }
 
-static int add_fold(schedule *s, int64_t step, schedule_fold fold)
+int schedule_add_fold(schedule *s, int64_t step, schedule_fold fold)
 {
     schedule_step *at = &s->steps[step];
     schedule_fold *folds = grown(at->folds, at->fold_count, sizeof *folds);
@@ -58,26 +76,65 @@ static int add_fold(schedule *s, int64_t step, schedule_fold fold)
     return 0;
 }
 
-int schedule_add_folds(schedule *s, int64_t step, const schedule_problem *problem, range keys, int slot, int64_t row)
+int schedule_add_clear(schedule *s, int64_t step, schedule_clear clear)
+{
+    schedule_step *at = &s->steps[step];
+    schedule_clear *clears = grown(at->clears, at->clear_count, sizeof *clears);
+    if (!clears) return -1;
+    at->clears = clears;
+    at->clears[at->clear_count++] = clear;
+    return 0;
+}
+
+int schedule_add_merge(schedule *s, int64_t step, schedule_merge merge)
+{
+    schedule_step *at = &s->steps[step];
+    schedule_merge *merges = grown(at->merges, at->merge_count, sizeof *merges);
+    if (!merges) return -1;
+    at->merges = merges;
+    at->merges[at->merge_count++] = merge;
+    return 0;
+}
+
+/* The rows of `keys` that queries of a piece see, from the first to the last. */
+static range seen_rows(const schedule_problem *problem, int query_origin, range query_rows, int key_origin, range keys)
+{
+    const range tokens = mask_keys(&problem->mask, layout_hull(&problem->query_layout, query_origin, query_rows));
+    return layout_rows_within(&problem->key_layout, key_origin, keys, tokens);
+}
+
+int schedule_add_folds(schedule *s, int64_t step, const schedule_problem *problem, const schedule_fold *fold)
 {
     const layout *l = &problem->query_layout;
-    for (int64_t i = 0; i < layout_rank_chunk_count(l, s->rank); i++) {
-        const range queries = layout_chunk(l, layout_rank_chunk(l, s->rank, i));
-        const mask_answer answer = mask_ask(&problem->mask, queries, keys);
+    for (int piece = 0; piece < layout_piece_count(l); piece++) {
+        schedule_fold f = *fold;
+        f.query_rows = layout_piece(l, fold->query_origin, piece);
+        f.query_slot_row += f.query_rows.begin;
+        f.state_slot_row += f.query_rows.begin;
+        f.key_rows = seen_rows(problem, f.query_origin, f.query_rows, f.key_origin, fold->key_rows);
+        f.key_slot_row += f.key_rows.begin - fold->key_rows.begin;
+        const mask_answer answer = schedule_ask(problem, f.query_origin, f.query_rows, f.key_origin, f.key_rows);
         if (answer == MASK_NOTHING) continue;
-        const schedule_fold fold = {
-            .queries = queries, .keys = keys, .slot = slot, .row = row, .look_inside = answer == MASK_LOOK_INSIDE};
-        if (add_fold(s, step, fold) != 0) return -1;
+        f.look_inside = answer == MASK_LOOK_INSIDE;
+        if (schedule_add_fold(s, step, f) != 0) return -1;
     }
     return 0;
+}
+
+static int compare(int64_t a, int64_t b)
+{
+    return (a > b) - (a < b);
 }
 
 static int compare_folds(const void *a, const void *b)
 {
     const schedule_fold *x = a, *y = b;
-    if (x->queries.begin != y->queries.begin) return x->queries.begin < y->queries.begin ? -1 : 1;
-    if (x->keys.begin != y->keys.begin) return x->keys.begin < y->keys.begin ? -1 : 1;
-    return 0;
+    int order = compare(x->heads.begin, y->heads.begin);
+    if (order == 0) order = compare(x->query_origin, y->query_origin);
+    if (order == 0) order = compare(x->query_rows.begin, y->query_rows.begin);
+    if (order == 0) order = compare(x->key_origin, y->key_origin);
+    if (order == 0) order = compare(x->key_rows.begin, y->key_rows.begin);
+    return order;
 }
 
 void schedule_sort_folds(schedule *s)
@@ -88,34 +145,117 @@ void schedule_sort_folds(schedule *s)
     }
 }
 
+static bool step_is_idle(const schedule_step *step)
+{
+    return step->transfer_count == 0 && step->clear_count == 0 && step->fold_count == 0 && step->merge_count == 0;
+}
+
 void schedule_drop_idle_tail(schedule *s)
 {
-    while (s->step_count > 0) {
-        const schedule_step *last = &s->steps[s->step_count - 1];
-        if (last->transfer_count > 0 || last->fold_count > 0) return;
-        s->step_count--;
-    }
+    while (s->step_count > 0 && step_is_idle(&s->steps[s->step_count - 1])) s->step_count--;
 }
 
 const char *schedule_problem_fault(const schedule_problem *problem)
 {
-    const mask *m = &problem->mask;
-    if (problem->query_layout.ranks != problem->key_layout.ranks) return "queries and keys lie on different ranks";
-    if (problem->query_layout.tokens != m->queries || problem->key_layout.tokens != m->keys)
+    const layout *q = &problem->query_layout, *k = &problem->key_layout;
+    if (q->ranks < 1 || k->ranks < 1) return "there is no rank";
+    if (q->ranks != k->ranks) return "queries and keys lie on different ranks";
+    if (q->grain < 1 || k->grain < 1) return "the grain of a layout is less than one token";
+    if (q->tokens != problem->mask.queries || k->tokens != problem->mask.keys)
         return "the lengths of the mask and of the layouts differ";
-    if (!m->documents) return NULL;
-    if (m->queries != m->keys) return "packed documents need as many keys as queries";
-    if (m->document_count < 0 || m->documents[0] != 0 || m->documents[m->document_count] != m->queries)
-        return "document offsets do not go from 0 to the number of tokens";
-    for (int64_t i = 0; i < m->document_count; i++)
-        if (m->documents[i] > m->documents[i + 1]) return "document offsets do not ascend";
+    if (problem->heads < 1 || problem->kv_heads < 1) return "there is no head";
+    if (problem->heads % problem->kv_heads != 0) return "the heads are no multiple of the key/value heads";
+    if (problem->node_ranks < 1 || q->ranks % problem->node_ranks != 0)
+        return "the ranks are no multiple of the ranks of a node";
+    const char *fault = mask_fault(&problem->mask);
+    if (fault) return fault;
+    /* What the ranks fold is counted by head: that sum must fit too. */
+    if (q->tokens > 0 && k->tokens > MOST_TRIPLES / problem->heads / q->tokens)
+        return "there are more than 2^62 triples of query, key and head";
     return NULL;
 }
 
-bool schedule_rank_needs(const schedule_problem *problem, int rank, range keys)
+mask_answer schedule_ask(const schedule_problem *problem, int query_origin, range query_rows, int key_origin,
+                         range key_rows)
 {
-    const layout *l = &problem->query_layout;
-    for (int64_t i = 0; i < layout_rank_chunk_count(l, rank); i++)
-        if (mask_ask(&problem->mask, layout_chunk(l, layout_rank_chunk(l, rank, i)), keys) != MASK_NOTHING) return true;
-    return false;
+    return mask_ask(&problem->mask, layout_hull(&problem->query_layout, query_origin, query_rows),
+                    layout_hull(&problem->key_layout, key_origin, key_rows));
+}
+
+/* Tokens from the first to the last of the chunks of a striped layout that lie on ranks of a run. */
+static range tokens_of_striped_run(const layout *l, int first, int last)
+{
+    const int64_t chunks = layout_chunk_count(l);
+    if (chunks <= first) return (range){0, 0}; /* the higher ranks hold even fewer */
+    const int of_last_chunk = layout_chunk_owner(l, chunks - 1);
+    int back = 0; /* from the last chunk to the last one on the run */
+    if (of_last_chunk > last) back = of_last_chunk - last;
+    if (of_last_chunk < first) back = of_last_chunk + l->ranks - last;
+    return (range){layout_chunk(l, first).begin, layout_chunk(l, chunks - 1 - back).end};
+}
+
+range schedule_needed_rows(const schedule_problem *problem, int first_reader, int last_reader, int key_origin,
+                           int piece)
+{
+    const layout *q = &problem->query_layout, *k = &problem->key_layout;
+    if (first_reader > last_reader) return (range){0, 0};
+    const range rows = layout_piece(k, key_origin, piece);
+    if (q->kind == LAYOUT_STRIPED) {
+        const range tokens = tokens_of_striped_run(q, first_reader, last_reader);
+        return layout_rows_within(k, key_origin, rows, mask_keys(&problem->mask, tokens));
+    }
+    /* The queries of a run of ranks are one run of tokens, or two: of early chunks, and of late ones, from the last
+     * rank on down to the first. */
+    range needed = {0, 0};
+    for (int i = 0; i < layout_piece_count(q); i++) {
+        const int64_t a = layout_rank_chunk(q, first_reader, i), b = layout_rank_chunk(q, last_reader, i);
+        const range tokens = {layout_chunk(q, a < b ? a : b).begin, layout_chunk(q, a < b ? b : a).end};
+        needed = range_hull(needed, layout_rows_within(k, key_origin, rows, mask_keys(&problem->mask, tokens)));
+    }
+    return needed;
+}
+
+/* Are the tokens of these rows one run? */
+static bool rows_are_one_run(const layout *l, range rows)
+{
+    return range_is_empty(rows) || l->kind != LAYOUT_STRIPED || rows.begin / l->grain == (rows.end - 1) / l->grain;
+}
+
+/* Pairs of a run of query tokens with rows of keys. Keys that all of these queries see are counted at once, those that
+ * some see are left to the mask where they are one run of tokens too; else the queries are halved. */
+static int64_t pairs_of_run(const schedule_problem *problem, range queries, int key_origin, range key_rows)
+{
+    const layout *k = &problem->key_layout;
+    const range first = mask_row(&problem->mask, queries.begin), last = mask_row(&problem->mask, queries.end - 1);
+    const bool some_seen_by_all = last.begin < first.end;
+    const range all = {last.begin, some_seen_by_all ? first.end : last.begin};
+    const range parts[] = {{first.begin, some_seen_by_all ? last.begin : last.end},
+                           {some_seen_by_all ? first.end : last.end, last.end}};
+    int64_t pairs = range_length(queries) * range_length(layout_rows_within(k, key_origin, key_rows, all));
+    for (int i = 0; i < 2; i++) {
+        const range rows = layout_rows_within(k, key_origin, key_rows, parts[i]);
+        if (!rows_are_one_run(k, rows)) {
+            const int64_t middle = queries.begin + range_length(queries) / 2;
+            return pairs_of_run(problem, (range){queries.begin, middle}, key_origin, key_rows) +
+                   pairs_of_run(problem, (range){middle, queries.end}, key_origin, key_rows);
+        }
+        pairs += mask_pairs(&problem->mask, queries, layout_hull(k, key_origin, rows));
+    }
+    return pairs;
+}
+
+int64_t schedule_fold_pairs(const schedule_problem *problem, const schedule_fold *fold)
+{
+    const layout *q = &problem->query_layout, *k = &problem->key_layout;
+    if (!fold->look_inside) return range_length(fold->query_rows) * range_length(fold->key_rows);
+    const range readers = mask_queries(&problem->mask, layout_hull(k, fold->key_origin, fold->key_rows));
+    range rows = layout_rows_within(q, fold->query_origin, fold->query_rows, readers);
+    int64_t pairs = 0;
+    while (!range_is_empty(rows)) {
+        const int64_t run_end = q->kind == LAYOUT_STRIPED ? (rows.begin / q->grain + 1) * q->grain : rows.end;
+        const range run = {rows.begin, run_end < rows.end ? run_end : rows.end};
+        pairs += pairs_of_run(problem, layout_hull(q, fold->query_origin, run), fold->key_origin, fold->key_rows);
+        rows.begin = run.end;
+    }
+    return pairs;
 }

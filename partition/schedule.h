@@ -1,13 +1,23 @@
 /* A schedule: what one rank does, as data.
  *
- * A rank runs its steps in order. In a step it starts all transfers, does all folds while they travel, then waits
- * for all its transfers. What a transfer of step s receives may be read (folded, or sent on) from step s+1 on.
- * A transfer's twin, the matching send or receive, is in the same step of the peer, and the transfers between two
- * ranks in one step are listed in the same order on both, so a schedule cannot deadlock.
+ * A rank runs its steps in order. In a step it
+ *   1. starts all transfers;
+ *   2. clears the states it lists, runs the folds, then the merges, while the transfers travel;
+ *   3. waits for all its transfers; where the schedule shares memory, also for the ranks of its node (node_sync).
+ * What a transfer of step s receives, and what step s folds or merges into a state, may be sent, folded or merged from
+ * step s+1 on (a merge also reads what the folds of its own step made). A transfer's twin, the matching send or
+ * receive, is in the same step of the peer, and the transfers between two ranks in one step are listed in the same
+ * order on both, so a schedule cannot deadlock.
  *
- * Keys live in slots. SLOT_HOME is the rank's own shard, rows as in its key layout; slots 0, 1, ... are buffers of
- * slot_tokens[] rows. A row of a slot holds the key and the value of one token, all heads (and all batch items).
- * A receive never writes rows that the same step reads.
+ * What is worked on are rows: local rows [begin, end) of the shard of a rank, the origin, in the layout of their axis.
+ * Three kinds are held and travel: keys (a row is the key and the value of one token), queries, and states (the partial
+ * result (o, m, l) of a query). Each for a range of heads: of key/value heads for keys, of query heads for the others;
+ * all batch items.
+ *
+ * Rows lie in slots. SLOT_HOME is the rank's own shard, all heads: the caller's k and v, its q, and the plan's state
+ * of its queries, empty at the beginning and the result at the end. Slots 0, 1, ... are buffers of the rank, of one
+ * kind each. A receive never writes rows that the same step reads, and only slots are received into. A fold may read
+ * keys from another rank of its node in place (holder), if the schedule says that it shares memory.
  *
  * Plain integers: no MPI, no floats, no clock. Three things read it: the executor (runtime/executor.c), the planner
  * (partition/cost.c), the tests. */
@@ -17,45 +27,98 @@
 #include "partition/layout.h"
 #include "partition/mask.h"
 
-enum { SLOT_HOME = -1, SCHEDULE_MAX_SLOTS = 2 };
+enum { SLOT_HOME = -1 };
+
+typedef enum { ROWS_KEYS, ROWS_QUERIES, ROWS_STATES, ROWS_KINDS } rows_kind;
+
+/* Heads [begin, end). */
+typedef struct {
+    int begin, end;
+} head_range;
+
+typedef struct {
+    rows_kind kind;
+    int64_t rows;     /* capacity */
+    head_range heads; /* that a row holds */
+} schedule_slot;
 
 typedef enum { TRANSFER_SEND, TRANSFER_RECEIVE } transfer_direction;
 
 typedef struct {
     transfer_direction direction;
     int peer;
-    range keys;  /* global tokens */
-    int slot;    /* where they are read from or written to */
-    int64_t row; /* row of keys.begin in that slot */
+    rows_kind kind;
+    int origin; /* whose rows */
+    range rows; /* local rows of the origin's shard; all in one piece */
+    head_range heads;
+    int slot;         /* where they are read from or written to; of this kind */
+    int64_t slot_row; /* row of rows.begin in that slot; for SLOT_HOME rows.begin itself */
 } schedule_transfer;
 
 typedef struct {
-    range queries; /* global tokens, inside one chunk of the rank's query layout */
-    range keys;    /* global tokens, contiguous in the slot */
-    int slot;
-    int64_t row;      /* row of keys.begin in that slot */
+    head_range heads; /* query heads; their key heads are heads / (H / G) */
+
+    int query_origin;
+    range query_rows; /* of one piece */
+    int query_slot;
+    int64_t query_slot_row;
+    int state_slot; /* where their partial result is: of kind ROWS_STATES */
+    int64_t state_slot_row;
+
+    int key_origin;
+    range key_rows; /* of one piece */
+    int holder;     /* rank whose slot it is: this one, or one of its node */
+    int key_slot;
+    int64_t key_slot_row;
+
     bool look_inside; /* false: every query sees every key */
 } schedule_fold;
+
+/* A state slot's rows become those of nothing seen, all heads of the slot. */
+typedef struct {
+    int slot;
+    range slot_rows;
+} schedule_clear;
+
+/* State rows of a slot are joined to those of another, or of SLOT_HOME, of this rank. */
+typedef struct {
+    int64_t count; /* rows */
+    head_range heads;
+    int from_slot, to_slot;
+    int64_t from_row, to_row;
+} schedule_merge;
 
 typedef struct {
     schedule_transfer *transfers;
     int64_t transfer_count;
-    schedule_fold *folds; /* folds of the same queries stand next to each other */
+    schedule_clear *clears;
+    int64_t clear_count;
+    schedule_fold *folds; /* folds of the same queries and heads stand next to each other */
     int64_t fold_count;
+    schedule_merge *merges;
+    int64_t merge_count;
 } schedule_step;
 
 typedef struct {
     int rank;
+    schedule_slot *slots;
+    int slot_count;
     schedule_step *steps;
     int64_t step_count;
-    int64_t slot_tokens[SCHEDULE_MAX_SLOTS];
+    bool shares_memory; /* folds read keys of other ranks of the node in place: home keys and all key slots lie in
+                           shared memory; before the first step, and after each step, the ranks of a node wait for each
+                           other. All ranks of a node have the same number of steps */
 } schedule;
 
-/* What is to be scheduled. */
+/* What is to be scheduled. Equal on all ranks. */
 typedef struct {
     mask mask;
     layout query_layout; /* of N tokens */
     layout key_layout;   /* of M tokens, same ranks */
+    int heads, kv_heads; /* H, G */
+    int node_ranks;      /* ranks of a node where all nodes have as many, rank = node * node_ranks + index; else 1 */
+    bool may_share;      /* ranks of a node can read each other's keys in place */
+    int columns;         /* hybrid: ranks that share heads among them; 0: not given */
 } schedule_problem;
 
 /* A strategy: one file in partition/, one line in the table in partition/strategies.c. */
@@ -71,23 +134,58 @@ typedef struct {
 
 extern const strategy *const strategies[];
 extern const int strategy_count;
-const strategy *strategy_find(const char *name); /* NULL if there is none of the name */
+/* "ring", "hybrid:4x8" (then *columns_p is 8 and *rows_p 4, else both 0), ... NULL if there is none of the name. */
+const strategy *strategy_find(const char *name, int *rows_p, int *columns_p);
 
-/* Building blocks for strategies. Appending returns 0, or -1 if memory ran out. */
+/* Building blocks for strategies. Those that return an int return 0, or -1 if memory ran out. */
+
 schedule *schedule_create(int rank, int64_t steps); /* NULL if memory ran out */
+void schedule_destroy(schedule *s);                 /* NULL is allowed */
+/* Adds a slot; its number goes to *slot_p. Its rows may be raised afterwards. */
+int schedule_add_slot(schedule *s, rows_kind kind, head_range heads, int64_t rows, int *slot_p);
 int schedule_add_transfer(schedule *s, int64_t step, schedule_transfer transfer);
-/* Appends the folds of all the rank's query chunks against `keys` that the mask does not rule out. */
-int schedule_add_folds(schedule *s, int64_t step, const schedule_problem *problem, range keys, int slot, int64_t row);
-/* Puts the folds of every step in the order of their queries. */
+int schedule_add_fold(schedule *s, int64_t step, schedule_fold fold);
+int schedule_add_clear(schedule *s, int64_t step, schedule_clear clear);
+int schedule_add_merge(schedule *s, int64_t step, schedule_merge merge);
+/* Appends the folds of all pieces of the queries of `fold->query_origin`, whole, each against those of the key rows
+ * `fold->key_rows` from the first to the last that its queries see; none where they see none. query_slot_row and
+ * state_slot_row count from the shard's first row, key_slot_row from fold->key_rows.begin; what look_inside is,
+ * follows. The other fields are taken from *fold. */
+int schedule_add_folds(schedule *s, int64_t step, const schedule_problem *problem, const schedule_fold *fold);
+/* Puts the folds of every step in the order of their heads, origins, queries, then keys. */
 void schedule_sort_folds(schedule *s);
-/* Forgets the steps at the end that neither transfer nor fold. Step numbers stay, so ranks stay aligned. */
+/* Forgets the steps at the end that do nothing. Step numbers stay, so ranks stay aligned. */
 void schedule_drop_idle_tail(schedule *s);
-void schedule_destroy(schedule *s); /* NULL is allowed */
 
 /* NULL, or why no strategy can honour the problem (a static string): for the strategies' `refuse`. */
 const char *schedule_problem_fault(const schedule_problem *problem);
 
-/* Does any query of `rank` see a key of `keys`? */
-bool schedule_rank_needs(const schedule_problem *problem, int rank, range keys);
+/* What the mask says of rows of two pieces; under a striped layout it may say LOOK_INSIDE where it need not. */
+mask_answer schedule_ask(const schedule_problem *problem, int query_origin, range query_rows, int key_origin,
+                         range key_rows);
+/* The rows of a piece of keys, from the first to the last, that any query of ranks [first_reader, last_reader] sees;
+ * empty if none; {0, 0} if first > last. Under a striped layout of queries perhaps some more at the ends: rows that
+ * only queries of other ranks see, between those of the readers. O(log documents). */
+range schedule_needed_rows(const schedule_problem *problem, int first_reader, int last_reader, int key_origin,
+                           int piece);
+/* Pairs (query, key) of a fold, for one of its heads and one batch item. */
+int64_t schedule_fold_pairs(const schedule_problem *problem, const schedule_fold *fold);
+
+static inline head_range heads_all(int heads)
+{
+    return (head_range){0, heads};
+}
+
+static inline int heads_count(head_range heads)
+{
+    return heads.end - heads.begin;
+}
+
+/* The key heads that query heads share, H / G of them each. */
+static inline head_range heads_of_keys(const schedule_problem *problem, head_range heads)
+{
+    const int group = problem->heads / problem->kv_heads;
+    return (head_range){heads.begin / group, (heads.end + group - 1) / group};
+}
 
 #endif

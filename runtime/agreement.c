@@ -97,6 +97,17 @@ int64_t agreement_hash_integers(const int64_t *values, int64_t count)
     return (int64_t)hash;
 }
 
+int64_t agreement_hash_bytes(const void *bytes, size_t size)
+{
+    uint64_t hash = mix(size);
+    for (size_t done = 0; done < size; done += sizeof(uint64_t)) {
+        uint64_t word = 0;
+        memcpy(&word, (const char *)bytes + done, size - done < sizeof word ? size - done : sizeof word);
+        hash = mix(hash ^ word);
+    }
+    return (int64_t)hash;
+}
+
 int64_t agreement_bits(double value)
 {
     int64_t bits;

@@ -8,6 +8,7 @@
 #include "runtime/longspan.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 
 /* A rank's local outcome. {0} is success. */
 typedef struct {
@@ -38,6 +39,7 @@ longspan_status agreement_check_equal(MPI_Comm comm, const agreement_value *valu
 /* Values to stand in for things that are not integers. */
 int64_t agreement_hash_text(const char *text);
 int64_t agreement_hash_integers(const int64_t *values, int64_t count);
+int64_t agreement_hash_bytes(const void *bytes, size_t size);
 int64_t agreement_bits(double value);
 
 #endif

@@ -4,6 +4,7 @@
 #include "runtime/launch.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 const char *longspan_version(void)
 {
@@ -35,7 +36,7 @@ const char *longspan_status_string(longspan_status status)
 
 void longspan_options_default(longspan_options *options_p)
 {
-    *options_p = (longspan_options){.isa = "auto", .stall_seconds = 600};
+    *options_p = (longspan_options){.isa = "auto", .compute = "auto", .share_memory = 1, .stall_seconds = 600};
 }
 
 /* The kernel of the options, or a failure. */
@@ -48,6 +49,16 @@ static const attention_kernel *choose_kernel(const longspan_options *options, fa
     return kernel;
 }
 
+/* COMPUTE_AUTO, or the arithmetic of the options; a failure if there is none of the name. */
+static int choose_compute(const longspan_options *options, failure *f)
+{
+    attention_compute compute = COMPUTE_FP32;
+    if (!options->compute || strcmp(options->compute, "auto") == 0) return COMPUTE_AUTO;
+    if (!attention_compute_from_name(options->compute, &compute))
+        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "compute '%s' is not known", options->compute);
+    return (int)compute;
+}
+
 longspan_status longspan_context_create(MPI_Comm comm, const longspan_options *options, longspan_context **context_p)
 {
     *context_p = NULL;
@@ -58,6 +69,8 @@ longspan_status longspan_context_create(MPI_Comm comm, const longspan_options *o
 
     const agreement_value equal[] = {
         {"options.isa", agreement_hash_text(options->isa ? options->isa : "auto")},
+        {"options.compute", agreement_hash_text(options->compute ? options->compute : "auto")},
+        {"options.share_memory", options->share_memory != 0},
         {"options.stall_seconds", agreement_bits(options->stall_seconds)},
     };
     int rank, thread_level;
@@ -69,6 +82,7 @@ longspan_status longspan_context_create(MPI_Comm comm, const longspan_options *o
     if (options->threads < 0) failure_set(&f, LONGSPAN_ERROR_ARGUMENT, "options.threads is negative");
     if (!(options->stall_seconds >= 0)) failure_set(&f, LONGSPAN_ERROR_ARGUMENT, "options.stall_seconds is negative");
     const attention_kernel *kernel = choose_kernel(options, &f);
+    const int compute = choose_compute(options, &f);
     longspan_context *context = calloc(1, sizeof *context);
     if (!context) failure_set(&f, LONGSPAN_ERROR_MEMORY, "no memory for a context");
     if (agreement_reach(comm, &f, &rank) != LONGSPAN_OK) {
@@ -80,9 +94,12 @@ longspan_status longspan_context_create(MPI_Comm comm, const longspan_options *o
     MPI_Comm_set_errhandler(context->comm, MPI_ERRORS_ARE_FATAL);
     MPI_Comm_rank(context->comm, &context->rank);
     MPI_Comm_size(context->comm, &context->ranks);
+    node_find(context->comm, &context->node);
     int sharing = launch_sharing_ranks(context->comm);
     context->threads = options->threads ? options->threads : launch_default_threads(sharing);
     context->kernel = kernel;
+    context->compute = compute;
+    context->share_memory = options->share_memory != 0;
     context->stall_seconds = options->stall_seconds;
     context->progress = options->progress;
     context->progress_data = options->progress_data;
@@ -94,6 +111,7 @@ longspan_status longspan_context_create(MPI_Comm comm, const longspan_options *o
 void longspan_context_destroy(longspan_context **context_p)
 {
     if (!context_p || !*context_p) return;
+    node_free(&(*context_p)->node);
     MPI_Comm_free(&(*context_p)->comm);
     free(*context_p);
     *context_p = NULL;
@@ -109,13 +127,26 @@ int longspan_context_error_rank(const longspan_context *context)
     return context->error_rank;
 }
 
-longspan_status context_agree(longspan_context *context, failure *f)
+/* Keeps a failure that all ranks have agreed on. */
+static longspan_status keep(longspan_context *context, longspan_status status, const failure *f, int rank)
 {
-    int rank;
-    longspan_status status = agreement_reach(context->comm, f, &rank);
     if (status != LONGSPAN_OK) {
         context->last = *f;
         context->error_rank = rank;
     }
     return status;
+}
+
+longspan_status context_agree(longspan_context *context, failure *f)
+{
+    int rank = -1;
+    const longspan_status status = agreement_reach(context->comm, f, &rank);
+    return keep(context, status, f, rank);
+}
+
+longspan_status context_agree_equal(longspan_context *context, const agreement_value *values, int count, failure *f)
+{
+    int rank = -1;
+    const longspan_status status = agreement_check_equal(context->comm, values, count, f, &rank);
+    return keep(context, status, f, rank);
 }

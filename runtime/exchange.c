@@ -1,172 +1,214 @@
 #include "runtime/exchange.h"
 
+#include "runtime/requests.h"
+
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
-/* Polling more often than this costs time and moves nothing more (measured overlap is complete at 100 us). */
-static const double poll_interval = 20e-6;
-/* While waiting with nothing to compute, spin this often before giving the core to another rank for a while. */
-enum { SPINS_BEFORE_SLEEP = 200, SLEEP_NANOSECONDS = 20000 };
+/* `bytes` bytes, the next ones of the same type `stride` bytes on: some heads of a row. */
+typedef struct {
+    size_t bytes, stride;
+    MPI_Datatype type;
+} strided_type;
 
 struct exchange {
-    MPI_Comm comm;
+    MPI_Comm node;
     const schedule *schedule;
     int64_t batch;
-    size_t k_bytes, v_bytes;
-    double stall_seconds;
-
-    MPI_Request *requests; /* of the running step, all posted; completed ones become MPI_REQUEST_NULL */
-    int *finished;         /* MPI_Testsome's indices */
-    int *peers;            /* of each request, for the stall message */
-    int posted, pending;
-    int64_t step;
-    double started, last_poll, last_completion;
-    exchange_totals totals;
+    row_format formats[ROWS_KINDS];
+    const row_stores *stores;
+    strided_type *types;
+    int type_count;
+    request_set transfers, barrier;
+    step_record *record;
 };
 
-static int64_t piece_count(size_t bytes)
+/* How a tensor of a transfer is cut: `rows` rows a message, of `bytes` bytes each. */
+typedef struct {
+    int64_t rows;
+    size_t bytes, stride;
+} cut;
+
+static cut cut_of(const row_format *format, int tensor, const schedule_transfer *t, const row_store *store)
 {
-    return (int64_t)((bytes + EXCHANGE_MAX_MESSAGE - 1) / EXCHANGE_MAX_MESSAGE);
+    const size_t head = format->head_bytes[tensor];
+    cut c = {.bytes = (size_t)heads_count(t->heads) * head, .stride = (size_t)heads_count(store->heads) * head};
+    c.rows = c.bytes > 0 && c.bytes < MESSAGE_MAX_BYTES ? (int64_t)(MESSAGE_MAX_BYTES / c.bytes) : 1;
+    return c;
 }
 
-exchange *exchange_create(MPI_Comm comm, const schedule *s, int64_t batch, size_t k_bytes, size_t v_bytes,
-                          double stall_seconds)
+static int64_t message_count(const exchange *e, const schedule_step *step)
 {
-    int64_t most = 1;
-    for (int64_t i = 0; i < s->step_count; i++) {
-        int64_t messages = 0;
-        for (int64_t t = 0; t < s->steps[i].transfer_count; t++) {
-            size_t tokens = (size_t)range_length(s->steps[i].transfers[t].keys);
-            messages += batch * (piece_count(tokens * k_bytes) + piece_count(tokens * v_bytes));
+    int64_t messages = 0;
+    for (int64_t i = 0; i < step->transfer_count; i++) {
+        const schedule_transfer *t = &step->transfers[i];
+        const row_format *format = &e->formats[t->kind];
+        for (int tensor = 0; tensor < format->tensors; tensor++) {
+            const cut c = cut_of(format, tensor, t, row_stores_find(e->stores, t->kind, t->slot));
+            messages += e->batch * ((range_length(t->rows) + c.rows - 1) / c.rows);
         }
-        if (messages > most) most = messages;
     }
+    return messages;
+}
+
+static MPI_Datatype find_type(const exchange *e, size_t bytes, size_t stride)
+{
+    for (int i = 0; i < e->type_count; i++)
+        if (e->types[i].bytes == bytes && e->types[i].stride == stride) return e->types[i].type;
+    return MPI_DATATYPE_NULL;
+}
+
+static bool add_type(exchange *e, size_t bytes, size_t stride)
+{
+    if (find_type(e, bytes, stride) != MPI_DATATYPE_NULL) return true;
+    strided_type *types = realloc(e->types, ((size_t)e->type_count + 1) * sizeof *types);
+    if (!types) return false;
+    e->types = types;
+    strided_type *made = &types[e->type_count++];
+    *made = (strided_type){bytes, stride, MPI_DATATYPE_NULL};
+    MPI_Datatype block;
+    MPI_Type_contiguous((int)bytes, MPI_BYTE, &block);
+    MPI_Type_create_resized(block, 0, (MPI_Aint)stride, &made->type);
+    MPI_Type_commit(&made->type);
+    MPI_Type_free(&block);
+    return true;
+}
+
+/* The types of all transfers of some of a store's heads. */
+static bool add_types(exchange *e)
+{
+    for (int64_t i = 0; i < e->schedule->step_count; i++) {
+        const schedule_step *step = &e->schedule->steps[i];
+        for (int64_t j = 0; j < step->transfer_count; j++) {
+            const schedule_transfer *t = &step->transfers[j];
+            const row_format *format = &e->formats[t->kind];
+            for (int tensor = 0; tensor < format->tensors; tensor++) {
+                const cut c = cut_of(format, tensor, t, row_stores_find(e->stores, t->kind, t->slot));
+                if (c.bytes != c.stride && !add_type(e, c.bytes, c.stride)) return false;
+            }
+        }
+    }
+    return true;
+}
+
+exchange *exchange_create(MPI_Comm comm, MPI_Comm node, const schedule *s, int64_t batch,
+                          const row_format formats[ROWS_KINDS], const row_stores *stores, double stall_seconds)
+{
     exchange *e = calloc(1, sizeof *e);
     if (!e) return NULL;
-    e->comm = comm;
+    e->node = node;
     e->schedule = s;
     e->batch = batch;
-    e->k_bytes = k_bytes;
-    e->v_bytes = v_bytes;
-    e->stall_seconds = stall_seconds;
-    e->requests = malloc((size_t)most * sizeof *e->requests);
-    e->finished = malloc((size_t)most * sizeof *e->finished);
-    e->peers = malloc((size_t)most * sizeof *e->peers);
-    if (!e->requests || !e->finished || !e->peers) {
+    e->stores = stores;
+    for (int kind = 0; kind < ROWS_KINDS; kind++) e->formats[kind] = formats[kind];
+    int64_t most = 0;
+    for (int64_t i = 0; i < s->step_count; i++) {
+        const int64_t messages = message_count(e, &s->steps[i]);
+        if (messages > most) most = messages;
+    }
+    if (!add_types(e) || !request_set_create(&e->transfers, comm, most, stall_seconds) ||
+        !request_set_create(&e->barrier, comm, 1, stall_seconds)) {
         exchange_destroy(e);
         return NULL;
     }
+    snprintf(e->barrier.where, sizeof e->barrier.where, "the start of an execute");
     return e;
 }
 
 void exchange_destroy(exchange *e)
 {
     if (!e) return;
-    free(e->requests);
-    free(e->finished);
-    free(e->peers);
+    for (int i = 0; i < e->type_count; i++) MPI_Type_free(&e->types[i].type);
+    free(e->types);
+    request_set_destroy(&e->transfers);
+    request_set_destroy(&e->barrier);
     free(e);
 }
 
-/* Posts `bytes` bytes at `data` in pieces. */
-static void post(exchange *e, const schedule_transfer *t, char *data, size_t bytes)
+void exchange_synchronise(exchange *e)
 {
-    for (size_t done = 0; done < bytes; done += EXCHANGE_MAX_MESSAGE) {
-        int count = (int)(bytes - done < EXCHANGE_MAX_MESSAGE ? bytes - done : EXCHANGE_MAX_MESSAGE);
-        e->peers[e->posted] = t->peer;
-        MPI_Request *request = &e->requests[e->posted++];
-        if (t->direction == TRANSFER_SEND) {
-            MPI_Isend(data + done, count, MPI_BYTE, t->peer, 0, e->comm, request);
-            e->totals.bytes_sent += count;
-            e->totals.messages_sent++;
-        } else {
-            MPI_Irecv(data + done, count, MPI_BYTE, t->peer, 0, e->comm, request);
-            e->totals.bytes_received += count;
+    if (!e->schedule->shares_memory) return;
+    request_set_begin(&e->barrier);
+    atomic_thread_fence(memory_order_seq_cst);
+    MPI_Ibarrier(e->node, request_set_add(&e->barrier, REQUEST_OF_NODE));
+    request_set_wait(&e->barrier);
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
+/* Posts one message of `rows` rows. */
+static void post(exchange *e, const schedule_transfer *t, char *data, cut c, int64_t rows)
+{
+    MPI_Datatype type = MPI_BYTE;
+    int count = (int)((size_t)rows * c.bytes);
+    if (c.bytes != c.stride) {
+        type = find_type(e, c.bytes, c.stride);
+        count = (int)rows;
+    }
+    MPI_Request *request = request_set_add(&e->transfers, t->peer);
+    const int64_t bytes = rows * (int64_t)c.bytes;
+    if (t->direction == TRANSFER_SEND) {
+        MPI_Isend(data, count, type, t->peer, 0, e->transfers.comm, request);
+        e->record->bytes_sent += bytes;
+        e->record->messages_sent++;
+    } else {
+        MPI_Irecv(data, count, type, t->peer, 0, e->transfers.comm, request);
+        e->record->bytes_received += bytes;
+    }
+}
+
+static void post_transfer(exchange *e, const schedule_transfer *t)
+{
+    const row_store *store = row_stores_find(e->stores, t->kind, t->slot);
+    const row_format *format = &e->formats[t->kind];
+    const int64_t rows = range_length(t->rows);
+    for (int64_t b = 0; b < e->batch; b++)
+        for (int tensor = 0; tensor < format->tensors; tensor++) {
+            const cut c = cut_of(format, tensor, t, store);
+            for (int64_t done = 0; done < rows; done += c.rows) {
+                char *data = row_at(store, format, tensor, b, t->slot_row + done, t->heads.begin);
+                post(e, t, data, c, done + c.rows < rows ? c.rows : rows - done);
+            }
         }
-    }
 }
 
-static void post_transfer(exchange *e, const schedule_transfer *t, const key_slot *slot)
-{
-    size_t tokens = (size_t)range_length(t->keys);
-    for (int64_t b = 0; b < e->batch; b++) {
-        size_t row = (size_t)(b * slot->rows + t->row);
-        post(e, t, slot->k + row * e->k_bytes, tokens * e->k_bytes);
-        post(e, t, slot->v + row * e->v_bytes, tokens * e->v_bytes);
-    }
-}
-
-void exchange_start(exchange *e, int64_t step, const key_slot *home, const key_slot *slots)
+void exchange_start(exchange *e, int64_t step, step_record *record)
 {
     const schedule_step *s = &e->schedule->steps[step];
-    e->step = step;
-    e->posted = 0;
+    *record = (step_record){.waited_for = -1};
+    e->record = record;
+    snprintf(e->transfers.where, sizeof e->transfers.where, "step %lld", (long long)step);
+    snprintf(e->barrier.where, sizeof e->barrier.where, "step %lld", (long long)step);
+    request_set_begin(&e->transfers);
+    record->begin = record->transferred = MPI_Wtime();
     /* Receives first: a message that finds its receive posted is not copied on the way. */
     for (int pass = 0; pass < 2; pass++) {
-        transfer_direction direction = pass == 0 ? TRANSFER_RECEIVE : TRANSFER_SEND;
-        for (int64_t i = 0; i < s->transfer_count; i++) {
-            const schedule_transfer *t = &s->transfers[i];
-            if (t->direction == direction) post_transfer(e, t, t->slot == SLOT_HOME ? home : &slots[t->slot]);
-        }
+        const transfer_direction direction = pass == 0 ? TRANSFER_RECEIVE : TRANSFER_SEND;
+        for (int64_t i = 0; i < s->transfer_count; i++)
+            if (s->transfers[i].direction == direction) post_transfer(e, &s->transfers[i]);
     }
-    e->pending = e->posted;
-    e->started = e->last_poll = e->last_completion = MPI_Wtime();
 }
 
-/* Notes what has completed. */
-static void test(exchange *e, double now)
+/* Notes when the last transfer was found complete. */
+static void note_completion(exchange *e)
 {
-    int count;
-    MPI_Testsome(e->posted, e->requests, &count, e->finished, MPI_STATUSES_IGNORE);
-    e->last_poll = now;
-    if (count <= 0) return;
-    e->pending -= count;
-    e->last_completion = now;
-    if (e->pending == 0) e->totals.transfer += now - e->started;
+    if (e->transfers.posted > 0 && e->transfers.pending == 0) e->record->transferred = e->transfers.last_completion;
 }
 
 void exchange_poll(exchange *e)
 {
-    if (e->pending == 0) return;
-    double now = MPI_Wtime();
-    if (now - e->last_poll >= poll_interval) test(e, now);
-}
-
-static void abort_stalled(const exchange *e, double idle)
-{
-    int rank, peer = -1;
-    MPI_Comm_rank(e->comm, &rank);
-    for (int i = 0; i < e->posted && peer < 0; i++)
-        if (e->requests[i] != MPI_REQUEST_NULL) peer = e->peers[i];
-    fprintf(stderr,
-            "longspan: rank %d has waited %.0f s for rank %d in step %lld: no transfer completed; giving up (a lost "
-            "link or a stopped process?)\n",
-            rank, idle, peer, (long long)e->step);
-    MPI_Abort(e->comm, 1);
+    if (e->transfers.pending > 0 && request_set_poll(&e->transfers)) note_completion(e);
 }
 
 void exchange_finish(exchange *e)
 {
-    if (e->pending == 0) return;
-    double begin = MPI_Wtime();
-    for (int spins = 0; e->pending > 0; spins++) {
-        double now = MPI_Wtime();
-        test(e, now);
-        double since = e->last_completion > begin ? e->last_completion : begin;
-        if (e->stall_seconds > 0 && now - since > e->stall_seconds) abort_stalled(e, now - since);
-        if (e->pending > 0 && spins >= SPINS_BEFORE_SLEEP)
-            nanosleep(&(struct timespec){.tv_nsec = SLEEP_NANOSECONDS}, NULL);
+    if (e->transfers.pending > 0) {
+        request_set_wait(&e->transfers);
+        note_completion(e);
+        e->record->waited_for = e->transfers.last_peer;
     }
-    e->totals.wait += MPI_Wtime() - begin;
-}
-
-void exchange_reset(exchange *e)
-{
-    e->totals = (exchange_totals){0};
-}
-
-exchange_totals exchange_read_totals(const exchange *e)
-{
-    return e->totals;
+    const double before = MPI_Wtime();
+    exchange_synchronise(e);
+    e->record->end = MPI_Wtime();
+    e->record->node_wait = e->record->end - before;
 }

@@ -1,47 +1,45 @@
 /* The transfers of a schedule as MPI messages: posted at the start of a step, progressed while tiles compute, waited
- * for at its end. Every point-to-point message of the library is sent here.
+ * for at its end.
  *
- * Open MPI moves a large message only while somebody is inside MPI, so the thread that owns MPI polls between tiles.
- * A transfer becomes one message for each batch item, tensor and piece of at most EXCHANGE_MAX_MESSAGE bytes; both
- * sides cut in the same way and post in the same order, so that order alone matches messages. */
+ * A transfer becomes one message for each batch item, tensor and piece of as many whole rows as MESSAGE_MAX_BYTES hold
+ * (at least one); both sides cut in the same way and post in the same order, so that order alone matches messages. Some
+ * of the heads of a store's rows travel as a derived type, straight from and to where they lie. */
 #ifndef RUNTIME_EXCHANGE_H
 #define RUNTIME_EXCHANGE_H
 
-#include "partition/schedule.h"
+#include "runtime/rows.h"
 
 #include <mpi.h>
-#include <stddef.h>
-
-enum { EXCHANGE_MAX_MESSAGE = 64 << 20 };
-
-/* Rows of keys and values: k [B, rows, k_bytes], v [B, rows, v_bytes] with the bytes of one token, all heads. */
-typedef struct {
-    char *k, *v;
-    int64_t rows;
-} key_slot;
 
 typedef struct exchange exchange;
 
-/* Not collective. Room for the largest step of the schedule. NULL if memory ran out. The schedule stays the caller's
- * and must outlive the exchange. `stall_seconds`: see longspan_options. */
-exchange *exchange_create(MPI_Comm comm, const schedule *s, int64_t batch, size_t k_bytes, size_t v_bytes,
-                          double stall_seconds);
+/* What a rank did in one step. Times as MPI_Wtime tells them; compute is the executor's to fill in. */
+typedef struct {
+    double begin;       /* transfers were started */
+    double computed;    /* folds and merges were done */
+    double transferred; /* transfers were complete; `begin` if there were none */
+    double end;         /* waited for transfers, and for the node where memory is shared */
+    double node_wait;   /* seconds of the wait that were for the node */
+    int waited_for;     /* the rank whose transfer was waited for last; -1 if none was */
+    int64_t bytes_sent, bytes_received, messages_sent;
+} step_record;
+
+/* Not collective. Room for the largest step of the schedule. NULL if memory ran out. Schedule and stores stay the
+ * caller's and must outlive the exchange; home pointers of `stores` may change between steps, its rows and heads not.
+ * `node`: the ranks that share memory, used if the schedule says so. `stall_seconds`: see longspan_options. */
+exchange *exchange_create(MPI_Comm comm, MPI_Comm node, const schedule *s, int64_t batch,
+                          const row_format formats[ROWS_KINDS], const row_stores *stores, double stall_seconds);
 void exchange_destroy(exchange *e); /* NULL allowed; no transfer may be under way */
 
-/* Posts the transfers of a step. home is only read; slots are written by receives. */
-void exchange_start(exchange *e, int64_t step, const key_slot *home, const key_slot *slots);
+/* Returns when all ranks of the node have come here and see what each other have written; at once unless the schedule
+ * shares memory. */
+void exchange_synchronise(exchange *e);
+/* Posts the transfers of a step, and begins its record. */
+void exchange_start(exchange *e, int64_t step, step_record *record);
 /* Gives MPI a chance to progress; cheap when called more often than every 20 us. */
 void exchange_poll(exchange *e);
-/* Returns when the step's transfers are complete. Aborts the job, naming step and peer, when nothing has completed for
- * stall_seconds: a lost peer cannot be told from a slow one, and a hang helps nobody. */
+/* Returns when the step's transfers are complete, and then when the node is synchronised, and ends the record. Aborts
+ * the job when it stalls, as request_set_wait. */
 void exchange_finish(exchange *e);
-
-/* Totals since the last exchange_reset. `transfer`: time from the start of a step's transfers to their completion. */
-typedef struct {
-    double transfer, wait;
-    int64_t bytes_sent, bytes_received, messages_sent;
-} exchange_totals;
-void exchange_reset(exchange *e);
-exchange_totals exchange_read_totals(const exchange *e);
 
 #endif

@@ -1,15 +1,17 @@
-/* Runs a schedule: for each step, start its transfers, fold while they travel, wait for them.
+/* Runs a schedule: for each step, start its transfers, fold and merge while they travel, wait for them.
  *
  * The walk of one query: its row of q is read in place by the kernel; its state (o, m, l) lives in the plan and is
  * folded with this rank's own keys in the first step and with the visiting shards in the next ones; at the end the
- * state becomes the row of out and of lse. Keys and values are read where they are: the caller's arrays or a slot. */
+ * state becomes the row of out and of lse. Where a strategy moves queries instead, q visits other ranks, and the
+ * states that were made there come back and are merged. Keys and values are read where they are: the caller's arrays,
+ * a slot, or the memory of another rank of the node. */
 #include "runtime/plan.h"
+
+#include <string.h>
 
 typedef struct {
     longspan_plan *plan;
-    key_slot home;
-    const char *q;
-    double done, now; /* pairs of the finished steps, and of the running one */
+    double done, now; /* flops of the finished calls, and of the running one */
 } execution;
 
 /* Between tiles, on the thread that owns MPI. */
@@ -18,111 +20,134 @@ static void poll(void *data, double fraction)
     execution *x = data;
     const longspan_context *context = x->plan->context;
     exchange_poll(x->plan->exchange);
-    if (context->progress && context->rank == 0 && x->plan->pairs > 0)
-        context->progress(context->progress_data, (x->done + fraction * x->now) / (double)x->plan->pairs);
+    if (context->progress && context->rank == 0 && x->plan->flops > 0)
+        context->progress(context->progress_data, (x->done + fraction * x->now) / x->plan->flops);
 }
 
-static attention_segment make_segment(const execution *x, const schedule_fold *fold, int64_t b)
+static void clear_states(const longspan_plan *plan, const schedule_step *step)
 {
-    const longspan_problem *p = &x->plan->problem;
-    const key_slot *slot = fold->slot == SLOT_HOME ? &x->home : &x->plan->slots[fold->slot];
-    int64_t element = (int64_t)number_size((kernel_type)p->type);
-    int64_t row = b * slot->rows + fold->row;
-    int64_t k_token = (int64_t)p->kv_heads * p->dim, v_token = (int64_t)p->kv_heads * p->value_dim;
-    return (attention_segment){
-        .k = slot->k + row * k_token * element,
-        .v = slot->v + row * v_token * element,
-        .k_token_stride = k_token,
-        .k_head_stride = p->dim,
-        .v_token_stride = v_token,
-        .v_head_stride = p->value_dim,
-        .begin = fold->keys.begin,
-        .end = fold->keys.end,
-        .look_inside = fold->look_inside,
-    };
-}
-
-static attention_span make_span(const execution *x, range queries, int64_t b)
-{
-    const longspan_plan *plan = x->plan;
-    const longspan_problem *p = &plan->problem;
-    int64_t element = (int64_t)number_size((kernel_type)p->type);
-    int64_t local = layout_local_row(&plan->scheduled.query_layout, queries.begin);
-    int64_t row = b * plan->query_tokens + local;
-    int64_t q_token = (int64_t)p->heads * p->dim;
-    return (attention_span){
-        .q = x->q + row * q_token * element,
-        .q_token_stride = q_token,
-        .q_head_stride = p->dim,
-        .tokens = range_length(queries),
-        .state = {plan->state.o + row * p->heads * p->value_dim, plan->state.m + row * p->heads,
-                  plan->state.l + row * p->heads},
-        .visible_begin = plan->visible_begin ? plan->visible_begin + local : NULL,
-        .visible_end = plan->visible_end ? plan->visible_end + local : NULL,
-    };
-}
-
-/* The folds of a step as spans: one span for each run of folds of the same queries, for each batch item, so that a
- * query's keys are folded in order by one thread. Returns the number of spans. */
-static int64_t gather_spans(execution *x, const schedule_step *step)
-{
-    longspan_plan *plan = x->plan;
-    int64_t span_count = 0, segment_count = 0;
-    for (int64_t b = 0; b < plan->problem.batch; b++) {
-        for (int64_t i = 0; i < step->fold_count; i++) {
-            const schedule_fold *fold = &step->folds[i];
-            if (i == 0 || fold->queries.begin != fold[-1].queries.begin) {
-                plan->spans[span_count] = make_span(x, fold->queries, b);
-                plan->spans[span_count++].segments = plan->segments + segment_count;
-            }
-            plan->segments[segment_count++] = make_segment(x, fold, b);
-            plan->spans[span_count - 1].segment_count++;
+    for (int64_t i = 0; i < step->clear_count; i++) {
+        const schedule_clear *clear = &step->clears[i];
+        const row_store *store = row_stores_find(&plan->stores, ROWS_STATES, clear->slot);
+        for (int64_t b = 0; b < plan->problem.batch; b++) {
+            const attention_state state = plan_state_at(plan, store, b, clear->slot_rows.begin, store->heads.begin);
+            attention_state_clear(state, range_length(clear->slot_rows) * heads_count(store->heads),
+                                  plan->problem.value_dim);
         }
     }
-    return span_count;
 }
 
-static double step_pairs(const longspan_plan *plan, const schedule_step *step)
+static void run_folds(execution *x, int64_t step_index)
 {
-    double pairs = 0;
-    for (int64_t i = 0; i < step->fold_count; i++)
-        pairs += (double)mask_pairs(&plan->scheduled.mask, step->folds[i].queries, step->folds[i].keys);
-    return pairs;
+    longspan_plan *plan = x->plan;
+    const longspan_problem *p = &plan->problem;
+    const schedule_step *step = &plan->schedule->steps[step_index];
+    const int group = p->heads / p->kv_heads;
+    const fold_memory memory = {.formats = plan->formats,
+                                .own = &plan->stores,
+                                .node = plan->node,
+                                .node_first = plan->context->rank - plan->context->node.comm_rank};
+    int calls = 0;
+    for (fold_call call = {0}; fold_call_next(&plan->folds, step, &call);) calls++;
+    if (calls > 0) x->now = plan->folds.step_flops[step_index] / calls;
+    for (fold_call call = {0}; fold_call_next(&plan->folds, step, &call); x->done += x->now) {
+        const int64_t spans = fold_call_spans(&plan->folds, &memory, step, &call);
+        if (spans == 0) continue;
+        const attention_call kernel_call = {
+            .type = (kernel_type)p->type,
+            .heads = heads_count(call.heads),
+            .kv_heads = (call.heads.end - 1) / group - call.heads.begin / group + 1,
+            .dim = p->dim,
+            .value_dim = p->value_dim,
+            .scale = (float)p->scale,
+            .scores = {.softcap = (float)p->softcap,
+                       .slopes = p->alibi_slopes ? p->alibi_slopes + call.heads.begin : NULL,
+                       .rope_dim = p->rope_dim,
+                       .rope_interleaved = p->rope_interleaved != 0,
+                       .rope_frequencies = plan->folds.rope_frequencies},
+            .compute = plan->compute,
+            .threads = plan->context->threads,
+            .workspace = plan->workspace,
+            .poll = poll,
+            .poll_data = x,
+        };
+        plan->context->kernel->fold(&kernel_call, plan->folds.spans, spans);
+    }
+}
+
+/* Joins `rows` rows of all or some heads of one store to another's; polls now and then. */
+static void merge_rows(execution *x, const schedule_merge *merge, int64_t b)
+{
+    enum { SLICE_FLOATS = 1 << 18 };
+    const longspan_plan *plan = x->plan;
+    const int value_dim = plan->problem.value_dim, heads = heads_count(merge->heads);
+    const row_store *from = row_stores_find(&plan->stores, ROWS_STATES, merge->from_slot);
+    const row_store *to = row_stores_find(&plan->stores, ROWS_STATES, merge->to_slot);
+    const int64_t slice = 1 + SLICE_FLOATS / ((int64_t)heads * value_dim);
+    for (int64_t done = 0; done < merge->count; done += slice) {
+        const int64_t end = done + slice < merge->count ? done + slice : merge->count;
+#pragma omp parallel for num_threads(plan->context->threads) if (end - done >= 64)
+        for (int64_t row = done; row < end; row++)
+            attention_state_merge(plan_state_at(plan, to, b, merge->to_row + row, merge->heads.begin),
+                                  plan_state_at(plan, from, b, merge->from_row + row, merge->heads.begin), heads,
+                                  value_dim);
+        exchange_poll(plan->exchange);
+    }
 }
 
 static void run_steps(execution *x)
 {
     longspan_plan *plan = x->plan;
-    const longspan_problem *p = &plan->problem;
-    const attention_call call = {
-        .type = (kernel_type)p->type,
-        .heads = p->heads,
-        .kv_heads = p->kv_heads,
-        .dim = p->dim,
-        .value_dim = p->value_dim,
-        .scale = (float)p->scale,
-        .threads = plan->context->threads,
-        .workspace = plan->workspace,
-        .poll = poll,
-        .poll_data = x,
-    };
+    exchange_synchronise(plan->exchange);
     for (int64_t i = 0; i < plan->schedule->step_count; i++) {
         const schedule_step *step = &plan->schedule->steps[i];
-        exchange_start(plan->exchange, i, &x->home, plan->slots);
-        double begin = MPI_Wtime();
-        x->now = step_pairs(plan, step);
-        int64_t spans = gather_spans(x, step);
-        if (spans > 0) plan->context->kernel->fold(&call, plan->spans, spans);
-        x->done += x->now;
-        plan->timing.compute += MPI_Wtime() - begin;
+        exchange_start(plan->exchange, i, &plan->records[i]);
+        clear_states(plan, step);
+        run_folds(x, i);
+        for (int64_t m = 0; m < step->merge_count; m++)
+            for (int64_t b = 0; b < plan->problem.batch; b++) merge_rows(x, &step->merges[m], b);
+        plan->records[i].computed = MPI_Wtime();
         exchange_finish(plan->exchange);
+    }
+}
+
+/* Home rows are only read: sends and folds take the caller's arrays as they are. Where the node reads this rank's keys
+ * in place they must lie in memory that it shares. */
+static void set_home(longspan_plan *plan, const void *q, const void *k, const void *v)
+{
+    row_store *keys = &plan->stores.home[ROWS_KEYS];
+    plan->stores.home[ROWS_QUERIES].data[0] = (char *)q;
+    if (!plan->shared) {
+        keys->data[0] = (char *)k;
+        keys->data[1] = (char *)v;
+        return;
+    }
+    const void *const given[] = {k, v};
+    for (int t = 0; t < 2; t++) {
+        const size_t row_bytes = (size_t)plan->problem.kv_heads * plan->formats[ROWS_KEYS].head_bytes[t];
+        if (plan->key_tokens > 0 && given[t] != keys->data[t])
+            memcpy(keys->data[t], given[t], (size_t)(plan->problem.batch * plan->key_tokens) * row_bytes);
+    }
+}
+
+static void sum_records(longspan_plan *plan)
+{
+    longspan_timing *timing = &plan->timing;
+    for (int64_t i = 0; i < plan->schedule->step_count; i++) {
+        const step_record *r = &plan->records[i];
+        timing->compute += r->computed - r->begin;
+        timing->wait += r->end - r->computed;
+        timing->transfer += r->transferred - r->begin;
+        timing->bytes_sent += r->bytes_sent;
+        timing->bytes_received += r->bytes_received;
+        timing->messages_sent += r->messages_sent;
     }
 }
 
 longspan_status longspan_plan_execute(longspan_plan *plan, const void *q, const void *k, const void *v, void *out,
                                       float *lse)
 {
-    double begin = MPI_Wtime();
+    const double begin = MPI_Wtime();
     failure f = {0};
     const longspan_problem *p = &plan->problem;
     if (plan->query_tokens > 0 && (!q || !out))
@@ -131,24 +156,21 @@ longspan_status longspan_plan_execute(longspan_plan *plan, const void *q, const 
         failure_set(&f, LONGSPAN_ERROR_ARGUMENT, "k or v is NULL on a rank that has keys");
     if (context_agree(plan->context, &f) != LONGSPAN_OK) return f.status;
 
-    /* The home slot is only read: sends and folds take it as it is. */
-    execution x = {.plan = plan, .home = {(char *)k, (char *)v, plan->key_tokens}, .q = q};
-    int64_t rows = p->batch * plan->query_tokens * p->heads;
-    plan->timing =
-        (longspan_timing){.steps = plan->schedule->step_count, .flops = (double)plan->pairs * plan_flops_per_pair(p)};
-    exchange_reset(plan->exchange);
-    attention_state_clear(plan->state, rows, p->value_dim);
+    execution x = {.plan = plan};
+    const attention_state state = plan_state_at(plan, &plan->stores.home[ROWS_STATES], 0, 0, 0);
+    const int64_t rows = p->batch * plan->query_tokens * p->heads;
+    set_home(plan, q, k, v);
+    plan->timing = (longspan_timing){.steps = plan->schedule->step_count, .flops = plan->flops};
+    attention_state_clear(state, rows, p->value_dim);
     run_steps(&x);
 
-    double finish = MPI_Wtime();
-    attention_state_finish(plan->state, rows, p->value_dim, (kernel_type)p->out_type, out, lse, plan->context->threads);
-    exchange_totals totals = exchange_read_totals(plan->exchange);
-    plan->timing.finish = MPI_Wtime() - finish;
-    plan->timing.wait = totals.wait;
-    plan->timing.transfer = totals.transfer;
-    plan->timing.bytes_sent = totals.bytes_sent;
-    plan->timing.bytes_received = totals.bytes_received;
-    plan->timing.messages_sent = totals.messages_sent;
-    plan->timing.total = MPI_Wtime() - begin;
+    const double finish = MPI_Wtime();
+    if (p->sinks) attention_state_add_sinks(state, rows, p->heads, p->value_dim, p->sinks);
+    attention_state_finish(state, rows, p->value_dim, (kernel_type)p->out_type, out, lse, plan->context->threads);
+    sum_records(plan);
+    const double end = MPI_Wtime();
+    plan->timing.finish = end - finish;
+    plan->timing.total = end - begin;
+    plan_trace(plan, begin, finish, end);
     return LONGSPAN_OK;
 }

@@ -1,7 +1,11 @@
 /* Longspan: exact attention over sequences that are sharded over MPI ranks.
  *
- *     out[b,i,h,:] = sum_j exp(s_ij - lse[b,i,h]) v[b,j,g,:],   s_ij = scale * q[b,i,h,:] . k[b,j,g,:],
- *     lse[b,i,h]   = log sum_j exp(s_ij),    j over the keys that query i may see,  g = h / (H / G).
+ *     out[b,i,h,:] = sum_j exp(s_ij - lse[b,i,h]) v[b,j,g,:],
+ *     s_ij         = cap(scale * q[b,i,h,:] . k[b,j,g,:]) - slope_h |p_i - j|,
+ *     lse[b,i,h]   = log(exp(sink_h) + sum_j exp(s_ij)),   j over the keys that query i may see,  g = h / (H / G),
+ *
+ * with p_i = i + (M - N) the position of query i among the keys, cap(s) = softcap tanh(s / softcap), and q and k turned
+ * by their positions first where RoPE is asked for. Cap, slopes, sinks and RoPE are left out unless they are given.
  *
  * Plan and execute, as in FFTW: everything that can fail does so while planning; execute neither allocates nor
  * decides.
@@ -54,7 +58,10 @@ typedef struct longspan_plan longspan_plan;
  * ranks; the rest must be equal. */
 typedef struct {
     int threads;          /* OpenMP threads; 0: OMP_NUM_THREADS if set, else the CPUs this rank may use */
-    const char *isa;      /* "auto", or the name of a kernel: "portable", "avx2", "avx512" */
+    const char *isa;      /* "auto", or the name of a kernel: "portable", "avx2", "avx512", "amx" */
+    const char *compute;  /* "auto": the fastest arithmetic that loses nothing of the type's precision; or "fp32",
+                             "bf16x6",  "bf16x3", "bf16", which the kernel must offer */
+    int share_memory;     /* 1: ranks of a node may read each other's keys in place; 0: never. Default 1 */
     double stall_seconds; /* abort when a transfer makes no progress for so long; 0: wait for ever */
     /* Called on rank 0 now and then while a plan executes, with the fraction done; NULL for none. */
     void (*progress)(void *progress_data, double fraction);
@@ -69,13 +76,30 @@ typedef struct {
     int dim, value_dim;     /* D, E, 1 to 512; value_dim = 0 means D */
     longspan_type type;     /* of q, k, v */
     longspan_type out_type; /* of out */
-    int causal;             /* key j <= i + (M - N) */
-    const int64_t
-        *documents; /* packed documents: document_count + 1 ascending offsets from 0 to N (needs N == M); copied */
+
+    /* The mask: a key must pass all of these. Positions and chunks count from the start of the document. Arrays here
+     * and below are copied. */
+    int causal;                        /* key j <= p_i, or j < prefix */
+    int64_t prefix;                    /* the first `prefix` keys pass `causal` for every query; needs causal */
+    int64_t window_left, window_right; /* p_i - left <= j <= p_i + right; -1 (default): no limit on that side */
+    int64_t chunk;                     /* > 0: with c = floor(p_i / chunk), c - left <= floor(j / chunk) <= c + right */
+    int64_t chunks_left, chunks_right; /* -1 (default): no limit on that side; need chunk */
+    const int64_t *documents; /* packed documents: document_count + 1 ascending offsets, 0 to N (needs N == M) */
     int64_t document_count;
-    double scale;         /* 0 means 1 / sqrt(D) */
-    const char *strategy; /* "auto", "ring", "gather" */
-    const char *layout;   /* "auto" (zigzag when causal, else contiguous), "contiguous", "zigzag" */
+    const int64_t *key_lengths; /* [B]: only keys j < key_lengths[b] exist for batch item b; NULL: all M */
+
+    /* The score. */
+    double scale;              /* 0 means 1 / sqrt(D) */
+    double softcap;            /* 0: none */
+    const float *alibi_slopes; /* [H]; NULL: none */
+    const float *sinks;        /* [H]: a score that every query of head h also sees, with value 0; NULL: none */
+    int rope_dim;         /* even, <= D: so many elements of q and k turn, by p rope_base^(-2c / rope_dim) for pair c;
+                             0: none */
+    double rope_base;     /* default 10000 */
+    int rope_interleaved; /* pair c is elements 2c and 2c + 1; else c and c + rope_dim / 2 */
+
+    const char *strategy; /* "auto", or the name of one: "ring", "gather", "heads", "hybrid:4x8", ... */
+    const char *layout;   /* "auto", "contiguous", "zigzag", "striped", "striped:BLOCK" */
 } longspan_problem;
 
 typedef enum { LONGSPAN_QUERIES, LONGSPAN_KEYS } longspan_axis;
@@ -83,11 +107,11 @@ typedef enum { LONGSPAN_QUERIES, LONGSPAN_KEYS } longspan_axis;
 /* What one execute did on this rank. Times in seconds. */
 typedef struct {
     double total;    /* from entry to return */
-    double compute;  /* folding */
-    double wait;     /* waiting for transfers after the folds of a step */
+    double compute;  /* folding, and merging where partial results travel */
+    double wait;     /* waiting for transfers after the folds of a step, and for the node where memory is shared */
     double finish;   /* turning states into out and lse */
     double transfer; /* sum over steps of the time from start to completion of its transfers */
-    double flops;    /* 2 H (D + E) B for each (query, key) pair seen */
+    double flops;    /* 2 (D + E) for each (query, key) pair seen, of each head and batch item */
     int64_t bytes_sent, bytes_received, messages_sent;
     int64_t steps;
 } longspan_timing;
@@ -113,8 +137,9 @@ LONGSPAN_API int longspan_context_error_rank(const longspan_context *context);
 LONGSPAN_API const char *longspan_status_string(longspan_status status);
 LONGSPAN_API const char *longspan_version(void);
 
-/* Collective. Allocates all that execute needs: the state of the local queries and the exchange buffers, at most
- * 4 B T H (E + 2) bytes and two shards of k and v under the ring. Errors: ARGUMENT, MISMATCH, UNSUPPORTED, MEMORY. */
+/* Collective. Allocates all that execute needs: the state of the local queries, 4 B T H (E + 2) bytes, and the buffers
+ * of the strategy, two shards of k and v under the ring. Errors: ARGUMENT (also a `compute` of the context that its
+ * kernel does not offer), MISMATCH, UNSUPPORTED, MEMORY (also of shared memory). */
 LONGSPAN_API longspan_status longspan_plan_create(longspan_context *context, const longspan_problem *problem,
                                                   longspan_plan **plan_p);
 /* Collective. Sets the handle to NULL; a NULL handle is allowed. */
@@ -124,6 +149,10 @@ LONGSPAN_API void longspan_plan_destroy(longspan_plan **plan_p);
  * Writes at most `capacity` ranges and sets *count_p to how many there are; ranges may be NULL when capacity is 0. */
 LONGSPAN_API longspan_status longspan_plan_rows(const longspan_plan *plan, longspan_axis axis, longspan_range *ranges,
                                                 int64_t capacity, int64_t *count_p);
+/* Not collective. Arrays of the plan's own for this rank's k [B, T, G, D] and v [B, T, G, E], which execute reads in
+ * place: under a strategy that shares memory among the ranks of a node, any other array costs a copy and its memory.
+ * Valid until the plan is destroyed; no other rank writes them. Both NULL where the strategy has no use for that. */
+LONGSPAN_API void longspan_plan_key_arrays(const longspan_plan *plan, void **k_p, void **v_p);
 /* Not collective. T: the number of local tokens on an axis. */
 LONGSPAN_API int64_t longspan_plan_tokens(const longspan_plan *plan, longspan_axis axis);
 
@@ -136,6 +165,34 @@ LONGSPAN_API longspan_status longspan_plan_execute(longspan_plan *plan, const vo
                                                    void *out, float *lse);
 /* Not collective. What the last execute did on this rank. */
 LONGSPAN_API void longspan_plan_timing(const longspan_plan *plan, longspan_timing *timing_p);
+
+/* Moving the rows of any tensor from one layout to another, so that a file can be read and written in one order and
+ * computed on in another. Must be equal on all ranks. */
+typedef struct longspan_relayout longspan_relayout;
+
+typedef struct {
+    int64_t batch, tokens; /* B, N */
+    size_t row_bytes;      /* of one token of one batch item */
+    const char *from, *to; /* layouts: "contiguous", "zigzag", "striped", "striped:BLOCK" */
+} longspan_relayout_problem;
+
+typedef enum { LONGSPAN_FROM, LONGSPAN_TO } longspan_relayout_side;
+
+/* Collective. Local tokens of a side are those that a plan of N tokens in that layout has. Errors: ARGUMENT, MISMATCH,
+ * MEMORY. */
+LONGSPAN_API longspan_status longspan_relayout_create(longspan_context *context,
+                                                      const longspan_relayout_problem *problem,
+                                                      longspan_relayout **relayout_p);
+/* Collective. Sets the handle to NULL; a NULL handle is allowed. */
+LONGSPAN_API void longspan_relayout_destroy(longspan_relayout **relayout_p);
+/* Not collective. As longspan_plan_rows and longspan_plan_tokens, of one side. */
+LONGSPAN_API longspan_status longspan_relayout_rows(const longspan_relayout *relayout, longspan_relayout_side side,
+                                                    longspan_range *ranges, int64_t capacity, int64_t *count_p);
+LONGSPAN_API int64_t longspan_relayout_tokens(const longspan_relayout *relayout, longspan_relayout_side side);
+/* Collective. Local arrays, contiguous: in [B, T of FROM, row_bytes], out [B, T of TO, row_bytes], which must not
+ * overlap. A rank without tokens on a side may pass NULL. Error: ARGUMENT (a NULL array on a rank that has tokens).
+ * Every row that changes ranks is sent once. */
+LONGSPAN_API longspan_status longspan_relayout_execute(longspan_relayout *relayout, const void *in, void *out);
 
 #ifdef __cplusplus
 }

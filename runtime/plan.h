@@ -2,41 +2,86 @@
 #ifndef RUNTIME_PLAN_H
 #define RUNTIME_PLAN_H
 
-#include "partition/schedule.h"
-#include "runtime/context.h"
 #include "runtime/exchange.h"
+#include "runtime/folds.h"
+#include "runtime/problem.h"
+#include "runtime/shared_memory.h"
+
+/* Where ranks run: what a choice of strategy depends on besides the problem. */
+typedef struct {
+    int ranks;
+    int node_ranks; /* of a node, as schedule_problem has it */
+    bool may_share; /* ranks of a node may read each other's keys in place */
+} placement;
+
+enum { PLAN_NAME_MAX = 32 };
+
+/* What was chosen, by its name: "hybrid:4x8", "striped:64". */
+typedef struct {
+    char strategy[PLAN_NAME_MAX], layout[PLAN_NAME_MAX];
+} plan_names;
 
 struct longspan_plan {
     longspan_context *context;
-    longspan_problem problem; /* every default filled in; documents point to a copy of the plan's own */
-    int64_t *documents;
+    longspan_problem problem; /* every default filled in; arrays and names are the plan's own */
+    int64_t *documents, *key_lengths;
+    float *alibi_slopes, *sinks;
+    plan_names names;
     const strategy *strategy;
     schedule_problem scheduled;
     schedule *schedule;
+    attention_compute compute;
 
     int64_t query_tokens, key_tokens; /* T of queries and of keys */
-    attention_state state;            /* [B, T, H, E], [B, T, H], [B, T, H] */
-    key_slot slots[SCHEDULE_MAX_SLOTS];
-    int64_t *visible_begin, *visible_end; /* [T]; NULL when no fold looks inside */
+    row_format formats[ROWS_KINDS];
+    row_stores stores; /* home: k, v and q are the caller's, set by execute, or k, v in shared memory; the state */
+    row_stores *node;  /* [node_ranks] of the ranks of the node, keys alone; NULL unless the schedule shares memory */
+    shared_memory *shared; /* NULL unless the schedule shares memory */
+    fold_plan folds;
     exchange *exchange;
-    attention_span *spans; /* of one step, enough for the largest */
-    attention_segment *segments;
     void *workspace;
 
-    int64_t pairs; /* (query, key) pairs that this rank folds, one batch item */
+    double flops;         /* of all steps */
+    step_record *records; /* of each step, what the last execute did */
     longspan_timing timing;
 };
 
-/* Not collective. Fills the defaults of *problem in, checks it, and chooses strategy and layouts for `ranks`.
+/* Not collective. Fills the defaults of *problem in, checks it, and chooses strategy and layouts.
  * scheduled_p borrows problem->documents. Pure: the same on every rank. */
-longspan_status plan_choose(longspan_problem *problem, int ranks, schedule_problem *scheduled_p,
+longspan_status plan_choose(longspan_problem *problem, const placement *place, schedule_problem *scheduled_p,
                             const strategy **strategy_p, failure *f);
+/* Not collective. The names of what was chosen. */
+plan_names plan_name_choice(const schedule_problem *scheduled, const strategy *strategy);
+
+/* Collective. Puts this rank's keys and slots of keys where its node can read them. Fails on all ranks or on none. */
+longspan_status plan_share_memory(longspan_plan *plan, failure *f);
+/* Not collective. Undoes it, also when it was half done or never; nobody may read the keys any more. */
+void plan_unshare_memory(longspan_plan *plan);
+
+/* Not collective. As longspan_plan_rows, of any layout. */
+longspan_status plan_layout_rows(const layout *l, int rank, longspan_range *ranges, int64_t capacity, int64_t *count_p);
+
+/* A head of a row of states, as the kernels take it. */
+static inline attention_state plan_state_at(const longspan_plan *plan, const row_store *store, int64_t b, int64_t row,
+                                            int head)
+{
+    float *part[ROW_TENSORS];
+    for (int t = 0; t < ROW_TENSORS; t++)
+        part[t] = (float *)(void *)row_at(store, &plan->formats[ROWS_STATES], t, b, row, head);
+    return (attention_state){part[0], part[1], part[2], heads_count(store->heads)};
+}
+
+/* Notes the last execute in the context's trace, if it has one: from `begin`, the steps' records, from `finish` to
+ * `end`. */
+void plan_trace(const longspan_plan *plan, double begin, double finish, double end);
 
 /* Not collective. What was chosen. */
 const char *plan_strategy_name(const longspan_plan *plan);
 const char *plan_layout_name(const longspan_plan *plan);
+/* Not collective. The arithmetic of the folds: "fp32", "bf16x6", ... */
+const char *plan_compute_name(const longspan_plan *plan);
 
-/* 2 H (D + E) B: flops for one (query, key) pair. */
-double plan_flops_per_pair(const longspan_problem *problem);
+/* Not collective. What this rank did in each step of the last execute; NULL and 0 before the first. The plan's own. */
+const step_record *plan_steps(const longspan_plan *plan, int64_t *count_p);
 
 #endif

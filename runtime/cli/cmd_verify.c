@@ -167,8 +167,8 @@ static void fold_piece(workshop *w, sample *g, int64_t begin, int64_t end)
         const double *values = w->v + first * v_stride + (int64_t)kv_head * v->dim;
         double *weights = w->weights + thread * w->piece, *partial = w->partial + (int64_t)thread * g->value_dim;
         double lse;
-        attention_reference(q, keys, k_stride, values, v_stride, count, 0, count, g->dim, g->value_dim, scale, partial,
-                            &lse, weights);
+        attention_reference(q, keys, k_stride, values, v_stride, count, 0, count, g->dim, g->value_dim, scale, NULL,
+                            partial, &lse, weights);
         join_piece(&g->lse[i], g->out + (int64_t)i * 2 * g->value_dim, lse, partial, weights, values, v_stride, count,
                    g->value_dim);
         g->largest[i] = fmax(g->largest[i], largest_magnitude(q, keys, k_stride, count, g->dim, scale));

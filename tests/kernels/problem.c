@@ -81,6 +81,26 @@ static void mask_create(problem *p, uint64_t *state)
     }
 }
 
+static int64_t place(const problem_shape *s, int64_t key)
+{
+    if (s->places == PLACES_NUMBERED) return s->first_key + key;
+    const int64_t stripe = (key + 5000) / 5 - 1000; /* rounds down for the queries before the first key, too */
+    return 2147483648 - 500 + stripe * 15 + (key - stripe * 5);
+}
+
+static void scores_create(problem *p)
+{
+    const problem_shape *s = &p->shape;
+    p->query_positions = allocate((size_t)s->tokens * sizeof(int64_t));
+    p->key_positions = allocate((size_t)s->keys * sizeof(int64_t));
+    p->slopes = allocate((size_t)s->heads * sizeof(float));
+    p->rope_frequencies = allocate((size_t)s->rope_dim * sizeof(double));
+    for (int64_t t = 0; t < s->tokens; t++) p->query_positions[t] = place(s, t + s->keys - s->tokens);
+    for (int64_t j = 0; j < s->keys; j++) p->key_positions[j] = place(s, j);
+    for (int h = 0; h < s->heads; h++) p->slopes[h] = s->sloped ? (float)exp2(-8.0 * (h + 1) / s->heads) : 0;
+    for (int c = 0; c < s->rope_dim / 2; c++) p->rope_frequencies[c] = pow(1e4, -2.0 * c / s->rope_dim);
+}
+
 problem problem_create(const problem_shape *shape)
 {
     problem p = {.shape = *shape, .scale = (float)(1 / sqrt(shape->dim))};
@@ -89,6 +109,7 @@ problem problem_create(const problem_shape *shape)
     p.k = array_create(&p, shape->keys, shape->kv_heads, shape->dim, 1, &state);
     p.v = array_create(&p, shape->keys, shape->kv_heads, shape->value_dim, 1, &state);
     mask_create(&p, &state);
+    scores_create(&p);
     return p;
 }
 
@@ -99,6 +120,10 @@ void problem_destroy(problem *p)
     free(p->v.data);
     free(p->visible_begin);
     free(p->visible_end);
+    free(p->query_positions);
+    free(p->key_positions);
+    free(p->slopes);
+    free(p->rope_frequencies);
     *p = (problem){0};
 }
 
@@ -144,8 +169,15 @@ void problem_reference(const problem *p, int64_t token, int head, double *out, d
         row_get(p, &p->k, j, kv_head, s->dim, k + j * s->dim);
         row_get(p, &p->v, j, kv_head, s->value_dim, v + j * s->value_dim);
     }
+    const reference_scores scores = {.softcap = (double)s->softcap,
+                                     .slope = (double)p->slopes[head],
+                                     .query_position = p->query_positions[token],
+                                     .key_positions = p->key_positions,
+                                     .rope_dim = s->rope_dim,
+                                     .rope_interleaved = s->rope_interleaved,
+                                     .rope_frequencies = p->rope_frequencies};
     attention_reference(q, k, s->dim, v, s->value_dim, s->keys, p->visible_begin[token] - s->first_key,
-                        p->visible_end[token] - s->first_key, s->dim, s->value_dim, (double)p->scale, out, lse,
+                        p->visible_end[token] - s->first_key, s->dim, s->value_dim, (double)p->scale, &scores, out, lse,
                         weights);
     free(q);
     free(k);
@@ -155,8 +187,9 @@ void problem_reference(const problem *p, int64_t token, int head, double *out, d
 
 attention_state state_create(int64_t rows, int value_dim)
 {
-    attention_state state = {allocate((size_t)(rows * value_dim) * sizeof(float)),
-                             allocate((size_t)rows * sizeof(float)), allocate((size_t)rows * sizeof(float))};
+    attention_state state = {.o = allocate((size_t)(rows * value_dim) * sizeof(float)),
+                             .m = allocate((size_t)rows * sizeof(float)),
+                             .l = allocate((size_t)rows * sizeof(float))};
     attention_state_clear(state, rows, value_dim);
     return state;
 }
@@ -204,17 +237,19 @@ void problem_fold_keys(const problem *p, const attention_kernel *kernel, const f
             .begin = s->first_key + j,
             .end = s->first_key + smaller(j + segment_keys, end),
             .look_inside = s->mask != MASK_FULL || cut->look_inside,
+            .positions = s->places == PLACES_NUMBERED ? NULL : p->key_positions + j,
         };
     for (int64_t i = 0; i < span_count; i++) {
-        const int64_t t = i * span_tokens, row = t * s->heads;
+        const int64_t t = i * span_tokens, row = t * (state.token_rows ? state.token_rows : s->heads);
         spans[i] = (attention_span){
             .q = (char *)p->q.data + (size_t)(t * p->q.token_stride) * size,
             .q_token_stride = p->q.token_stride,
             .q_head_stride = p->q.head_stride,
             .tokens = smaller(span_tokens, s->tokens - t),
-            .state = {state.o + row * s->value_dim, state.m + row, state.l + row},
+            .state = {state.o + row * s->value_dim, state.m + row, state.l + row, state.token_rows},
             .visible_begin = p->visible_begin + t,
             .visible_end = p->visible_end + t,
+            .positions = p->query_positions + t,
             .segments = segments,
             .segment_count = segment_count,
         };
@@ -225,6 +260,11 @@ void problem_fold_keys(const problem *p, const attention_kernel *kernel, const f
                            .dim = s->dim,
                            .value_dim = s->value_dim,
                            .scale = p->scale,
+                           .scores = {.softcap = s->softcap,
+                                      .slopes = s->sloped ? p->slopes : NULL,
+                                      .rope_dim = s->rope_dim,
+                                      .rope_interleaved = s->rope_interleaved,
+                                      .rope_frequencies = s->rope_dim ? p->rope_frequencies : NULL},
                            .threads = cut->threads ? cut->threads : 1,
                            .poll = cut->poll,
                            .poll_data = cut->poll_data};
@@ -252,10 +292,11 @@ void problem_print(const problem *p)
     static const char *const types[] = {"float32", "float16", "bfloat16"};
     const problem_shape *s = &p->shape;
     print_error("problem_shape: type %s, heads %d, kv_heads %d, dim %d, value_dim %d, tokens %lld, keys %lld, "
-                "first_key %lld, query_scale %g, mask %d, layout %d, seed %llu\n",
+                "first_key %lld, query_scale %g, mask %d, layout %d, softcap %g, sloped %d, rope_dim %d, "
+                "rope_interleaved %d, places %d, seed %llu\n",
                 types[s->type], s->heads, s->kv_heads, s->dim, s->value_dim, (long long)s->tokens, (long long)s->keys,
-                (long long)s->first_key, (double)s->query_scale, (int)s->mask, (int)s->layout,
-                (unsigned long long)s->seed);
+                (long long)s->first_key, (double)s->query_scale, (int)s->mask, (int)s->layout, (double)s->softcap,
+                s->sloped, s->rope_dim, s->rope_interleaved, (int)s->places, (unsigned long long)s->seed);
 }
 
 static void row_check_empty(const problem *p, int64_t row, const float *out, float lse)

@@ -23,6 +23,12 @@ typedef enum {
     LAYOUT_COUNT
 } problem_layout;
 
+typedef enum {
+    PLACES_NUMBERED, /* a key's number is its position; query t is at that of key t + keys - tokens */
+    PLACES_STRIPED,  /* stripes of 5 tokens, every third of the sequence's, from position 2^31 - 500 on */
+    PLACES_COUNT
+} problem_places;
+
 typedef struct {
     kernel_type type;
     int heads, kv_heads, dim, value_dim;
@@ -31,6 +37,11 @@ typedef struct {
     float query_scale; /* queries are normal deviates times this */
     problem_mask mask;
     problem_layout layout;
+    float softcap;
+    bool sloped;  /* slopes 2^(-8 (h + 1) / H), arXiv 2108.12409, section 3 */
+    int rope_dim; /* frequencies 10000^(-2c / rope_dim) */
+    bool rope_interleaved;
+    problem_places places;
     uint64_t seed;
 } problem_shape;
 
@@ -44,6 +55,9 @@ typedef struct {
     float scale; /* 1 / sqrt(D) */
     problem_array q, k, v;
     int64_t *visible_begin, *visible_end;
+    int64_t *query_positions, *key_positions;
+    float *slopes;
+    double *rope_frequencies;
 } problem;
 
 /* How a fold is cut up; zeros mean one thread, one span, one segment, no poll. */

@@ -9,6 +9,8 @@
 
 #include "tests/kernels/problem.h"
 
+#include <math.h>
+
 static const attention_kernel *kernel;
 
 static const problem_shape shapes[] = {
@@ -32,6 +34,29 @@ static const problem_shape shapes[] = {
      .mask = MASK_FIRST_HIDDEN},
     {.heads = 3, .kv_heads = 3, .dim = 40, .value_dim = 16, .tokens = 200, .keys = 100, .mask = MASK_CAUSAL},
     {.heads = 2, .kv_heads = 1, .dim = 32, .value_dim = 24, .tokens = 70, .keys = 333, .mask = MASK_FULL},
+    {.heads = 4, .kv_heads = 2, .dim = 13, .value_dim = 9, .tokens = 110, .keys = 150, .softcap = 5, .sloped = true},
+    {.type = KERNEL_BFLOAT16,
+     .heads = 3,
+     .kv_heads = 1,
+     .dim = 50,
+     .value_dim = 20,
+     .tokens = 90,
+     .keys = 270,
+     .mask = MASK_CAUSAL,
+     .rope_dim = 44,
+     .places = PLACES_STRIPED},
+    {.type = KERNEL_FLOAT16,
+     .heads = 6,
+     .kv_heads = 3,
+     .dim = 16,
+     .value_dim = 12,
+     .tokens = 64,
+     .keys = 190,
+     .mask = MASK_RANDOM,
+     .softcap = 20,
+     .sloped = true,
+     .rope_dim = 16,
+     .rope_interleaved = true},
 };
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
@@ -139,6 +164,31 @@ static void looking_inside_where_nothing_is_hidden_changes_nothing(void **unused
     }
 }
 
+/* States of more heads than the call has: its heads are the first rows of each token, the others are not touched. */
+static void states_may_have_rows_of_other_heads(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < SHAPES; i++) {
+        problem p = shape_problem(i);
+        const int heads = p.shape.heads, width = p.shape.value_dim, token_rows = heads + 3;
+        const int64_t tokens = p.shape.tokens;
+        attention_state whole = problem_state(&p, kernel, &(fold_cut){0});
+        attention_state wide = state_create(tokens * token_rows, width);
+        attention_state part = {wide.o + 2 * width, wide.m + 2, wide.l + 2, token_rows};
+        problem_fold(&p, kernel, &(fold_cut){.threads = 2, .span_tokens = 33}, part);
+        for (int64_t row = 0; row < tokens * token_rows; row++) {
+            const int64_t head = row % token_rows - 2, from = row / token_rows * heads + head;
+            const attention_state one = {wide.o + row * width, wide.m + row, wide.l + row, 0};
+            const attention_state expected = {whole.o + from * width, whole.m + from, whole.l + from, 0};
+            if (head >= 0 && head < heads) assert_true(states_equal(one, expected, 1, width));
+            else assert_true(one.l[0] == 0 && one.m[0] == -INFINITY && one.o[0] == 0 && one.o[width - 1] == 0);
+        }
+        state_destroy(&whole);
+        state_destroy(&wide);
+        problem_destroy(&p);
+    }
+}
+
 /* The last row sees everything: with the mask it goes the boundary way, among rows that do not see its keys. */
 static void a_row_that_sees_all_does_not_feel_its_neighbours_masks(void **unused)
 {
@@ -223,6 +273,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(segments_may_be_cut_on_the_grid),
         cmocka_unit_test(calls_may_be_cut_on_the_grid),
         cmocka_unit_test(looking_inside_where_nothing_is_hidden_changes_nothing),
+        cmocka_unit_test(states_may_have_rows_of_other_heads),
         cmocka_unit_test(a_row_that_sees_all_does_not_feel_its_neighbours_masks),
         cmocka_unit_test(later_keys_do_not_touch_earlier_causal_rows),
         cmocka_unit_test(a_zero_has_the_same_sign_among_neighbours),

@@ -49,7 +49,7 @@ static void a_nan_query_row_is_nan_and_stays_alone(void **unused)
                 assert_true(row_equal(&p, clean, state, row));
                 continue;
             }
-            const attention_state one = {state.o + row * causal.value_dim, state.m + row, state.l + row};
+            const attention_state one = {state.o + row * causal.value_dim, state.m + row, state.l + row, 0};
             attention_state_finish(one, 1, causal.value_dim, KERNEL_FLOAT32, out, &lse, 1);
             for (int e = 0; e < causal.value_dim; e++) assert_true(isnan(out[e]));
             assert_true(isnan(lse));
@@ -85,7 +85,7 @@ static void check_poisoned(const problem *p, attention_state clean, attention_st
             }
             continue;
         }
-        const attention_state one = {state.o + row * s->value_dim, state.m + row, state.l + row};
+        const attention_state one = {state.o + row * s->value_dim, state.m + row, state.l + row, 0};
         attention_state_finish(one, 1, s->value_dim, KERNEL_FLOAT32, out, &lse, 1);
         problem_reference(p, token, head, expected, &expected_lse);
         for (int e = 0; e < s->value_dim; e++) {
@@ -99,13 +99,10 @@ static void check_poisoned(const problem *p, attention_state clean, attention_st
     }
 }
 
-static void check_poison(bool in_key, float value, kernel_type type, problem_mask mask)
+static void check_poisoned_shape(const problem_shape *shape, bool in_key, float value)
 {
     static const int64_t keys[] = {0, 31, 63, 64, 100, 149};
-    problem_shape shape = causal;
-    shape.type = type;
-    shape.mask = mask;
-    problem p = problem_create(&shape);
+    problem p = problem_create(shape);
     const problem_array *array = in_key ? &p.k : &p.v;
     attention_state clean = problem_state(&p, kernel, &(fold_cut){0});
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
@@ -118,6 +115,29 @@ static void check_poison(bool in_key, float value, kernel_type type, problem_mas
     }
     state_destroy(&clean);
     problem_destroy(&p);
+}
+
+static void check_poison(bool in_key, float value, kernel_type type, problem_mask mask)
+{
+    problem_shape shape = causal;
+    shape.type = type;
+    shape.mask = mask;
+    check_poisoned_shape(&shape, in_key, value);
+}
+
+static void what_scores_are_made_of_does_not_stop_a_nan_or_let_it_out(void **unused)
+{
+    (void)unused;
+    static const float poisons[] = {NAN, INFINITY, -INFINITY};
+    for (int i = 0; i < 6; i++) {
+        problem_shape shape = causal;
+        shape.mask = i % 2 ? MASK_RANDOM : MASK_CAUSAL;
+        shape.softcap = 4;
+        shape.sloped = true;
+        shape.rope_dim = i < 3 ? 0 : 4; /* an infinity is in element 5: rotated it would be some NaN or other */
+        shape.places = (problem_places)(i % PLACES_COUNT);
+        check_poisoned_shape(&shape, i != 5, poisons[i % 3]);
+    }
 }
 
 static void a_nan_key_reaches_exactly_the_rows_that_see_it(void **unused)
@@ -308,6 +328,7 @@ int main(int argc, char **argv)
     kernel = kernel_under_test(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_nan_query_row_is_nan_and_stays_alone),
+        cmocka_unit_test(what_scores_are_made_of_does_not_stop_a_nan_or_let_it_out),
         cmocka_unit_test(a_nan_key_reaches_exactly_the_rows_that_see_it),
         cmocka_unit_test(an_infinite_key_reaches_exactly_the_rows_that_see_it),
         cmocka_unit_test(a_nan_value_reaches_exactly_the_rows_that_see_it),

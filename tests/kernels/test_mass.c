@@ -32,7 +32,7 @@ static void prepare(uint64_t seed)
         begin[r] = r < 2 ? 0 : 3 * r;
         end[r] = r == 0 ? 0 : r == 1 ? KEYS : 3 * r + 20;
         attention_reference(oracle_q + r * DIM, oracle_k, STRIDE, v, 1, KEYS, begin[r], end[r], DIM, 1, (double)scale,
-                            &out, &row_lse, weights);
+                            NULL, &out, &row_lse, weights);
         lse[r] = (float)row_lse;
         for (int j = 0; j < KEYS; j++) expected[j / BLOCK] += weights[j];
     }

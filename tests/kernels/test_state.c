@@ -219,6 +219,61 @@ static void finishing_rounds_once_to_the_output_type(void **unused)
     problem_destroy(&p);
 }
 
+/* A sink of score s and value 0 beside a row of (out, lse): lse' = log(exp(lse) + exp(s)), out' = out exp(lse - lse').
+ */
+static void a_sink_is_a_key_without_a_value(void **unused)
+{
+    (void)unused;
+    static const float sinks[] = {-1.5f, 40}; /* MASK_RANDOM has rows that see nothing, too */
+    problem p = problem_create(&some);
+    attention_state state = problem_state(&p, portable, &(fold_cut){0});
+    float out[SOME_ROWS * 20], lse[SOME_ROWS];
+    attention_state_add_sinks(state, SOME_ROWS, some.heads, some.value_dim, sinks);
+    attention_state_finish(state, SOME_ROWS, some.value_dim, KERNEL_FLOAT32, out, lse, 1);
+    for (int64_t row = 0; row < SOME_ROWS; row++) {
+        double expected[20], seen, sink = (double)sinks[row % 2];
+        problem_reference(&p, row / 2, (int)(row % 2), expected, &seen);
+        const double top = fmax(seen, sink), all = top + log(exp(seen - top) + exp(sink - top));
+        assert_true(fabs((double)lse[row] - all) <= 1e-6 * (1 + fabs(all)));
+        for (int e = 0; e < some.value_dim; e++)
+            assert_true(fabs((double)out[row * 20 + e] - expected[e] * exp(seen - all)) <= 1e-6);
+    }
+    state_destroy(&state);
+    problem_destroy(&p);
+}
+
+static void a_sink_of_minus_infinity_is_none(void **unused)
+{
+    (void)unused;
+    static const float sinks[] = {-INFINITY, -INFINITY};
+    problem p = problem_create(&some);
+    attention_state state = problem_state(&p, portable, &(fold_cut){0});
+    attention_state kept = copy_state(state, SOME_ROWS, some.value_dim);
+    attention_state_add_sinks(state, SOME_ROWS, some.heads, some.value_dim, sinks);
+    assert_true(states_equal(state, kept, SOME_ROWS, some.value_dim));
+    state_destroy(&state);
+    state_destroy(&kept);
+    problem_destroy(&p);
+}
+
+static void an_infinite_sink_or_a_nan_gives_nan(void **unused)
+{
+    (void)unused;
+    static const float sinks[] = {INFINITY, NAN};
+    for (int empty = 0; empty < 2; empty++) {
+        attention_state state = state_create(2, 1);
+        float out[2], lse[2];
+        for (int r = 0; r < 2 && !empty; r++) {
+            state.m[r] = 3;
+            state.l[r] = state.o[r] = 1;
+        }
+        attention_state_add_sinks(state, 2, 2, 1, sinks);
+        attention_state_finish(state, 2, 1, KERNEL_FLOAT32, out, lse, 1);
+        for (int r = 0; r < 2; r++) assert_true(isnan(out[r]) && isnan(lse[r]));
+        state_destroy(&state);
+    }
+}
+
 int main(void)
 {
     portable = attention_kernel_find("portable");
@@ -231,6 +286,9 @@ int main(void)
         cmocka_unit_test(merging_leaves_the_other_state_alone),
         cmocka_unit_test(many_merges_do_not_grow_the_error),
         cmocka_unit_test(finishing_rounds_once_to_the_output_type),
+        cmocka_unit_test(a_sink_is_a_key_without_a_value),
+        cmocka_unit_test(a_sink_of_minus_infinity_is_none),
+        cmocka_unit_test(an_infinite_sink_or_a_nan_gives_nan),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

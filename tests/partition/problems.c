@@ -14,11 +14,36 @@ enum { DOCUMENT_SEED = 3, EVERY_CUT_LIMIT = 6, RANDOM_SETS = 8 };
 
 schedule_problem problem_of(layout_kind kind, int64_t queries, int64_t keys, int64_t grain, int ranks, bool causal)
 {
-    return (schedule_problem){
-        .mask = {.queries = queries, .keys = keys, .causal = causal},
+    schedule_problem p = {
+        .mask = mask_full(queries, keys),
         .query_layout = {.kind = kind, .tokens = queries, .grain = grain, .ranks = ranks},
         .key_layout = {.kind = kind, .tokens = keys, .grain = grain, .ranks = ranks},
+        .heads = 4,
+        .kv_heads = 2,
+        .node_ranks = 1,
     };
+    p.mask.causal = causal;
+    return p;
+}
+
+bool mask_case_get(int64_t queries, int64_t keys, int64_t index, mask *mask_p)
+{
+    static const int64_t windows[][2] = {{-1, -1}, {0, 0}, {2, -1}, {-1, 1}, {3, 2}};
+    static const int64_t chunks[][3] = {{0, -1, -1}, {1, 0, 0}, {3, -1, -1}, {3, 0, 0}, {3, 1, 0}, {4, 0, 1}};
+    static const int64_t prefixes[] = {0, 1, 4}; /* without causal only the first: it would change nothing */
+    enum { WINDOWS = sizeof windows / sizeof windows[0], CHUNKS = sizeof chunks / sizeof chunks[0], BORDERS = 4 };
+    const int64_t border = index % BORDERS, window = index / BORDERS % WINDOWS, chunk = index / BORDERS / WINDOWS;
+    if (chunk >= CHUNKS) return false;
+    mask m = mask_full(queries, keys);
+    m.causal = border > 0;
+    m.prefix = border > 0 ? prefixes[border - 1] : 0;
+    m.window_left = windows[window][0];
+    m.window_right = windows[window][1];
+    m.chunk = chunks[chunk][0];
+    m.chunks_left = chunks[chunk][1];
+    m.chunks_right = chunks[chunk][2];
+    *mask_p = m;
+    return true;
 }
 
 bool may_forward(const strategy *how)
@@ -36,13 +61,17 @@ void destroy_all(const schedule_problem *p, schedule **schedules)
     for (int rank = 0; rank < p->key_layout.ranks; rank++) schedule_destroy(schedules[rank]);
 }
 
-/* splitmix64 */
-static uint64_t random_next(uint64_t *state)
+uint64_t random_next(uint64_t *state)
 {
     uint64_t z = *state += 0x9e3779b97f4a7c15u;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return z ^ (z >> 31);
+}
+
+int64_t random_between(uint64_t *state, int64_t low, int64_t high)
+{
+    return low + (int64_t)(random_next(state) % (uint64_t)(high - low + 1));
 }
 
 static void add_offset(document_set *set, int64_t offset)
@@ -103,14 +132,35 @@ bool document_set_get(int64_t tokens, int64_t index, document_set *set_p)
     return true;
 }
 
+static size_t describe_axis(const char *letter, const layout *l, char *text, size_t size)
+{
+    return (size_t)snprintf(text, size, ", %s=%" PRId64 " %s grain %" PRId64, letter, l->tokens, layout_name(l->kind),
+                            l->grain);
+}
+
+static size_t describe_mask(const mask *m, char *text, size_t size)
+{
+    size_t used = (size_t)snprintf(text, size, "%s", m->causal ? ", causal" : "");
+    if (m->prefix > 0) used += (size_t)snprintf(text + used, size - used, ", prefix %" PRId64, m->prefix);
+    if (m->window_left >= 0 || m->window_right >= 0)
+        used += (size_t)snprintf(text + used, size - used, ", window %" PRId64 ",%" PRId64, m->window_left,
+                                 m->window_right);
+    if (m->chunk > 0)
+        used += (size_t)snprintf(text + used, size - used, ", chunk %" PRId64 ":%" PRId64 ",%" PRId64, m->chunk,
+                                 m->chunks_left, m->chunks_right);
+    return used;
+}
+
 void problem_describe(const schedule_problem *problem, const char *strategy_name, char *text, size_t size)
 {
     const mask *m = &problem->mask;
-    const layout *q = &problem->query_layout, *k = &problem->key_layout;
-    size_t used = (size_t)snprintf(
-        text, size, "%s, %s, N=%" PRId64 " grain %" PRId64 ", %s, M=%" PRId64 " grain %" PRId64 ", P=%d%s",
-        strategy_name, q->kind == LAYOUT_ZIGZAG ? "zigzag" : "contiguous", q->tokens, q->grain,
-        k->kind == LAYOUT_ZIGZAG ? "zigzag" : "contiguous", k->tokens, k->grain, k->ranks, m->causal ? ", causal" : "");
+    size_t used =
+        (size_t)snprintf(text, size, "%s, P=%d, nodes of %d%s, columns %d, H=%d, G=%d", strategy_name,
+                         problem->key_layout.ranks, problem->node_ranks, problem->may_share ? " that share" : "",
+                         problem->columns, problem->heads, problem->kv_heads);
+    used += describe_axis("N", &problem->query_layout, text + used, size - used);
+    used += describe_axis("M", &problem->key_layout, text + used, size - used);
+    used += describe_mask(m, text + used, size - used);
     if (!m->documents) return;
     const char *before = ", documents [";
     for (int64_t i = 0; i <= m->document_count && used < size; i++) {

@@ -6,7 +6,8 @@
 
 #include <stddef.h>
 
-/* Layouts of one kind and grain for queries and keys, no documents. */
+/* Layouts of one kind and grain for queries and keys; a full or causal mask, no documents; 4 heads, 2 key/value heads,
+ * nodes of one rank. */
 schedule_problem problem_of(layout_kind kind, int64_t queries, int64_t keys, int64_t grain, int ranks, bool causal);
 
 /* One line that reproduces a problem. */
@@ -22,6 +23,15 @@ typedef struct {
 /* Number `index` of the sets for `tokens` tokens: every cut of up to 6 tokens; beyond, a few named shapes and random
  * ones with empty documents, from a fixed seed. Returns false when there are no more. */
 bool document_set_get(int64_t tokens, int64_t index, document_set *set_p);
+
+/* Mask number `index` of every part alone and all of them combined, without documents: a window, a prefix, chunks, each
+ * of a few sizes, with and without causal. Returns false when there are no more. */
+bool mask_case_get(int64_t queries, int64_t keys, int64_t index, mask *mask_p);
+
+/* The next number of a fixed sequence; splitmix64. */
+uint64_t random_next(uint64_t *state);
+/* low <= result <= high */
+int64_t random_between(uint64_t *state, int64_t low, int64_t high);
 
 /* The schedules of ranks 0 .. P-1; fails the test if memory runs out. */
 void plan_all(const schedule_problem *problem, const strategy *how, schedule **schedules);

@@ -1,5 +1,6 @@
 /* Plans when memory runs out. The linker sends calloc and realloc of the layer through the functions below, which
  * count down to a failure. */
+#include "partition/relayout.h"
 #include "tests/partition/problems.h"
 
 #include <inttypes.h>
@@ -32,8 +33,11 @@ void *__wrap_realloc(void *memory, size_t size)
 static void a_plan_without_memory_fails_and_sets_nothing(void **state)
 {
     (void)state;
-    const schedule_problem p = problem_of(LAYOUT_ZIGZAG, 40, 40, 1, 4, true);
+    schedule_problem p = problem_of(LAYOUT_ZIGZAG, 40, 40, 1, 4, true);
+    p.node_ranks = p.columns = 2;
+    p.may_share = true;
     for (int i = 0; i < strategy_count; i++) {
+        assert_null(strategies[i]->refuse(&p));
         int64_t needed = 0;
         for (int result = -1; result != 0; needed++) {
             schedule *s = NULL;
@@ -49,10 +53,29 @@ static void a_plan_without_memory_fails_and_sets_nothing(void **state)
     }
 }
 
+static void a_relayout_without_memory_fails_and_sets_nothing(void **state)
+{
+    (void)state;
+    const layout from = {.kind = LAYOUT_ZIGZAG, .tokens = 40, .grain = 1, .ranks = 4};
+    const layout to = {.kind = LAYOUT_STRIPED, .tokens = 40, .grain = 2, .ranks = 4};
+    int64_t needed = 0;
+    for (int result = -1; result != 0; needed++) {
+        relayout r = {.move_count = -1};
+        allocations_left = needed;
+        result = relayout_plan(&from, &to, 1, &r);
+        allocations_left = INT64_MAX;
+        if (result == 0) relayout_free(&r);
+        else assert_true(result == -1 && r.move_count == -1);
+        assert_true(needed < 100);
+    }
+    assert_true(needed > 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_plan_without_memory_fails_and_sets_nothing),
+        cmocka_unit_test(a_relayout_without_memory_fails_and_sets_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

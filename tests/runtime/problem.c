@@ -191,7 +191,7 @@ static void compare(comparison *c, const test_problem *t, const rows *queries, c
                 int64_t token = token_of(queries, i), begin, end, at = (b * queries->tokens + i) * p->heads + h;
                 seen_keys(p, keys, token, &begin, &end);
                 make_row(t, TENSOR_Q, b, token, h, dim, NULL, q);
-                attention_reference(q, k, dim, v, value_dim, keys, begin, end, dim, value_dim, scale, reference,
+                attention_reference(q, k, dim, v, value_dim, keys, begin, end, dim, value_dim, scale, NULL, reference,
                                     &reference_lse, weights);
                 number_widen((kernel_type)p->out_type, (const char *)out + (size_t)(at * value_dim) * size, row,
                              value_dim);

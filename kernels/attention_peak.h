@@ -1,0 +1,80 @@
+/* The floating-point environment of a fold, and the rate of multiply-adds that it is measured against. Included after
+ * LANES is defined. */
+#ifndef KERNELS_ATTENTION_PEAK_H
+#define KERNELS_ATTENTION_PEAK_H
+
+#include "kernels/attention_vector.h"
+
+#include <time.h>
+
+#if defined(__SSE__)
+typedef unsigned float_environment;
+
+/* Flush-to-zero, denormals-are-zero, to nearest, every exception masked, whatever the caller has set. */
+static float_environment environment_enter(void)
+{
+    const unsigned saved = _mm_getcsr();
+    _mm_setcsr(0x1f80 | 0x8040);
+    return saved;
+}
+
+static void environment_leave(float_environment saved)
+{
+    _mm_setcsr(saved);
+}
+#else
+typedef int float_environment;
+
+static float_environment environment_enter(void)
+{
+    return 0;
+}
+
+static void environment_leave(float_environment saved)
+{
+    (void)saved;
+}
+#endif
+
+static double seconds_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Chains that wait for nothing but themselves, enough of them to fill the units. Where multiply and add are one
+ * instruction every chain does both; elsewhere half of them multiply and half add, which some cores do side by side. */
+enum { CHAINS = 14, PEAK_STEPS = 20000 };
+
+static __attribute__((noinline)) void peak_burst(vector *restrict chains, vector factor, vector term)
+{
+    vector c[CHAINS];
+    for (int i = 0; i < CHAINS; i++) c[i] = chains[i];
+    for (int step = 0; step < PEAK_STEPS; step++)
+        for (int i = 0; i < CHAINS; i++) {
+            if (FUSED) c[i] = multiply_add(c[i], factor, term);
+            else if (i % 2) c[i] *= factor;
+            else c[i] += term;
+        }
+    for (int i = 0; i < CHAINS; i++) chains[i] = c[i];
+}
+
+static double blocked_peak(double seconds)
+{
+    const double flop = (double)PEAK_STEPS * CHAINS * LANES * (FUSED ? 2 : 1);
+    const float_environment environment = environment_enter();
+    const double start = seconds_now();
+    vector chains[CHAINS] = {{0}};
+    double best = 0, now = start;
+    do {
+        const double before = now;
+        peak_burst(chains, splat(0.5f), splat(1));
+        now = seconds_now();
+        if (flop > best * (now - before)) best = flop / (now - before);
+    } while (now - start < seconds);
+    environment_leave(environment);
+    return best;
+}
+
+#endif

@@ -1,0 +1,217 @@
+/* What a fold does around its arithmetic, the same in every form of it: a task is some rows of one span that share a
+ * key head; its queries, keys, values and states pass between memory and the thread's workspace here. Included with
+ * LANES, VECTORS and TILE defined, see attention_blocked.h. */
+#ifndef KERNELS_ATTENTION_TASK_H
+#define KERNELS_ATTENTION_TASK_H
+
+#include "kernels/attention.h"
+#include "kernels/attention_rotary.h"
+#include "kernels/attention_score_terms.h"
+#include "kernels/attention_vector.h"
+#include "kernels/workspace.h"
+
+#include <stdatomic.h>
+
+enum {
+    SUB_LANES = VECTORS * LANES,
+    SUB_BLOCKS = WORKSPACE_LANES_MAX / SUB_LANES,
+    RESCALE_GAP = 8,
+    DOT_CHUNK = 16,              /* terms of a first sum over D */
+    DOT_GROUP = 64,              /* terms of a second one */
+    POLL_INTERVAL = LANES << 18, /* flop: about 50 us on cores of today */
+};
+
+_Static_assert((int)WORKSPACE_SUB_LANES % SUB_LANES == 0, "sub-blocks fill a task");
+_Static_assert((int)VALUE_TILE % TILE == 0 && (int)ATTENTION_KEY_BLOCK % TILE == 0, "tiles divide what they tile");
+
+/* The smallest and largest bounds of the visible ranges of a sub-block's lanes. */
+typedef struct {
+    int64_t begin_min, begin_max, end_min, end_max;
+} sub_block_bounds;
+
+/* Rows of an array in memory, to be fetched into the cache. */
+typedef struct {
+    const char *row;
+    int64_t stride; /* bytes, like size */
+    int size;
+} memory_rows;
+
+/* One block of keys in the workspace: k [keys][D], v [keys][E padded], float32, padded with rows of zeros up to a
+ * multiple of TILE. Copied because rows that lie far apart share too few sets of the cache. */
+typedef struct {
+    const float *k, *v;
+    int64_t begin;
+    int keys;
+    memory_rows next_k, next_v; /* the rows after it: fetched bit by bit while it is folded, or the copy would wait */
+    int next_keys;
+} key_block;
+
+/* What the threads of a call share. */
+typedef struct {
+    int64_t tasks;
+    atomic_int_least64_t drawn, finished;
+} task_queue;
+
+typedef struct {
+    const attention_call *call;
+    const attention_span *span;
+    task_queue *queue;
+    task_workspace space;
+    sub_block_bounds bounds[SUB_BLOCKS];
+    int kv_head, group; /* query heads kv_head * group + [0, group) */
+    int64_t first_row;  /* of the tokens * group rows of this key head */
+    int rows, sub_blocks;
+    score_cap cap;         /* 0: none */
+    rotary_angles *rotary; /* NULL: none */
+    int64_t *poll_work;    /* flop since the last poll; NULL on threads that do not poll */
+} fold_task;
+
+INLINE void row_fetch(const memory_rows *rows, int row)
+{
+    const char *bytes = rows->row + row * rows->stride;
+    for (int at = 0; at < rows->size; at += 64) __builtin_prefetch(bytes + at);
+}
+
+static int within_block(int64_t position, const key_block *block)
+{
+    if (position <= block->begin) return 0;
+    return position < block->begin + block->keys ? (int)(position - block->begin) : block->keys;
+}
+
+/* Rows [0, keys) of `source` into `copy` [keys rounded up to TILE][width], zeros where there is nothing. */
+static void rows_copy(kernel_type type, const void *source, int64_t offset, int64_t stride, int keys, int count,
+                      int width, float *restrict copy)
+{
+    const int padded = (keys + TILE - 1) / TILE * TILE;
+    for (int j = 0; j < padded; j++) {
+        float *row = copy + j * width;
+        if (j < keys) row_widen(type, source, offset + j * stride, count, row);
+        for (int i = j < keys ? count : 0; i < width; i++) row[i] = 0;
+    }
+}
+
+static memory_rows rows_in_memory(const void *array, int64_t offset, int64_t stride, int count, kernel_type type)
+{
+    const int64_t size = (int64_t)number_size(type);
+    return (memory_rows){(const char *)array + offset * size, stride * size, (int)size * count};
+}
+
+/* Row of the span's state for a row of the task. */
+static int64_t state_row(const fold_task *task, int row)
+{
+    const int64_t index = task->first_row + row;
+    const int64_t token_rows = task->span->state.token_rows ? task->span->state.token_rows : task->call->heads;
+    return index / task->group * token_rows + task->kv_head * task->group + index % task->group;
+}
+
+static int64_t query_offset(const fold_task *task, int row)
+{
+    const int64_t index = task->first_row + row;
+    const int64_t head = task->kv_head * task->group + index % task->group;
+    return index / task->group * task->span->q_token_stride + head * task->span->q_head_stride;
+}
+
+static int64_t query_position(const fold_task *task, int row)
+{
+    return task->span->positions[(task->first_row + row) / task->group];
+}
+
+/* Rows pass through the space for keys (or values) on their way between memory and lanes. */
+static void queries_load(const fold_task *task, int sub)
+{
+    const attention_call *call = task->call;
+    const float factor = (float)((double)call->scale * 1.4426950408889634);
+    for (int x = 0; x < SUB_LANES; x++) {
+        float *row = task->space.k + x * call->dim;
+        const int lane = sub * SUB_LANES + x;
+        if (lane < task->rows) row_widen(call->type, task->span->q, query_offset(task, lane), call->dim, row);
+        if (lane < task->rows && task->rotary) rotary_turn(task->rotary, query_position(task, lane), row);
+        for (int d = 0; d < call->dim; d++) row[d] = lane < task->rows ? row[d] * factor : 0;
+    }
+    transpose(task->space.k, call->dim, SUB_LANES, call->dim,
+              task->space.q + (size_t)sub * SUB_LANES * (size_t)call->dim, SUB_LANES);
+}
+
+static void slopes_load(const fold_task *task, int sub)
+{
+    for (int lane = sub * SUB_LANES; lane < (sub + 1) * SUB_LANES; lane++) {
+        const bool real = lane < task->rows;
+        const int head = task->kv_head * task->group + (int)((task->first_row + lane) % task->group);
+        task->space.slope[lane] = real ? score_slope(task->call->scores.slopes[head]) : 0;
+        task->space.position[lane] = real ? (int32_t)(uint32_t)query_position(task, lane) : 0;
+    }
+}
+
+static void state_load(const fold_task *task, int sub)
+{
+    const attention_state *state = &task->span->state;
+    const int value_dim = task->call->value_dim, padded = value_dim_padded(value_dim);
+    for (int x = 0; x < SUB_LANES; x++) {
+        float *o = task->space.v + x * padded;
+        const int lane = sub * SUB_LANES + x;
+        const bool real = lane < task->rows;
+        const int64_t row = real ? state_row(task, lane) : 0;
+        task->space.m[lane] = real ? state->m[row] : -INFINITY;
+        task->space.l[lane] = real ? state->l[row] : 0;
+        for (int e = 0; e < padded; e++) o[e] = real && e < value_dim ? state->o[row * value_dim + e] : 0;
+    }
+    transpose(task->space.v, padded, SUB_LANES, padded, task->space.o + (size_t)sub * SUB_LANES * (size_t)padded,
+              SUB_LANES);
+}
+
+static void state_store(const fold_task *task, int sub)
+{
+    const attention_state *state = &task->span->state;
+    const int value_dim = task->call->value_dim, padded = value_dim_padded(value_dim);
+    transpose(task->space.o + (size_t)sub * SUB_LANES * (size_t)padded, SUB_LANES, padded, SUB_LANES, task->space.v,
+              padded);
+    for (int x = 0; x < SUB_LANES && sub * SUB_LANES + x < task->rows; x++) {
+        const float *o = task->space.v + x * padded;
+        const int lane = sub * SUB_LANES + x;
+        const int64_t row = state_row(task, lane);
+        state->m[row] = task->space.m[lane];
+        state->l[row] = task->space.l[lane];
+        for (int e = 0; e < value_dim; e++) state->o[row * value_dim + e] = o[e] + 0.0f;
+    }
+}
+
+/* A row that sees nothing has the range [0, 0), which keeps its sub-block off the unmasked way. */
+static void visible_load(fold_task *task)
+{
+    for (int sub = 0; sub < task->sub_blocks; sub++) {
+        sub_block_bounds *bounds = &task->bounds[sub];
+        *bounds = (sub_block_bounds){INT64_MAX, INT64_MIN, INT64_MAX, INT64_MIN};
+        for (int lane = sub * SUB_LANES; lane < (sub + 1) * SUB_LANES; lane++) {
+            int64_t begin = 0, end = 0;
+            if (lane < task->rows) {
+                const int64_t token = (task->first_row + lane) / task->group;
+                begin = task->span->visible_begin[token];
+                end = task->span->visible_end[token];
+                if (begin >= end) begin = end = bounds->end_min = 0;
+            }
+            task->space.visible_begin[lane] = begin;
+            task->space.visible_end[lane] = end;
+            if (begin == end) continue;
+            if (begin < bounds->begin_min) bounds->begin_min = begin;
+            if (begin > bounds->begin_max) bounds->begin_max = begin;
+            if (end < bounds->end_min) bounds->end_min = end;
+            if (end > bounds->end_max) bounds->end_max = end;
+        }
+    }
+}
+
+static void poll_now(const attention_call *call, task_queue *queue)
+{
+    call->poll(call->poll_data, (double)atomic_load(&queue->finished) / (double)queue->tasks);
+}
+
+static void poll_after(const fold_task *task, int64_t flop)
+{
+    if (!task->poll_work) return;
+    *task->poll_work += flop;
+    if (*task->poll_work < POLL_INTERVAL) return;
+    *task->poll_work = 0;
+    poll_now(task->call, task->queue);
+}
+
+#endif

@@ -1,0 +1,40 @@
+#include "runtime/node.h"
+
+/* Fills in *n for its communicator, one part of comm. */
+static void describe(MPI_Comm comm, node *n)
+{
+    int rank, ranks, first;
+    MPI_Comm_rank(comm, &rank);
+    MPI_Comm_size(comm, &ranks);
+    MPI_Comm_rank(n->comm, &n->comm_rank);
+    MPI_Comm_size(n->comm, &n->comm_ranks);
+    first = rank;
+    MPI_Bcast(&first, 1, MPI_INT, 0, n->comm);
+
+    /* Regular: every node as large as this one, beginning at a multiple of that, its ranks in a row. */
+    const int regular = first % n->comm_ranks == 0 && rank == first + n->comm_rank && ranks % n->comm_ranks == 0;
+    int extremes[] = {n->comm_ranks, -n->comm_ranks, !regular};
+    MPI_Allreduce(MPI_IN_PLACE, extremes, 3, MPI_INT, MPI_MAX, comm);
+    n->ranks = extremes[0] == -extremes[1] && !extremes[2] ? n->comm_ranks : 1;
+}
+
+void node_find(MPI_Comm comm, node *node_p)
+{
+    int rank;
+    MPI_Comm_rank(comm, &rank);
+    MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &node_p->comm);
+    describe(comm, node_p);
+}
+
+void node_pretend(MPI_Comm comm, int ranks, node *node_p)
+{
+    int rank;
+    MPI_Comm_rank(comm, &rank);
+    MPI_Comm_split(comm, rank / ranks, rank, &node_p->comm);
+    describe(comm, node_p);
+}
+
+void node_free(node *n)
+{
+    MPI_Comm_free(&n->comm);
+}

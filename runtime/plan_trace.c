@@ -1,0 +1,45 @@
+/* What an execute did, as events of a trace. */
+#include "runtime/plan.h"
+
+static void add_work(trace *t, const char *name, double begin, double end, int64_t step)
+{
+    if (end <= begin) return;
+    trace_add(t, &(trace_event){.name = name,
+                                .category = "execute",
+                                .begin = begin,
+                                .end = end,
+                                .arguments = {{step >= 0 ? "step" : NULL, step}}});
+}
+
+static void add_step(trace *t, const step_record *r, int64_t step)
+{
+    const double node = r->end - r->node_wait;
+    add_work(t, "fold", r->begin, r->computed, step);
+    if (node > r->computed)
+        trace_add(t, &(trace_event){.name = "wait for transfers",
+                                    .category = "wait",
+                                    .begin = r->computed,
+                                    .end = node,
+                                    .arguments = {{"step", step}, {"last rank", r->waited_for}}});
+    if (r->node_wait > 0) add_work(t, "wait for the node", node, r->end, step);
+    if (r->transferred > r->begin)
+        trace_add(t, &(trace_event){.name = "transfers",
+                                    .category = "transfer",
+                                    .track = TRACE_TRANSFERS,
+                                    .begin = r->begin,
+                                    .end = r->transferred,
+                                    .arguments = {{"step", step},
+                                                  {"bytes sent", r->bytes_sent},
+                                                  {"bytes received", r->bytes_received}}});
+}
+
+void plan_trace(const longspan_plan *plan, double begin, double finish, double end)
+{
+    trace *t = plan->context->trace;
+    const schedule *s = plan->schedule;
+    if (!t) return;
+    add_work(t, "execute", begin, end, -1);
+    add_work(t, "start", begin, s->step_count > 0 ? plan->records[0].begin : finish, -1);
+    for (int64_t i = 0; i < s->step_count; i++) add_step(t, &plan->records[i], i);
+    add_work(t, "finish", finish, end, -1);
+}

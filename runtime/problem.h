@@ -1,0 +1,20 @@
+/* A problem as the user states it: its defaults, and what is wrong with it. */
+#ifndef RUNTIME_PROBLEM_H
+#define RUNTIME_PROBLEM_H
+
+#include "runtime/context.h"
+
+/* Not collective. Puts a value where 0 or NULL stands for one; limits beyond any token become MASK_UNLIMITED or the
+ * largest that means the same. */
+void problem_fill_defaults(longspan_problem *p);
+
+/* Not collective. Each field of a problem with its defaults, alone and with the others. */
+void problem_check(const longspan_problem *p, failure *f);
+
+/* Collective over the context. A failure on all, and the context's last error, unless all ranks have the same. */
+longspan_status problem_check_equal(longspan_context *context, const longspan_problem *p, failure *f);
+
+/* 2 (D + E) H B: flops for one (query, key) pair that all heads and batch items see. */
+double problem_flops_per_pair(const longspan_problem *p);
+
+#endif
