@@ -254,3 +254,39 @@ int output_text_file(const char *path, const char *text, size_t bytes, bool forc
     output_discard(path);
     return result;
 }
+
+int output_stream_begin(const char *path, bool force, output_writer *writer_p, FILE **stream_p, io_error *error)
+{
+    output_writer writer;
+    if (output_check(path, force, error) != 0 || output_part_path(path, writer.path, error) != 0 ||
+        output_claim_part(writer.path, &writer.descriptor, error) != 0)
+        return -1;
+    /* A descriptor of its own for the stream, which closes it before the file is synced. */
+    const int copy = dup(writer.descriptor);
+    FILE *stream = copy < 0 ? NULL : fdopen(copy, "w");
+    if (!stream) {
+        const int number = errno;
+        if (copy >= 0) close(copy);
+        close(writer.descriptor);
+        output_discard(path);
+        return io_fail(error, "%s: cannot be written: %s", writer.path, strerror(number));
+    }
+    *writer_p = writer;
+    *stream_p = stream;
+    return 0;
+}
+
+int output_stream_end(const char *path, bool force, bool complete, output_writer *writer, FILE *stream, io_error *error)
+{
+    int result = 0;
+    errno = 0;
+    const bool failed = ferror(stream) != 0;
+    if (fclose(stream) != 0 || failed)
+        result = io_fail(error, "%s: cannot be written: %s%s", writer->path, strerror(errno ? errno : EIO),
+                         output_hint(errno));
+    if (result == 0 && complete) result = output_close(writer, error);
+    else close(writer->descriptor);
+    if (result == 0 && complete) return output_publish(path, force, error);
+    output_discard(path);
+    return result;
+}

@@ -20,6 +20,8 @@
 #include "io/error.h"
 #include "io/tensor_file.h"
 
+#include <stdio.h>
+
 enum { OUTPUT_MAX_RANK = 4, OUTPUT_MAX_PIECE = 64 << 20 /* bytes of one pwrite, at most */ };
 
 /* The first three as io_type. */
@@ -61,6 +63,13 @@ int output_open(const char *path, output_writer *writer_p, io_error *error);
 /* `bytes` bytes of `data` at byte `offset` of the file. */
 int output_write(const output_writer *writer, uint64_t offset, const void *data, size_t bytes, io_error *error);
 int output_close(output_writer *writer, io_error *error); /* fsync and close */
+
+/* A text file of any size, written bit by bit through *stream_p: PATH.part until output_stream_end, which fsyncs and
+ * renames it, or, where it is not `complete` or cannot be, leaves nothing. By one rank; ends with *writer and *stream
+ * closed. */
+int output_stream_begin(const char *path, bool force, output_writer *writer_p, FILE **stream_p, io_error *error);
+int output_stream_end(const char *path, bool force, bool complete, output_writer *writer, FILE *stream,
+                      io_error *error);
 
 /* A small whole file (SVG, JSON report): written to PATH.part, fsynced and renamed. */
 int output_text_file(const char *path, const char *text, size_t bytes, bool force, io_error *error);

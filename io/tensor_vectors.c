@@ -127,7 +127,8 @@ int tensor_file_key_lengths(const tensor_file *file, int64_t batch, int64_t keys
     return 0;
 }
 
-int tensor_file_head_values(const tensor_file *file, const char *dataset, int heads, float **values_p, io_error *error)
+int tensor_file_head_values(const tensor_file *file, const char *dataset, int heads, bool may_be_none, float **values_p,
+                            io_error *error)
 {
     vector_wanted wanted = {.name = dataset, .least = heads, .most = heads};
     snprintf(wanted.extent, sizeof wanted.extent, "a value for each of the %d heads of /q", heads);
@@ -137,9 +138,9 @@ int tensor_file_head_values(const tensor_file *file, const char *dataset, int he
     if (read_vector(file, &wanted, &values, &count, error) != 0) return -1;
     const float *numbers = values;
     for (int64_t h = 0; h < count; h++) {
-        if (isfinite(numbers[h])) continue;
-        io_fail(error, "%s: %s[%" PRId64 "] is %g; finite values are needed", file->path, dataset, h,
-                (double)numbers[h]);
+        if (isfinite(numbers[h]) || (may_be_none && numbers[h] == -INFINITY)) continue;
+        io_fail(error, "%s: %s[%" PRId64 "] is %g; finite values are needed%s", file->path, dataset, h,
+                (double)numbers[h], may_be_none ? ", or -inf for none" : "");
         free(values);
         return -1;
     }
@@ -154,8 +155,8 @@ int tensor_file_extras(const tensor_file *file, const attention_shapes *shapes, 
     *extras_p = extras;
     if (tensor_file_documents(file, shapes->q.tokens, &extras.documents, &extras.document_count, error) != 0 ||
         tensor_file_key_lengths(file, shapes->q.batch, shapes->k.tokens, &extras.key_lengths, error) != 0 ||
-        tensor_file_head_values(file, "/alibi_slopes", shapes->q.heads, &extras.alibi_slopes, error) != 0 ||
-        tensor_file_head_values(file, "/sinks", shapes->q.heads, &extras.sinks, error) != 0) {
+        tensor_file_head_values(file, "/alibi_slopes", shapes->q.heads, false, &extras.alibi_slopes, error) != 0 ||
+        tensor_file_head_values(file, "/sinks", shapes->q.heads, true, &extras.sinks, error) != 0) {
         attention_extras_free(&extras);
         return -1;
     }

@@ -1,4 +1,3 @@
-/* Counts of a schedule, and the time of a step whose transfers overlap its folds. */
 #include "partition/cost.h"
 
 void cost_of_step(const schedule *s, int64_t step, const schedule_problem *problem, const cost_sizes *sizes,
@@ -13,6 +12,7 @@ void cost_of_step(const schedule *s, int64_t step, const schedule_problem *probl
         const int64_t bytes = range_length(t->rows) * heads_count(t->heads) * sizes->row_bytes[t->kind];
         if (t->direction == TRANSFER_SEND) {
             c.sends++;
+            c.messages_sent += sizes->messages[t->kind];
             c.bytes_sent[t->kind] += bytes;
         } else {
             c.receives++;
@@ -32,6 +32,7 @@ static void add_step(cost_step *sum, const cost_step *c)
     sum->pairs += c->pairs;
     sum->sends += c->sends;
     sum->receives += c->receives;
+    sum->messages_sent += c->messages_sent;
     for (int kind = 0; kind < ROWS_KINDS; kind++) {
         sum->bytes_sent[kind] += c->bytes_sent[kind];
         sum->bytes_received[kind] += c->bytes_received[kind];
@@ -40,7 +41,7 @@ static void add_step(cost_step *sum, const cost_step *c)
     sum->rows_merged += c->rows_merged;
 }
 
-static int64_t memory_of(const schedule *s, const schedule_problem *problem, const cost_sizes *sizes)
+int64_t cost_memory(const schedule *s, const schedule_problem *problem, const cost_sizes *sizes)
 {
     const int64_t queries = layout_rank_tokens(&problem->query_layout, s->rank) * problem->heads;
     const int64_t keys = layout_rank_tokens(&problem->key_layout, s->rank) * problem->kv_heads;
@@ -53,7 +54,7 @@ static int64_t memory_of(const schedule *s, const schedule_problem *problem, con
 
 void cost_of_schedule(const schedule *s, const schedule_problem *problem, const cost_sizes *sizes, cost *cost_p)
 {
-    cost c = {.steps = s->step_count, .memory_bytes = memory_of(s, problem, sizes)};
+    cost c = {.steps = s->step_count, .memory_bytes = cost_memory(s, problem, sizes)};
     for (int64_t i = 0; i < s->step_count; i++) {
         cost_step step;
         cost_of_step(s, i, problem, sizes, &step);
@@ -61,18 +62,4 @@ void cost_of_schedule(const schedule *s, const schedule_problem *problem, const 
     }
     c.flops = (double)c.sum.pairs * sizes->flops_per_pair;
     *cost_p = c;
-}
-
-static int64_t larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
-double cost_step_seconds(const cost_step *step, const cost_sizes *sizes, const cost_machine *machine)
-{
-    const int64_t messages = larger(step->sends, step->receives);
-    const int64_t bytes = larger(cost_bytes(step->bytes_sent), cost_bytes(step->bytes_received));
-    const double compute = (double)step->pairs * sizes->flops_per_pair / machine->flops;
-    const double transfer = machine->latency * (double)messages + (double)bytes / machine->bandwidth;
-    return compute > transfer ? compute : transfer;
 }

@@ -1,5 +1,4 @@
-/* What a schedule costs: exact counts, of each step and of all; and, apart from them, the time of a step under a simple
- * model of the machine. */
+/* What a schedule costs: exact counts, of each step and of all. The time that it takes: partition/prediction.h. */
 #ifndef PARTITION_COST_H
 #define PARTITION_COST_H
 
@@ -11,12 +10,14 @@ typedef struct {
                                       states (E + 2) B floats */
     int64_t output_bytes;          /* of out and lse */
     double flops_per_pair;         /* 2 (D + E) B: a query against a key that it sees */
+    int64_t batch;                 /* B */
+    int64_t messages[ROWS_KINDS];  /* that carry a transfer: of keys, one of k and one of v for each batch item, ... */
 } cost_sizes;
 
 /* What a rank does in one step. Pairs, rows cleared and rows merged count each head, of one batch item. */
 typedef struct {
     int64_t folds, pairs;
-    int64_t sends, receives;
+    int64_t sends, receives, messages_sent;
     int64_t bytes_sent[ROWS_KINDS], bytes_received[ROWS_KINDS];
     int64_t rows_cleared, rows_merged;
 } cost_step;
@@ -35,21 +36,13 @@ void cost_of_step(const schedule *s, int64_t step, const schedule_problem *probl
                   cost_step *cost_p);
 void cost_of_schedule(const schedule *s, const schedule_problem *problem, const cost_sizes *sizes, cost *cost_p);
 
+/* cost.memory_bytes alone. */
+int64_t cost_memory(const schedule *s, const schedule_problem *problem, const cost_sizes *sizes);
+
 /* Of all kinds together. */
 static inline int64_t cost_bytes(const int64_t bytes[ROWS_KINDS])
 {
     return bytes[ROWS_KEYS] + bytes[ROWS_QUERIES] + bytes[ROWS_STATES];
 }
-
-/* The machine model: a rank computes at `flops`, a link carries `bandwidth` after `latency`. Predictions only. */
-typedef struct {
-    double flops;     /* flop/s a rank */
-    double bandwidth; /* byte/s a rank */
-    double latency;   /* s a message */
-} cost_machine;
-
-/* Seconds of a step: max(compute, transfer), where transfer is latency * messages + bytes / bandwidth, each the larger
- * of what is sent and what is received. Steps do not overlap. */
-double cost_step_seconds(const cost_step *step, const cost_sizes *sizes, const cost_machine *machine);
 
 #endif

@@ -2,25 +2,11 @@
 #include "runtime/plan.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-/* What the user asked for; NULL and false stand for "auto". */
-typedef struct {
-    const strategy *strategy;
-    int columns; /* of hybrid; 0: not given */
-    bool layout_given;
-    layout_kind layout;
-    int64_t block; /* of striped; 0: not given */
-} wishes;
-
-static layout make_layout(const wishes *w, int64_t tokens, int ranks)
-{
-    const int64_t grain = w->block > 0 ? w->block : layout_default_grain(w->layout, tokens, ranks);
-    return (layout){w->layout, tokens, grain, ranks};
-}
-
-/* The problem as strategies see it, under these wishes. */
-static schedule_problem make_scheduled(const longspan_problem *p, const placement *place, const wishes *w)
+/* The problem as strategies see it, but for the layouts' kinds and the columns, which are to be chosen. */
+static schedule_problem make_scheduled(const longspan_problem *p, const placement *place)
 {
     return (schedule_problem){
         .mask = {.queries = p->queries,
@@ -34,19 +20,18 @@ static schedule_problem make_scheduled(const longspan_problem *p, const placemen
                  .chunks_right = p->chunks_right,
                  .documents = p->documents,
                  .document_count = p->document_count},
-        .query_layout = make_layout(w, p->queries, place->ranks),
-        .key_layout = make_layout(w, p->keys, place->ranks),
+        .query_layout = {.tokens = p->queries, .grain = 1, .ranks = place->ranks},
+        .key_layout = {.tokens = p->keys, .grain = 1, .ranks = place->ranks},
         .heads = p->heads,
         .kv_heads = p->kv_heads,
         .node_ranks = place->node_ranks,
         .may_share = place->may_share,
-        .columns = w->columns,
     };
 }
 
-static void read_wishes(const longspan_problem *p, const placement *place, wishes *w, failure *f)
+static void read_wishes(const longspan_problem *p, const placement *place, choice_wish *w, failure *f)
 {
-    *w = (wishes){0};
+    *w = (choice_wish){0};
     if (strcmp(p->strategy, "auto") != 0) {
         int rows = 0;
         w->strategy = strategy_find(p->strategy, &rows, &w->columns);
@@ -60,40 +45,57 @@ static void read_wishes(const longspan_problem *p, const placement *place, wishe
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "layout '%s' is not known", p->layout);
 }
 
-/* Fills in what the user left open. */
-static void choose_automatic(const longspan_problem *p, const placement *place, wishes *w)
+cost_sizes plan_sizes(const longspan_problem *p)
 {
-    /* Under a causal mask a contiguous last rank has (2P - 1) times the work of the first; zigzag is even. */
-    if (!w->layout_given) w->layout = p->causal ? LAYOUT_ZIGZAG : LAYOUT_CONTIGUOUS;
-    if (w->strategy) return;
-    /* Keys that all ranks can read need not travel; else the ring needs three shards of memory whatever P is. */
-    int rows, columns;
-    if (place->may_share && place->node_ranks == place->ranks) {
-        const strategy *shared = strategy_find("shared", &rows, &columns);
-        const schedule_problem scheduled = make_scheduled(p, place, w);
-        if (shared && !shared->refuse(&scheduled)) {
-            w->strategy = shared;
-            return;
-        }
-    }
-    w->strategy = strategy_find("ring", &rows, &columns);
+    const int64_t element = (int64_t)number_size((kernel_type)p->type), word = (int64_t)sizeof(float);
+    const int64_t out_element = (int64_t)number_size((kernel_type)p->out_type);
+    return (cost_sizes){
+        .row_bytes = {[ROWS_KEYS] = p->batch * (p->dim + p->value_dim) * element,
+                      [ROWS_QUERIES] = p->batch * p->dim * element,
+                      [ROWS_STATES] = p->batch * (p->value_dim + 2) * word},
+        .output_bytes = p->batch * (p->value_dim * out_element + word),
+        .flops_per_pair = 2.0 * (p->dim + p->value_dim) * (double)p->batch,
+        .batch = p->batch,
+        .messages = {[ROWS_KEYS] = 2 * p->batch, [ROWS_QUERIES] = p->batch, [ROWS_STATES] = 3 * p->batch},
+    };
+}
+
+longspan_status plan_rank(longspan_problem *p, const placement *place, choice **choices_p, int *count_p, failure *f)
+{
+    choice_wish wish;
+    problem_fill_defaults(p);
+    problem_check(p, f);
+    read_wishes(p, place, &wish, f);
+    if (f->status != LONGSPAN_OK) return f->status;
+
+    const schedule_problem scheduled = make_scheduled(p, place);
+    const cost_sizes sizes = plan_sizes(p);
+    if (choice_rank(&scheduled, &wish, &sizes, &place->machine, place->memory_bytes, choices_p, count_p) != 0)
+        return failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the choice of a strategy");
+    const choice *first = &(*choices_p)[0];
+    if (!first->refusal) return LONGSPAN_OK;
+    failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "strategy '%s': %s", first->strategy->name, first->refusal);
+    free(*choices_p);
+    return f->status;
 }
 
 longspan_status plan_choose(longspan_problem *p, const placement *place, schedule_problem *scheduled_p,
                             const strategy **strategy_p, failure *f)
 {
-    wishes w;
-    problem_fill_defaults(p);
-    problem_check(p, f);
-    read_wishes(p, place, &w, f);
-    if (f->status != LONGSPAN_OK) return f->status;
-    choose_automatic(p, place, &w);
+    choice *choices;
+    int count;
+    if (plan_rank(p, place, &choices, &count, f) != LONGSPAN_OK) return f->status;
+    *scheduled_p = choices[0].problem;
+    *strategy_p = choices[0].strategy;
+    free(choices);
+    return LONGSPAN_OK;
+}
 
-    const schedule_problem scheduled = make_scheduled(p, place, &w);
-    const char *refusal = w.strategy->refuse(&scheduled);
-    if (refusal) return failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "strategy '%s': %s", w.strategy->name, refusal);
-    *scheduled_p = scheduled;
-    *strategy_p = w.strategy;
+longspan_status plan_predict(const longspan_plan *plan, prediction *prediction_p, failure *f)
+{
+    const cost_sizes sizes = plan_sizes(&plan->problem);
+    if (prediction_make(plan->strategy, &plan->scheduled, &sizes, &plan->machine, prediction_p) != 0)
+        return failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for a prediction");
     return LONGSPAN_OK;
 }
 

@@ -83,6 +83,9 @@ longspan_status longspan_context_create(MPI_Comm comm, const longspan_options *o
     if (!(options->stall_seconds >= 0)) failure_set(&f, LONGSPAN_ERROR_ARGUMENT, "options.stall_seconds is negative");
     const attention_kernel *kernel = choose_kernel(options, &f);
     const int compute = choose_compute(options, &f);
+    longspan_machine machine = options->machine ? *options->machine : (longspan_machine){.memory_bytes = 0};
+    machine_check(&machine, &f);
+    machine_fill(&machine, 0);
     longspan_context *context = calloc(1, sizeof *context);
     if (!context) failure_set(&f, LONGSPAN_ERROR_MEMORY, "no memory for a context");
     if (agreement_reach(comm, &f, &rank) != LONGSPAN_OK) {
@@ -97,6 +100,9 @@ longspan_status longspan_context_create(MPI_Comm comm, const longspan_options *o
     node_find(context->comm, &context->node);
     int sharing = launch_sharing_ranks(context->comm);
     context->threads = options->threads ? options->threads : launch_default_threads(sharing);
+    context->machine = machine;
+    machine_agree(context->comm, context->threads, sharing, context->node.comm_ranks, &context->machine,
+                  &context->seat);
     context->kernel = kernel;
     context->compute = compute;
     context->share_memory = options->share_memory != 0;

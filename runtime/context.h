@@ -3,7 +3,7 @@
 #define RUNTIME_CONTEXT_H
 
 #include "kernels/attention.h"
-#include "runtime/agreement.h"
+#include "runtime/machine.h"
 #include "runtime/node.h"
 #include "runtime/trace.h"
 
@@ -17,7 +17,9 @@ struct longspan_context {
     bool share_memory;
     int threads;
     const attention_kernel *kernel;
-    int compute; /* attention_compute, or COMPUTE_AUTO */
+    int compute;              /* attention_compute, or COMPUTE_AUTO */
+    longspan_machine machine; /* no number of it 0; equal on all ranks, as the seat is */
+    machine_seat seat;
     double stall_seconds;
     void (*progress)(void *progress_data, double fraction);
     void *progress_data;

@@ -54,14 +54,38 @@ typedef struct {
 typedef struct longspan_context longspan_context;
 typedef struct longspan_plan longspan_plan;
 
+/* From rank to rank, as "auto" and predictions see it. */
+typedef struct {
+    double latency;   /* s before a message moves */
+    double bandwidth; /* byte/s that a rank receives while it sends as many; 0: the built-in link */
+    double busy;      /* 0 to 1: of a transfer's time, what the folding thread spends on it */
+} longspan_link;
+
+/* What "auto" and predictions know of the machine; `longspan bench exchange` measures it. Rates are of one thread while
+ * all CPUs of its node do the same. A number of 0 stands for the built-in one. Nothing but time depends on them. */
+typedef struct {
+    /* By arithmetic: fp32, bf16x6, bf16x3, bf16. Seconds that a score takes beside its products, and that one of its D + E
+     * multiply-adds takes, where many rows share a key. */
+    double score_seconds[4], product_seconds[4];
+    /* By longspan_type, for 1, 4, 16 rows (tokens times query heads a key head) that share a key: seconds for one of the
+     * D + E elements of a key and its value, which come from memory. */
+    double few_seconds[3][3];
+    double memory_bandwidth; /* byte/s read and written by one thread, of arrays larger than the caches */
+    double barrier_seconds;  /* the ranks of a node wait for each other */
+    longspan_link node, network;
+    double memory_bytes; /* that "auto" lets a rank use; 0: as many as it likes */
+} longspan_machine;
+
 /* How a process computes. Fill with longspan_options_default, then change what differs. `threads` may differ between
- * ranks; the rest must be equal. */
+ * ranks; the rest must be equal, but that only rank 0's `machine` counts. */
 typedef struct {
     int threads;          /* OpenMP threads; 0: OMP_NUM_THREADS if set, else the CPUs this rank may use */
     const char *isa;      /* "auto", or the name of a kernel: "portable", "avx2", "avx512", "amx" */
     const char *compute;  /* "auto": the fastest arithmetic that loses nothing of the type's precision; or "fp32",
                              "bf16x6",  "bf16x3", "bf16", which the kernel must offer */
     int share_memory;     /* 1: ranks of a node may read each other's keys in place; 0: never. Default 1 */
+    /* NULL: built in. Rank 0's counts for all. Copied. */
+    const longspan_machine *machine;
     double stall_seconds; /* abort when a transfer makes no progress for so long; 0: wait for ever */
     /* Called on rank 0 now and then while a plan executes, with the fraction done; NULL for none. */
     void (*progress)(void *progress_data, double fraction);

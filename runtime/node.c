@@ -1,9 +1,10 @@
 #include "runtime/node.h"
 
-/* Fills in *n for its communicator, one part of comm. */
-static void describe(MPI_Comm comm, node *n)
+void node_describe(MPI_Comm comm, MPI_Comm part, node *node_p)
 {
+    node *n = node_p;
     int rank, ranks, first;
+    n->comm = part;
     MPI_Comm_rank(comm, &rank);
     MPI_Comm_size(comm, &ranks);
     MPI_Comm_rank(n->comm, &n->comm_rank);
@@ -21,17 +22,19 @@ static void describe(MPI_Comm comm, node *n)
 void node_find(MPI_Comm comm, node *node_p)
 {
     int rank;
+    MPI_Comm part;
     MPI_Comm_rank(comm, &rank);
-    MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &node_p->comm);
-    describe(comm, node_p);
+    MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &part);
+    node_describe(comm, part, node_p);
 }
 
 void node_pretend(MPI_Comm comm, int ranks, node *node_p)
 {
     int rank;
+    MPI_Comm part;
     MPI_Comm_rank(comm, &rank);
-    MPI_Comm_split(comm, rank / ranks, rank, &node_p->comm);
-    describe(comm, node_p);
+    MPI_Comm_split(comm, rank / ranks, rank, &part);
+    node_describe(comm, part, node_p);
 }
 
 void node_free(node *n)

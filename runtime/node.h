@@ -16,6 +16,8 @@ typedef struct {
 void node_find(MPI_Comm comm, node *node_p);
 /* Collective over comm. As if each run of `ranks` ranks were a node: tests play several nodes on one machine. */
 void node_pretend(MPI_Comm comm, int ranks, node *node_p);
+/* Collective over comm. The parts of comm are its nodes; *node_p owns this rank's. */
+void node_describe(MPI_Comm comm, MPI_Comm part, node *node_p);
 void node_free(node *n);
 
 #endif

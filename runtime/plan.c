@@ -37,15 +37,18 @@ static void copy_arrays(longspan_plan *plan, failure *f)
     p->sinks = plan->sinks;
 }
 
+/* The arithmetic asked for, which the kernel need not offer. */
+static attention_compute compute_of(const longspan_context *context, longspan_type type)
+{
+    if (context->compute != COMPUTE_AUTO) return (attention_compute)context->compute;
+    return attention_compute_best(context->kernel, (kernel_type)type);
+}
+
 /* The arithmetic of the folds on this rank's kernel. */
 static void choose_compute(longspan_plan *plan, failure *f)
 {
     const attention_kernel *kernel = plan->context->kernel;
-    if (plan->context->compute == COMPUTE_AUTO) {
-        plan->compute = attention_compute_best(kernel, (kernel_type)plan->problem.type);
-        return;
-    }
-    plan->compute = (attention_compute)plan->context->compute;
+    plan->compute = compute_of(plan->context, plan->problem.type);
     if (kernel->computes >> plan->compute & 1) return;
     char offered[64] = "";
     for (int c = 0; c < COMPUTE_COUNT; c++)
@@ -144,6 +147,7 @@ static longspan_plan *build(longspan_context *context, const longspan_problem *p
         failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the schedule");
         return plan;
     }
+    plan->machine = place->machine;
     plan->names = plan_name_choice(&plan->scheduled, plan->strategy);
     plan->problem.strategy = plan->names.strategy;
     plan->problem.layout = plan->names.layout;
@@ -173,7 +177,14 @@ longspan_status longspan_plan_create(longspan_context *context, const longspan_p
     *plan_p = NULL;
     failure f = {0};
     if (problem_check_equal(context, problem, &f) != LONGSPAN_OK) return f.status;
-    const placement place = {context->ranks, context->node.ranks, can_share(context, problem)};
+    const placement place = {
+        .ranks = context->ranks,
+        .node_ranks = context->node.ranks,
+        .may_share = can_share(context, problem),
+        .machine =
+            machine_of_rank(&context->machine, &context->seat, problem->type, compute_of(context, problem->type)),
+        .memory_bytes = context->seat.memory_bytes,
+    };
     longspan_plan *plan = build(context, problem, &place, &f);
     if (context_agree(context, &f) != LONGSPAN_OK ||
         (plan->schedule->shares_memory && plan_share_memory(plan, &f) != LONGSPAN_OK)) {
@@ -274,4 +285,9 @@ const step_record *plan_steps(const longspan_plan *plan, int64_t *count_p)
     const bool executed = plan->timing.total > 0;
     *count_p = executed ? plan->schedule->step_count : 0;
     return executed ? plan->records : NULL;
+}
+
+double plan_flops_per_pair(const longspan_problem *p)
+{
+    return 2.0 * p->heads * (p->dim + p->value_dim) * (double)p->batch;
 }

@@ -2,6 +2,7 @@
 #ifndef RUNTIME_PLAN_H
 #define RUNTIME_PLAN_H
 
+#include "partition/choice.h"
 #include "runtime/exchange.h"
 #include "runtime/folds.h"
 #include "runtime/problem.h"
@@ -12,6 +13,8 @@ typedef struct {
     int ranks;
     int node_ranks; /* of a node, as schedule_problem has it */
     bool may_share; /* ranks of a node may read each other's keys in place */
+    prediction_machine machine;
+    int64_t memory_bytes; /* that a rank may use; 0: as many as it likes */
 } placement;
 
 enum { PLAN_NAME_MAX = 32 };
@@ -31,6 +34,7 @@ struct longspan_plan {
     schedule_problem scheduled;
     schedule *schedule;
     attention_compute compute;
+    prediction_machine machine; /* what was chosen for */
 
     int64_t query_tokens, key_tokens; /* T of queries and of keys */
     row_format formats[ROWS_KINDS];
@@ -46,7 +50,13 @@ struct longspan_plan {
     longspan_timing timing;
 };
 
-/* Not collective. Fills the defaults of *problem in, checks it, and chooses strategy and layouts.
+/* Not collective. Fills the defaults of *problem in, checks it, and ranks the strategies and layouts that it leaves
+ * open (partition/choice.h): the first is what plan_choose takes. *choices_p is to be freed; it borrows
+ * problem->documents. A named strategy that refuses every layout left open is a failure. Pure: the same on every rank.
+ */
+longspan_status plan_rank(longspan_problem *problem, const placement *place, choice **choices_p, int *count_p,
+                          failure *f);
+/* The same, but only what is taken.
  * scheduled_p borrows problem->documents. Pure: the same on every rank. */
 longspan_status plan_choose(longspan_problem *problem, const placement *place, schedule_problem *scheduled_p,
                             const strategy **strategy_p, failure *f);
@@ -75,6 +85,11 @@ static inline attention_state plan_state_at(const longspan_plan *plan, const row
  * `end`. */
 void plan_trace(const longspan_plan *plan, double begin, double finish, double end);
 
+/* Not collective. What the cost model says of the plan. Fails with MEMORY. */
+longspan_status plan_predict(const longspan_plan *plan, prediction *prediction_p, failure *f);
+/* Not collective; a problem with its defaults. */
+cost_sizes plan_sizes(const longspan_problem *problem);
+
 /* Not collective. What was chosen. */
 const char *plan_strategy_name(const longspan_plan *plan);
 const char *plan_layout_name(const longspan_plan *plan);
@@ -83,5 +98,8 @@ const char *plan_compute_name(const longspan_plan *plan);
 
 /* Not collective. What this rank did in each step of the last execute; NULL and 0 before the first. The plan's own. */
 const step_record *plan_steps(const longspan_plan *plan, int64_t *count_p);
+
+/* 2 (D + E) H B: flops for one (query, key) pair that all heads and batch items see. */
+double plan_flops_per_pair(const longspan_problem *p);
 
 #endif

@@ -19,11 +19,6 @@ void longspan_problem_default(longspan_problem *problem_p)
     };
 }
 
-double problem_flops_per_pair(const longspan_problem *p)
-{
-    return 2.0 * p->heads * (p->dim + p->value_dim) * (double)p->batch;
-}
-
 /* Pairs of tokens, and elements of all tensors together, stay in the range of int64_t. */
 static const int64_t most_tokens = (int64_t)1 << 31;
 static const double most_elements = 0x1p58;

@@ -14,7 +14,4 @@ void problem_check(const longspan_problem *p, failure *f);
 /* Collective over the context. A failure on all, and the context's last error, unless all ranks have the same. */
 longspan_status problem_check_equal(longspan_context *context, const longspan_problem *p, failure *f);
 
-/* 2 (D + E) H B: flops for one (query, key) pair that all heads and batch items see. */
-double problem_flops_per_pair(const longspan_problem *p);
-
 #endif

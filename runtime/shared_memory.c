@@ -118,10 +118,19 @@ static shared_memory *allocate(const node *n, failure *f)
     return s;
 }
 
+/* Collective over the node. A request beyond what is free fails before it has taken it. */
+static void check_room(MPI_Comm node, size_t bytes, failure *f)
+{
+    double total = (double)bytes;
+    MPI_Allreduce(MPI_IN_PLACE, &total, 1, MPI_DOUBLE, MPI_SUM, node);
+    if (total > shared_memory_free()) set_failure(f, "no room for a segment of", bytes, ENOSPC);
+}
+
 shared_memory *shared_memory_create(longspan_context *context, size_t bytes, failure *f)
 {
     shared_memory *s = allocate(&context->node, f);
-    if (s) make_own(s, bytes ? bytes : 1, f);
+    check_room(context->node.comm, bytes, f);
+    if (s && f->status == LONGSPAN_OK) make_own(s, bytes, f);
     bool ok = context_agree(context, f) == LONGSPAN_OK;
     if (ok) {
         MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, s->names, (int)sizeof *s->names, MPI_BYTE,

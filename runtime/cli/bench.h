@@ -7,6 +7,7 @@
 #include "runtime/cli/session.h"
 
 exit_status bench_attention(session *s, const options *o);
+exit_status bench_exchange(session *s, const options *o);
 exit_status bench_kernels(session *s, const options *o);
 
 #endif

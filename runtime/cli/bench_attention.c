@@ -1,6 +1,7 @@
 /* longspan bench attention: whole executions of a plan over all ranks, in memory, without files. */
 #include "runtime/cli/bench.h"
 #include "runtime/cli/files.h"
+#include "runtime/cli/head_values.h"
 #include "runtime/cli/random.h"
 #include "runtime/cli/run_report.h"
 
@@ -69,31 +70,44 @@ static void measure(session *s, const options *o, failure *f)
 {
     job j = {0};
     run_repeat *repeats = NULL;
+    float *slopes = NULL, *sinks = NULL;
+    run_report report = {0};
     longspan_problem problem;
     if (o->report && output_file_check(s->comm, o->report, o->force, f) != LONGSPAN_OK) {
         session_fail(s, f);
         return;
     }
     job_problem_from_options(o, &problem);
+    job_problem_choose(o, &problem);
+    repeats = malloc((size_t)o->repeat * sizeof *repeats);
+    slopes = malloc((size_t)problem.heads * sizeof *slopes);
+    sinks = malloc((size_t)problem.heads * sizeof *sinks);
+    if (!repeats || !slopes || !sinks)
+        failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory for %d repetitions", o->repeat);
+    if (!session_agree(s, f)) goto done;
+    head_values_alibi(problem.heads, slopes);
+    head_values_sinks(o->seed, problem.heads, sinks);
+    if (o->alibi) problem.alibi_slopes = slopes;
+    if (o->sinks) problem.sinks = sinks;
     if (!job_open(s, o, &problem, NULL, NULL, &j, f)) goto done;
     const longspan_problem *p = &j.problem;
     fill(o, RANDOM_QUERY, &j, j.query_ranges, j.query_range_count, p->queries, p->heads, p->dim, j.q);
     fill(o, RANDOM_KEY, &j, j.key_ranges, j.key_range_count, p->keys, p->kv_heads, p->dim, j.k);
     fill(o, RANDOM_VALUE, &j, j.key_ranges, j.key_range_count, p->keys, p->kv_heads, p->value_dim, j.v);
-    repeats = malloc((size_t)o->repeat * sizeof *repeats);
-    if (!repeats) failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory for %d repetitions", o->repeat);
-    if (!session_agree(s, f)) goto done;
     for (int i = 0; i < o->warmup; i++)
         if (!execute(s, &j, NULL, f)) goto done;
     for (int i = 0; i < o->repeat; i++)
         if (!execute(s, &j, &repeats[i], f)) goto done;
-    const run_report report = run_report_gather(s->comm, &j, repeats, o->repeat);
+    report = run_report_gather(s->comm, &j, repeats, o->repeat);
     if (o->report && !run_report_write(s, o->report, o->force, s->rank == 0 ? run_report_json(&report) : NULL, f))
         goto done;
     if (s->rank == 0) print_result(&report);
     if (o->report) session_say(s, "  report   %s\n", o->report);
 done:
+    run_report_free(&report);
     free(repeats);
+    free(slopes);
+    free(sinks);
     job_close(&j);
 }
 

@@ -13,6 +13,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { MOST_VARIANTS = 32 };
 
@@ -197,9 +198,16 @@ static void print_variant(const bench *b, const kernel_shape *shape, int index)
     printf("\n");
 }
 
+static bool has_mask(const kernel_shape *s, const mask_choice *mask)
+{
+    char name[MASK_NAME_SIZE];
+    mask_choice_name(mask, name);
+    return strcmp(name, s->causal ? "causal" : "full") == 0;
+}
+
 static bool is_chosen(const options *o, const kernel_shape *s)
 {
-    return (!o->type_given || s->type == (kernel_type)o->type) && (!o->mask_given || s->causal == o->causal) &&
+    return (!o->type_given || s->type == (kernel_type)o->type) && (!o->mask_given || has_mask(s, &o->mask)) &&
            (!o->dim || s->dim == o->dim) && (!o->tokens || s->tokens == o->tokens) &&
            (!o->score_scale || s->score_scale == o->score_scale);
 }

@@ -1,8 +1,10 @@
 /* longspan attend: attention over a file's q, k and v. */
 #include "runtime/cli/command.h"
+#include "runtime/cli/file_rows.h"
 #include "runtime/cli/progress_bar.h"
 #include "runtime/cli/result_file.h"
 #include "runtime/cli/run_report.h"
+#include "runtime/cli/trace_file.h"
 #include "runtime/plan.h"
 
 #include <math.h>
@@ -14,12 +16,13 @@
 static const options_spec spec = {
     .usage = "attend IN.h5 -o OUT.h5 [OPTIONS]",
     .summary = "Exact softmax attention over /q, /k and /v of IN; writes /out and /lse to OUT.\n"
-               "Packed documents (/documents in IN) always apply, together with --mask.",
+               "What IN holds besides always applies, together with --mask: packed /documents, /key_lengths of batch\n"
+               "items, and /alibi_slopes and /sinks of heads.",
     .example = "mpirun -np 4 longspan attend in.h5 -o out.h5 --mask causal",
     .least_arguments = 1,
     .most_arguments = 1,
-    .takes = TAKES_OUTPUT | TAKES_REPORT | TAKES_OUT_TYPE | TAKES_MASK | TAKES_STRATEGY | TAKES_COMPUTE | TAKES_SCALE |
-             TAKES_PROGRESS | TAKES_STALL_LIMIT,
+    .takes = TAKES_OUTPUT | TAKES_REPORT | TAKES_OUT_TYPE | TAKES_MASK | TAKES_STRATEGY | TAKES_COMPUTE | TAKES_SCORES |
+             TAKES_PROGRESS | TAKES_ARITHMETIC | TAKES_SHARE | TAKES_TRACE | TAKES_STALL_LIMIT,
 };
 
 enum { DATASETS = 2 }; /* /out and /lse */
@@ -27,7 +30,7 @@ enum { DATASETS = 2 }; /* /out and /lse */
 /* What the result says of itself, counted over all ranks. */
 typedef struct {
     int64_t rows, rows_without_keys, rows_nan; /* rows: (batch item, token, head) */
-    double pairs, pairs_expected;              /* (query, key) pairs folded; of one head and batch item */
+    double pairs, pairs_expected;              /* (query, key) pairs folded; of one head, mean over batch items */
 } attend_checks;
 
 /* Collective. The pairs that the executor counted against the closed form of the mask. */
@@ -46,7 +49,7 @@ static attend_checks check_result(const session *s, const job *j, double flops, 
         .rows_without_keys = sums[1],
         .rows_nan = sums[2],
         .pairs = flops / plan_flops_per_pair(p),
-        .pairs_expected = (double)mask_pairs(&j->plan->scheduled.mask, (range){0, p->queries}, (range){0, p->keys}),
+        .pairs_expected = job_pairs(j),
     };
     if (fabs(checks.pairs - checks.pairs_expected) > 1e-12 * checks.pairs_expected)
         failure_set(f, LONGSPAN_ERROR_INTERNAL, "%.0f (query, key) pairs were folded where the mask has %.0f",
@@ -56,13 +59,9 @@ static attend_checks check_result(const session *s, const job *j, double flops, 
 
 static bool read_inputs(const session *s, const input_file *input, job *j, failure *f)
 {
-    if (input_file_read(s->comm, input, "/q", &input->shapes.q, j->query_ranges, j->query_range_count, j->q, f) ||
-        input_file_read(s->comm, input, "/k", &input->shapes.k, j->key_ranges, j->key_range_count, j->k, f) ||
-        input_file_read(s->comm, input, "/v", &input->shapes.v, j->key_ranges, j->key_range_count, j->v, f)) {
-        session_fail(s, f);
-        return false;
-    }
-    return true;
+    return file_rows_read(s, j, LONGSPAN_QUERIES, input, "/q", &input->shapes.q, j->q, f) &&
+           file_rows_read(s, j, LONGSPAN_KEYS, input, "/k", &input->shapes.k, j->k, f) &&
+           file_rows_read(s, j, LONGSPAN_KEYS, input, "/v", &input->shapes.v, j->v, f);
 }
 
 /* The two datasets in the shape of /q: with the batch axis where it has one. */
@@ -81,31 +80,35 @@ static void describe_datasets(const tensor_shape *q, const longspan_problem *p, 
 
 static bool write_result(const session *s, const options *o, const job *j, const tensor_shape *q, failure *f)
 {
-    char program[64], *relative = NULL, *absolute = NULL;
+    char program[64], mask_name[MASK_NAME_SIZE], *relative = NULL, *absolute = NULL;
     output_dataset datasets[DATASETS];
     output_file output;
     describe_datasets(q, &j->problem, datasets);
     snprintf(program, sizeof program, "longspan %s", longspan_version());
     if (s->rank == 0) result_file_name_input(o->output, o->arguments[0], &relative, &absolute, f);
     if (!session_agree(s, f)) return false;
-    const output_attribute attributes[] = {
+    const output_attribute how[] = {
         {.name = "format_version", .kind = ATTRIBUTE_INTEGER, .integer = 1},
         {.name = "program", .kind = ATTRIBUTE_TEXT, .text = program},
         {.name = "input", .kind = ATTRIBUTE_TEXT, .text = relative},
         {.name = "input_absolute", .kind = ATTRIBUTE_TEXT, .text = absolute},
-        {.name = "mask", .kind = ATTRIBUTE_TEXT, .text = job_mask_name(&j->problem)},
-        {.name = "scale", .kind = ATTRIBUTE_NUMBER, .number = j->problem.scale},
         {.name = "strategy", .kind = ATTRIBUTE_TEXT, .text = plan_strategy_name(j->plan)},
         {.name = "layout", .kind = ATTRIBUTE_TEXT, .text = plan_layout_name(j->plan)},
-        {.name = "compute", .kind = ATTRIBUTE_TEXT, .text = "fp32"},
+        {.name = "compute", .kind = ATTRIBUTE_TEXT, .text = plan_compute_name(j->plan)},
         {.name = "isa", .kind = ATTRIBUTE_TEXT, .text = j->kernel->name},
         {.name = "ranks", .kind = ATTRIBUTE_INTEGER, .integer = s->ranks},
         {.name = "threads", .kind = ATTRIBUTE_INTEGER, .integer = j->threads},
     };
-    if (output_file_begin(s->comm, o->output, o->force, datasets, DATASETS, attributes,
-                          (int)(sizeof attributes / sizeof attributes[0]), &output, f) == LONGSPAN_OK) {
-        output_file_write(&output, 0, q->batched, j->query_ranges, j->query_range_count, j->out, f);
-        output_file_write(&output, 1, q->batched, j->query_ranges, j->query_range_count, j->lse, f);
+    enum { HOW = sizeof how / sizeof how[0] };
+    output_attribute attributes[HOW + RESULT_PROBLEM_ATTRIBUTES];
+    memcpy(attributes, how, sizeof how);
+    const int described = result_file_describe(&j->problem, mask_name, attributes + HOW);
+    if (output_file_begin(s->comm, o->output, o->force, datasets, DATASETS, attributes, HOW + described, &output, f) ==
+        LONGSPAN_OK) {
+        const size_t heads = (size_t)q->heads, value_dim = (size_t)j->problem.value_dim;
+        const size_t size = number_size((kernel_type)j->problem.out_type);
+        file_rows_write(s, j, &output, 0, q->batched, heads * value_dim * size, j->out, f);
+        file_rows_write(s, j, &output, 1, q->batched, heads * sizeof *j->lse, j->lse, f);
         output_file_commit(s->comm, &output, f);
     }
     free(relative);
@@ -143,17 +146,20 @@ static void say_checks(const session *s, const attend_checks *c)
 /* Refuses, before any work, what could only fail after it. */
 static bool check_paths(const session *s, const options *o, failure *f)
 {
-    const char *outputs[] = {o->output, o->report};
-    for (int i = 0; i < 2; i++) {
+    const char *outputs[] = {o->output, o->report, o->trace};
+    static const char *const names[] = {"-o", "--report", "--trace"};
+    for (int i = 0; i < 3; i++) {
         if (!outputs[i]) continue;
         if (output_file_check_distinct(s->comm, outputs[i], o->arguments[0], f) != LONGSPAN_OK ||
             output_file_check(s->comm, outputs[i], o->force, f) != LONGSPAN_OK) {
             session_fail(s, f);
             return false;
         }
+        for (int other = 0; other < i; other++)
+            if (outputs[other] && strcmp(outputs[i], outputs[other]) == 0)
+                failure_set(f, LONGSPAN_ERROR_ARGUMENT, "%s: %s and %s name the same file", outputs[i], names[other],
+                            names[i]);
     }
-    if (o->report && strcmp(o->report, o->output) == 0)
-        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "%s: -o and --report name the same file", o->output);
     return session_agree(s, f);
 }
 
@@ -162,6 +168,7 @@ static void attend(session *s, const options *o, failure *f)
     input_file input = {0};
     job j = {0};
     progress_bar bar = {0};
+    run_report report = {0};
     const bool bar_wanted =
         o->progress == PROGRESS_ON || (o->progress == PROGRESS_AUTO && !s->quiet && isatty(STDERR_FILENO));
     const double started = MPI_Wtime();
@@ -172,16 +179,16 @@ static void attend(session *s, const options *o, failure *f)
         return;
     }
     longspan_problem problem;
-    job_problem_from_shapes(o, &input.shapes, input.documents, input.document_count, &problem);
+    job_problem_from_input(&input, &problem);
+    job_problem_choose(o, &problem);
     const double planning = MPI_Wtime();
     if (!job_open(s, o, &problem, bar_wanted ? progress_bar_update : NULL, &bar, &j, f)) goto done;
     const double reading = MPI_Wtime();
     if (!read_inputs(s, &input, &j, f)) goto done;
+    trace_file_phase(j.trace, "read", reading);
     const double computing = MPI_Wtime();
 
-    const mask *m = &j.plan->scheduled.mask;
-    const double pairs = (double)mask_pairs(m, (range){0, m->queries}, (range){0, m->keys});
-    if (bar_wanted) progress_bar_start(&bar, pairs * plan_flops_per_pair(&j.problem), "flop/s");
+    if (bar_wanted) progress_bar_start(&bar, job_pairs(&j) * plan_flops_per_pair(&j.problem), "flop/s");
     const longspan_status executed = longspan_plan_execute(j.plan, j.q, j.k, j.v, j.out, j.lse);
     if (bar_wanted) progress_bar_stop(&bar);
     if (executed != LONGSPAN_OK) {
@@ -195,9 +202,11 @@ static void attend(session *s, const options *o, failure *f)
     if (!session_agree(s, f)) goto done;
     const double writing = MPI_Wtime();
     if (!write_result(s, o, &j, &input.shapes.q, f)) goto done;
+    trace_file_phase(j.trace, "write", writing);
     const double finished = MPI_Wtime();
+    if (o->trace && !trace_file_write(s, o->trace, o->force, j.trace, f)) goto done;
 
-    const run_report report = run_report_gather(s->comm, &j, &repeat, 1);
+    report = run_report_gather(s->comm, &j, &repeat, 1);
     const run_phase phases[] = {
         {"plan", report_reduce(s->comm, reading - planning)},
         {"read", report_reduce(s->comm, computing - reading)},
@@ -215,7 +224,9 @@ static void attend(session *s, const options *o, failure *f)
     say_checks(s, &checks);
     session_say(s, "  output   %s\n", o->output);
     if (o->report) session_say(s, "  report   %s\n", o->report);
+    if (o->trace) session_say(s, "  trace    %s\n", o->trace);
 done:
+    run_report_free(&report);
     job_close(&j);
     input_file_close(&input);
 }

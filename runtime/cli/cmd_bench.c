@@ -7,7 +7,9 @@
 
 enum {
     ATTENTION_TAKES = TAKES_SHAPE | TAKES_TYPE | TAKES_OUT_TYPE | TAKES_MASK | TAKES_STRATEGY | TAKES_COMPUTE |
-                      TAKES_SCALE | TAKES_SEED | TAKES_REPEAT | TAKES_REPORT | TAKES_FORCE | TAKES_STALL_LIMIT,
+                      TAKES_SCORES | TAKES_SEED | TAKES_REPEAT | TAKES_REPORT | TAKES_FORCE | TAKES_ARITHMETIC |
+                      TAKES_SHARE | TAKES_HEAD_VALUES | TAKES_STALL_LIMIT,
+    EXCHANGE_TAKES = TAKES_KEEP | TAKES_COMPUTE | TAKES_FORCE,
     KERNELS_TAKES = TAKES_LIST | TAKES_TYPE | TAKES_MASK | TAKES_COMPUTE | TAKES_REPEAT | TAKES_REPORT | TAKES_FORCE,
 };
 
@@ -17,25 +19,33 @@ static const struct {
     exit_status (*run)(session *s, const options *o);
 } benchmarks[] = {
     {"attention", (options_taken)ATTENTION_TAKES, bench_attention},
+    {"exchange", (options_taken)EXCHANGE_TAKES, bench_exchange},
     {"kernels", (options_taken)KERNELS_TAKES, bench_kernels},
 };
 enum { BENCHMARKS = sizeof benchmarks / sizeof benchmarks[0] };
 
 static const options_spec spec = {
-    .usage = "bench attention --tokens N [OPTIONS]\n       longspan bench kernels [OPTIONS]",
+    .usage = "bench attention --tokens N [OPTIONS]\n       longspan bench exchange [OPTIONS]\n       longspan bench "
+             "kernels [OPTIONS]",
     .summary =
         "attention  measures attention over random q, k and v (those of `generate`) that stay in memory: the median "
         "of\n"
         "           --repeat executions, each as long as its slowest rank, after --warmup that do not count.\n"
+        "exchange   measures what `--strategy auto` and `plan` want to know of the machine, on all ranks at once, in "
+        "a\n"
+        "           few seconds: folds, memory, messages within a node and between nodes. Prints it and keeps it in\n"
+        "           the file that LONGSPAN_MACHINE names, else in ~/.cache/longspan/machine.json, or in -o FILE.\n"
+        "           Beside that it takes --isa, --threads and --force.\n"
         "kernels    measures the kernels of this machine, in one process, over a list of shapes: every one that the "
         "CPU\n"
         "           can run, on 1 and 2 threads, in turn with the CPU's peak. --type, --mask, --dim, --tokens and\n"
         "           --score-scale choose from the list, --isa and --threads from what is run; everything takes long.\n"
         "           Beside those it takes --repeat, --warmup, --report and --force.",
     .example = "mpirun -np 4 longspan bench attention --tokens 64k --heads 8 --mask causal --report bench.json\n"
+               "  mpirun -np 4 longspan bench exchange\n"
                "  longspan bench kernels --isa auto --type float32 --tokens 8k --report kernels.json",
     .most_arguments = 1,
-    .takes = (options_taken)(ATTENTION_TAKES | KERNELS_TAKES),
+    .takes = (options_taken)(ATTENTION_TAKES | EXCHANGE_TAKES | KERNELS_TAKES),
 };
 
 static exit_status run(session *s, options *o)
@@ -58,7 +68,7 @@ static exit_status run(session *s, options *o)
 
 const command command_bench = {
     .name = "bench",
-    .arguments = "attention | kernels",
+    .arguments = "attention | exchange | kernels",
     .summary = "measure",
     .spec = &spec,
     .run = run,

@@ -1,6 +1,7 @@
 /* longspan generate: random q, k, v, the same numbers at any rank and thread count. */
 #include "runtime/cli/command.h"
 #include "runtime/cli/files.h"
+#include "runtime/cli/head_values.h"
 #include "runtime/cli/random.h"
 #include "runtime/launch.h"
 
@@ -14,11 +15,11 @@ static const options_spec spec = {
     .usage = "generate OUT.h5 --tokens N [OPTIONS]",
     .summary = "Writes /q, /k and /v of independent standard normal numbers. The numbers depend on the seed and\n"
                "their position only, so any number of ranks writes the same. 8 heads of size 64 unless given;\n"
-               "with --batch the datasets have the axis B.",
+               "with --batch the datasets have the axis B. --alibi and --sinks add /alibi_slopes and /sinks.",
     .example = "mpirun -np 4 longspan generate in.h5 --tokens 64k --heads 8 --kv-heads 2 --type bfloat16",
     .least_arguments = 1,
     .most_arguments = 1,
-    .takes = TAKES_FORCE | TAKES_THREADS | TAKES_SHAPE | TAKES_TYPE | TAKES_SEED,
+    .takes = TAKES_FORCE | TAKES_THREADS | TAKES_SHAPE | TAKES_TYPE | TAKES_SEED | TAKES_HEAD_VALUES,
 };
 
 /* Fills in what was not given; false, having said why, if the shapes do not go together. */
@@ -69,10 +70,28 @@ static void write_tensor(const session *s, const options *o, const output_file *
     }
 }
 
+/* Rank 0: a value for each head into dataset `index`, where there is one. */
+static void write_head_values(const session *s, const options *o, const output_file *output, int alibi, int sinks,
+                              failure *f)
+{
+    if (s->rank != 0) return;
+    float *values = malloc((size_t)o->heads * sizeof *values);
+    if (!values) failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory for the values of %d heads", o->heads);
+    if (values && alibi >= 0) {
+        head_values_alibi(o->heads, values);
+        output_file_write_run(output, alibi, 0, o->heads, values, f);
+    }
+    if (values && sinks >= 0) {
+        head_values_sinks(o->seed, o->heads, values);
+        output_file_write_run(output, sinks, 0, o->heads, values, f);
+    }
+    free(values);
+}
+
 static exit_status generate(session *s, const options *o)
 {
     const char *path = o->arguments[0];
-    output_dataset datasets[3];
+    output_dataset datasets[5];
     const int64_t elements[3] = {
         [RANDOM_QUERY] = describe(o, "/q", o->tokens, o->heads, o->dim, &datasets[RANDOM_QUERY]),
         [RANDOM_KEY] = describe(o, "/k", o->keys, o->kv_heads, o->dim, &datasets[RANDOM_KEY]),
@@ -81,6 +100,15 @@ static exit_status generate(session *s, const options *o)
     if (elements[0] < 0 || elements[1] < 0 || elements[2] < 0)
         return options_refuse(s, "--tokens %" PRId64 ": the tensors would have more than 2^58 elements", o->tokens);
 
+    int count = RANDOM_VALUE + 1, alibi = -1, sinks = -1;
+    if (o->alibi) {
+        alibi = count++;
+        datasets[alibi] = (output_dataset){"/alibi_slopes", OUTPUT_FLOAT32, 1, {o->heads}, 0};
+    }
+    if (o->sinks) {
+        sinks = count++;
+        datasets[sinks] = (output_dataset){"/sinks", OUTPUT_FLOAT32, 1, {o->heads}, 0};
+    }
     char program[64];
     snprintf(program, sizeof program, "longspan %s", longspan_version());
     const output_attribute attributes[] = {
@@ -96,14 +124,15 @@ static exit_status generate(session *s, const options *o)
     const int sharing = launch_sharing_ranks(s->comm);
     const int threads = o->threads > 0 ? o->threads : launch_default_threads(sharing);
     if (output_file_check(s->comm, path, o->force, &f) ||
-        output_file_begin(s->comm, path, o->force, datasets, 3, attributes, sizeof attributes / sizeof attributes[0],
-                          &output, &f))
+        output_file_begin(s->comm, path, o->force, datasets, count, attributes,
+                          sizeof attributes / sizeof attributes[0], &output, &f))
         return session_fail(s, &f);
     void *piece = malloc(PIECE_BYTES);
     if (!piece) failure_set(&f, LONGSPAN_ERROR_MEMORY, "out of memory: a piece of %d bytes", PIECE_BYTES);
     for (int i = RANDOM_QUERY; i <= RANDOM_VALUE && piece; i++)
         write_tensor(s, o, &output, (random_tensor)i, elements[i], threads, piece, &f);
     free(piece);
+    write_head_values(s, o, &output, alibi, sinks, &f);
     if (output_file_commit(s->comm, &output, &f)) return session_fail(s, &f);
 
     const double seconds = MPI_Wtime() - start;

@@ -82,20 +82,22 @@ static void print_line(void *data, const char *line)
 static void print_attention(const tensor_file *file)
 {
     attention_shapes shapes;
-    int64_t *documents = NULL, count = 0;
+    attention_extras extras;
     io_error error;
     if (!tensor_file_has(file, "/q") || !tensor_file_has(file, "/k") || !tensor_file_has(file, "/v")) return;
-    if (tensor_file_attention(file, &shapes, &error) ||
-        tensor_file_documents(file, shapes.q.tokens, &documents, &count, &error)) {
+    if (tensor_file_attention(file, &shapes, &error) || tensor_file_extras(file, &shapes, &extras, &error)) {
         printf("not an attention input: %s\n", error.text);
         return;
     }
     printf("attention input: B=%" PRId64 " N=%" PRId64 " M=%" PRId64 " H=%d G=%d D=%d E=%d, %s", shapes.q.batch,
            shapes.q.tokens, shapes.k.tokens, shapes.q.heads, shapes.k.heads, shapes.q.dim, shapes.v.dim,
            io_type_name(shapes.q.type));
-    if (documents) printf(", %" PRId64 " documents", count);
+    if (extras.documents) printf(", %" PRId64 " documents", extras.document_count);
+    if (extras.key_lengths) printf(", key lengths");
+    if (extras.alibi_slopes) printf(", ALiBi slopes");
+    if (extras.sinks) printf(", sinks");
     printf("\n");
-    free(documents);
+    attention_extras_free(&extras);
 }
 
 static exit_status print_file(const session *s, const char *path)

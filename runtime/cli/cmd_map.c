@@ -1,12 +1,14 @@
 /* longspan map: a picture of where attention goes, block of queries by block of keys.
  *
  * A cell is the mean over the sampled rows of its query block, over heads and batch items, of the attention that the
- * keys of its key block get: sum_j exp(s_ij - lse_i), with lse from the result. So a row of cells sums to 1, and where
- * it does not the result does not belong to the input. The keys are dealt out to the ranks in pieces and read once. */
+ * keys of its key block get: sum_j exp(s_ij - lse_i), with lse from the result. So a row of cells sums to 1, less what
+ * the sinks take, and where it does not the result does not belong to the input. The keys are dealt out to the ranks in
+ * pieces and read once. */
 #include "io/heat_map.h"
 #include "io/output_file.h"
 #include "kernels/mass.h"
 #include "kernels/number.h"
+#include "partition/mask.h"
 #include "runtime/cli/command.h"
 #include "runtime/cli/result_file.h"
 
@@ -40,6 +42,7 @@ typedef struct {
     int samples;                    /* rows sampled in a block, at most */
     double *mass;                   /* [rows, columns], summed over samples, heads and batch items */
     int64_t *sampled;               /* [rows] how many (sample, head, batch item) are in the sum */
+    double *expected;               /* [rows] what their mass should be: 1 each, less that of the sinks */
 } picture;
 
 /* The sampled rows of one batch item, by query block; within a block [H, samples, D], so that a head's rows lie
@@ -48,11 +51,13 @@ typedef struct {
 typedef struct {
     float *q, *lse;       /* [rows, H, samples, D], [rows, H, samples] */
     int64_t *begin, *end; /* [rows, samples] keys seen */
+    int64_t *position;    /* [rows, samples] among the keys */
     int *count;           /* [rows] samples */
     void *raw;            /* one row of q, or a piece of k, as stored */
     float *wide;          /* the same as float32 */
     float *scores;        /* [samples, piece] */
     float *row_lse;       /* [H] */
+    double *turned;       /* one row of q or k */
     int64_t piece;        /* keys */
 } samples;
 
@@ -67,10 +72,42 @@ static int64_t sample_token(int64_t begin, int64_t end, int i, int n)
     return begin + ((end - begin) * (2 * i + 1)) / (2 * n);
 }
 
+/* The result's mask, to ask about ranges. */
+static mask mask_of(const result_file *result)
+{
+    const longspan_problem *p = &result->problem;
+    return (mask){
+        .queries = p->queries,
+        .keys = p->keys,
+        .causal = p->causal != 0,
+        .window_left = p->window_left,
+        .window_right = p->window_right,
+        .prefix = p->prefix,
+        .chunk = p->chunk,
+        .chunks_left = p->chunks_left,
+        .chunks_right = p->chunks_right,
+        .documents = p->documents,
+        .document_count = p->document_count,
+    };
+}
+
+/* One row [heads, D], by its position. */
+static void turn(const longspan_problem *p, int64_t position, int heads, float *x, double *turned)
+{
+    const int64_t width = (int64_t)heads * p->dim;
+    if (p->rope_dim == 0) return;
+    for (int64_t i = 0; i < width; i++) turned[i] = x[i];
+    oracle_turn(p, position, heads, turned);
+    for (int64_t i = 0; i < width; i++) x[i] = (float)turned[i];
+}
+
 static void read_samples(const result_file *result, const picture *p, int64_t b, samples *at, failure *f)
 {
     const tensor_shape *q = &result->input.shapes.q;
+    const longspan_problem *problem = &result->problem;
     const int heads = q->heads, dim = q->dim;
+    const mask m = mask_of(result);
+    const int64_t keys = problem->key_lengths ? problem->key_lengths[b] : problem->keys;
     float *lse = at->row_lse;
     for (int64_t row = 0; row < p->rows; row++) {
         const int64_t begin = row * p->query_block, end = smaller(begin + p->query_block, q->tokens);
@@ -78,21 +115,25 @@ static void read_samples(const result_file *result, const picture *p, int64_t b,
         for (int i = 0; i < at->count[row] && f->status == LONGSPAN_OK; i++) {
             io_error error;
             const int64_t token = sample_token(begin, end, i, at->count[row]);
-            const range seen = mask_row(&result->mask, token);
+            const range seen = mask_row(&m, token);
             at->begin[row * p->samples + i] = seen.begin;
-            at->end[row * p->samples + i] = seen.end;
+            at->end[row * p->samples + i] = smaller(seen.end, keys);
+            at->position[row * p->samples + i] = token + problem->keys - problem->queries;
             if (tensor_file_read(result->input.file, "/q", q, b, token, token + 1, at->raw, &error) ||
                 tensor_file_read_lse(result->file, &result->out, b, token, token + 1, lse, &error)) {
                 failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
                 return;
             }
             number_widen((kernel_type)q->type, at->raw, at->wide, (int64_t)heads * dim);
+            turn(problem, at->position[row * p->samples + i], heads, at->wide, at->turned);
             for (int h = 0; h < heads; h++) {
                 const int64_t place = (row * heads + h) * p->samples + i;
                 memcpy(at->q + place * dim, at->wide + (int64_t)h * dim, (size_t)dim * sizeof *at->q);
                 /* A row without a finite lse has no shares to draw. */
                 at->lse[place] = isfinite(lse[h]) ? lse[h] : -INFINITY;
-                p->sampled[row] += isfinite(lse[h]) != 0;
+                if (!isfinite(lse[h])) continue;
+                p->sampled[row]++;
+                p->expected[row] += problem->sinks ? 1 - exp(problem->sinks[h] - lse[h]) : 1;
             }
         }
     }
@@ -102,16 +143,23 @@ static void read_samples(const result_file *result, const picture *p, int64_t b,
 static void add_piece(const result_file *result, const picture *p, const samples *at, int64_t begin, int64_t end)
 {
     const tensor_shape *q = &result->input.shapes.q, *k = &result->input.shapes.k;
+    const longspan_problem *problem = &result->problem;
+    const mask m = mask_of(result);
     const int shared = q->heads / k->heads;
     for (int64_t row = 0; row < p->rows; row++) {
         const range queries = {row * p->query_block, smaller((row + 1) * p->query_block, q->tokens)};
-        if (mask_ask(&result->mask, queries, (range){begin, end}) == MASK_NOTHING) continue;
+        if (mask_ask(&m, queries, (range){begin, end}) == MASK_NOTHING) continue;
         for (int h = 0; h < q->heads; h++) {
             const int64_t place = (row * q->heads + h) * p->samples;
+            const mass_scores scores = {
+                .softcap = (float)problem->softcap,
+                .slope = problem->alibi_slopes ? problem->alibi_slopes[h] : 0,
+                .positions = at->position + row * p->samples,
+            };
             attention_mass(at->q + place * q->dim, at->lse + place, at->begin + row * p->samples,
                            at->end + row * p->samples, at->count[row], at->wide + (int64_t)(h / shared) * k->dim,
-                           (int64_t)k->heads * k->dim, begin, (int)(end - begin), k->dim, (float)result->scale,
-                           p->key_block, p->mass + row * p->columns, at->scores);
+                           (int64_t)k->heads * k->dim, begin, (int)(end - begin), k->dim, (float)problem->scale,
+                           &scores, p->key_block, p->mass + row * p->columns, at->scores);
         }
     }
 }
@@ -136,11 +184,13 @@ static bool measure(const session *s, const result_file *result, picture *p, fai
     at.lse = allocate(p->rows * p->samples * q->heads, sizeof *at.lse, f);
     at.begin = allocate(p->rows * p->samples, sizeof *at.begin, f);
     at.end = allocate(p->rows * p->samples, sizeof *at.end, f);
+    at.position = allocate(p->rows * p->samples, sizeof *at.position, f);
     at.count = allocate(p->rows, sizeof *at.count, f);
     at.raw = allocate(widest, sizeof(float), f);
     at.wide = allocate(widest, sizeof *at.wide, f);
     at.scores = allocate(p->samples * at.piece, sizeof *at.scores, f);
     at.row_lse = allocate(q->heads, sizeof *at.row_lse, f);
+    at.turned = allocate(k_width > q_width ? k_width : q_width, sizeof *at.turned, f);
     if (!session_agree(s, f)) goto done;
 
     for (int64_t b = 0; b < q->batch && f->status == LONGSPAN_OK; b++) {
@@ -154,6 +204,8 @@ static bool measure(const session *s, const result_file *result, picture *p, fai
                 break;
             }
             number_widen((kernel_type)k->type, at.raw, at.wide, (end - begin) * k_width);
+            for (int64_t j = begin; j < end; j++)
+                turn(&result->problem, j, k->heads, at.wide + (j - begin) * k_width, at.turned);
             add_piece(result, p, &at, begin, end);
         }
     }
@@ -167,37 +219,44 @@ done:
     free(at.lse);
     free(at.begin);
     free(at.end);
+    free(at.position);
     free(at.count);
     free(at.raw);
     free(at.wide);
     free(at.scores);
     free(at.row_lse);
+    free(at.turned);
     return f->status == LONGSPAN_OK;
 }
 
 /* Rank 0: sums to shares; NaN where the mask leaves nothing to see. */
 static void finish_cells(const result_file *result, const char *path, picture *p, failure *f)
 {
-    const mask *m = &result->mask;
+    const longspan_problem *problem = &result->problem;
+    const mask m = mask_of(result);
+    int64_t most_keys = problem->keys;
+    for (int64_t b = 0; b < problem->batch && problem->key_lengths; b++)
+        if (b == 0 || problem->key_lengths[b] > most_keys) most_keys = problem->key_lengths[b];
     for (int64_t row = 0; row < p->rows; row++) {
-        const range queries = {row * p->query_block, smaller((row + 1) * p->query_block, m->queries)};
+        const range queries = {row * p->query_block, smaller((row + 1) * p->query_block, m.queries)};
         double sum = 0;
         for (int64_t column = 0; column < p->columns; column++) {
-            const range keys = {column * p->key_block, smaller((column + 1) * p->key_block, m->keys)};
+            const range keys = {column * p->key_block, smaller((column + 1) * p->key_block, most_keys)};
             double *cell = &p->mass[row * p->columns + column];
-            if (p->sampled[row] == 0 || mask_ask(m, queries, keys) == MASK_NOTHING) {
+            if (p->sampled[row] == 0 || mask_ask(&m, queries, keys) == MASK_NOTHING) {
                 *cell = NAN;
                 continue;
             }
             *cell /= (double)p->sampled[row];
             sum += *cell;
         }
-        if (p->sampled[row] > 0 && !(fabs(sum - 1) <= sum_tolerance)) {
+        const double expected = p->expected[row] / (double)p->sampled[row];
+        if (p->sampled[row] > 0 && !(fabs(sum - expected) <= sum_tolerance)) {
             failure_set(
                 f, LONGSPAN_ERROR_VERIFICATION,
-                "%s: the shares of attention of tokens %lld to %lld sum to %.4g, not 1: its lse does not belong to "
+                "%s: the shares of attention of tokens %lld to %lld sum to %.4g, not %.4g: its lse does not belong to "
                 "its input",
-                path, (long long)queries.begin, (long long)queries.end, sum);
+                path, (long long)queries.begin, (long long)queries.end, sum, expected);
             return;
         }
     }
@@ -250,13 +309,14 @@ static void map(session *s, const options *o, failure *f)
         goto done;
     }
     const int64_t blocks = o->blocks ? o->blocks : DEFAULT_BLOCKS;
-    p.query_block = ceil_divide(result.mask.queries, blocks);
-    p.key_block = ceil_divide(result.mask.keys, blocks);
-    p.rows = ceil_divide(result.mask.queries, p.query_block);
-    p.columns = ceil_divide(result.mask.keys, p.key_block);
+    p.query_block = ceil_divide(result.problem.queries, blocks);
+    p.key_block = ceil_divide(result.problem.keys, blocks);
+    p.rows = ceil_divide(result.problem.queries, p.query_block);
+    p.columns = ceil_divide(result.problem.keys, p.key_block);
     p.samples = (int)smaller(o->rows ? o->rows : DEFAULT_ROWS, p.query_block);
     p.mass = allocate(p.rows * p.columns, sizeof *p.mass, f);
     p.sampled = allocate(p.rows, sizeof *p.sampled, f);
+    p.expected = allocate(p.rows, sizeof *p.expected, f);
     if (!session_agree(s, f) || !measure(s, &result, &p, f)) goto done;
     char *svg = NULL;
     size_t bytes = 0;
@@ -273,6 +333,7 @@ static void map(session *s, const options *o, failure *f)
 done:
     free(p.mass);
     free(p.sampled);
+    free(p.expected);
     result_file_close(&result);
 }
 

@@ -1,247 +1,271 @@
 /* longspan plan: what attend would do on any number of ranks, counted from the same schedules, without running it. */
-#include "io/output_file.h"
-#include "kernels/cpu.h"
-#include "partition/cost.h"
 #include "runtime/cli/command.h"
 #include "runtime/cli/files.h"
+#include "runtime/cli/forecast.h"
+#include "runtime/cli/job.h"
 #include "runtime/cli/run_report.h"
-#include "runtime/plan.h"
+#include "runtime/cli/schedule_print.h"
+#include "runtime/launch.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const options_spec spec = {
-    .usage = "plan --tokens N --ranks P [OPTIONS]",
+    .usage = "plan [IN.h5] --ranks P [OPTIONS]",
     .summary =
-        "What attend would do on P ranks, without running: steps, messages, bytes sent, work and memory a rank, and\n"
-        "the time that a simple model of the machine predicts. With --verbose the steps themselves, of up to 16\n"
-        "ranks. Needs no mpirun. --rate is that of a rank, all its threads; unless given it is 0.6 of the peak\n"
-        "that one thread here reaches now. --bandwidth is 10 GB/s and --latency 2 microseconds unless given.",
-    .example = "longspan plan --tokens 1M --heads 8 --kv-heads 2 --dim 128 --mask causal --ranks 64 --rate 2000",
-    .takes = TAKES_SHAPE | TAKES_TYPE | TAKES_OUT_TYPE | TAKES_MASK | TAKES_STRATEGY | TAKES_MACHINE | TAKES_REPORT |
-             TAKES_FORCE,
+        "What attend would do on P ranks, without running: every strategy with its steps, messages, bytes sent and\n"
+        "memory a rank and the time that a model of the machine predicts; then the counts of the one that attend "
+        "takes.\n"
+        "The shape is that of IN.h5, or --tokens and so on. With --verbose the steps themselves, of up to 16 ranks.\n"
+        "Needs no mpirun. The machine's numbers are those that `longspan bench exchange` measured and "
+        "LONGSPAN_MACHINE\n"
+        "names, else built-in ones; --rate, --bandwidth and --latency take their place.",
+    .example = "longspan plan --tokens 1M --heads 8 --kv-heads 2 --dim 128 --mask causal --ranks 64 --node-ranks 8",
+    .most_arguments = 1,
+    .takes = TAKES_SHAPE | TAKES_TYPE | TAKES_OUT_TYPE | TAKES_MASK | TAKES_SCORES | TAKES_STRATEGY | TAKES_COMPUTE |
+             TAKES_ARITHMETIC | TAKES_SHARE | TAKES_MACHINE | TAKES_REPORT | TAKES_FORCE,
 };
 
-enum { MOST_VERBOSE_RANKS = 16 };
-static const double attainable = 0.6, peak_seconds = 0.02;
-static const double default_bandwidth = 10, default_latency = 2; /* GB/s, microseconds */
+enum {
+    MOST_VERBOSE_RANKS = 16,
+    FROM_FILE = TAKES_OUT_TYPE | TAKES_MASK | TAKES_SCORES | TAKES_STRATEGY | TAKES_COMPUTE | TAKES_ARITHMETIC |
+                TAKES_SHARE | TAKES_MACHINE | TAKES_REPORT | TAKES_FORCE,
+};
 
-/* Counts of all ranks. */
-enum { STEPS, MESSAGES, SENT, RECEIVED, PAIRS, FLOPS, MEMORY, SECONDS, FIELDS };
 static const struct {
     const char *label, *key; /* key: in the report */
     double unit;             /* what is printed is the value over it */
-} fields[FIELDS] = {
-    [STEPS] = {"steps", "steps", 1},
-    [MESSAGES] = {"messages", "messages", 1},
-    [SENT] = {"sent, MiB", "bytes_sent", 1048576},
-    [RECEIVED] = {"received, MiB", "bytes_received", 1048576},
-    [PAIRS] = {"pairs, millions", "pairs", 1e6},
-    [FLOPS] = {"work, GFLOP", "flops", 1e9},
-    [MEMORY] = {"memory, MiB", "memory_bytes", 1048576},
-    [SECONDS] = {"predicted, s", "predicted_seconds", 1},
+    bool summed;
+} fields[FORECAST_COUNTS] = {
+    [FORECAST_STEPS] = {"steps", "steps", 1, false},
+    [FORECAST_MESSAGES] = {"messages", "messages", 1, true},
+    [FORECAST_SENT] = {"sent, MiB", "bytes_sent", 1048576, true},
+    [FORECAST_RECEIVED] = {"received, MiB", "bytes_received", 1048576, false},
+    [FORECAST_SCORES] = {"scores, millions", "scores", 1e6, true},
+    [FORECAST_FLOPS] = {"work, GFLOP", "flops", 1e9, true},
+    [FORECAST_MEMORY] = {"memory, MiB", "memory_bytes", 1048576, false},
 };
 
-typedef struct {
-    longspan_problem problem; /* defaults filled in */
-    schedule_problem scheduled;
-    const strategy *strategy;
-    int ranks;
-    cost_sizes sizes;
-    cost_machine machine;
-    report_statistics total[FIELDS]; /* over ranks */
-    double sum[FIELDS];
-} forecast;
+/* The machine. */
 
-static cost_sizes sizes_of(const longspan_problem *p)
+/* flop/s of a rank's folds of many rows. */
+static double rate_of(const prediction_machine *m, const longspan_problem *p)
 {
-    const int64_t size = (int64_t)number_size((kernel_type)p->type);
-    const int64_t out_size = (int64_t)number_size((kernel_type)p->out_type), word = (int64_t)sizeof(float);
-    return (cost_sizes){
-        .flops_per_pair = plan_flops_per_pair(p),
-        .key_value_bytes = p->batch * p->kv_heads * (p->dim + p->value_dim) * size,
-        .query_bytes = p->batch * p->heads * p->dim * size,
-        .output_bytes = p->batch * p->heads * (p->value_dim * out_size + word),
-        .state_bytes = p->batch * p->heads * (p->value_dim + 2) * word,
-    };
+    const double elements = p->dim + (p->value_dim ? p->value_dim : p->dim);
+    return 2 * elements / (m->score_seconds + elements * m->product_seconds);
 }
 
-static void add_rank(forecast *c, int rank, const cost *of)
+/* What the options say in place of what was measured. */
+static void heed_options(const options *o, const longspan_problem *p, prediction_machine *m)
 {
-    const double value[FIELDS] = {
-        [STEPS] = (double)of->steps,         [MESSAGES] = (double)of->messages,
-        [SENT] = (double)of->bytes_sent,     [RECEIVED] = (double)of->bytes_received,
-        [PAIRS] = (double)of->pairs,         [FLOPS] = of->flops,
-        [MEMORY] = (double)of->memory_bytes, [SECONDS] = of->seconds,
-    };
-    for (int i = 0; i < FIELDS; i++) {
-        report_statistics *t = &c->total[i];
-        if (rank == 0) *t = (report_statistics){.min = value[i], .max = value[i]};
-        if (value[i] < t->min) {
-            t->min = value[i];
-            t->min_rank = rank;
-        }
-        if (value[i] > t->max) {
-            t->max = value[i];
-            t->max_rank = rank;
-        }
-        c->sum[i] += value[i];
-        t->mean = c->sum[i] / c->ranks;
+    if (o->rate > 0) {
+        const double times = rate_of(m, p) / (o->rate * 1e9);
+        m->score_seconds *= times;
+        m->product_seconds *= times;
+        for (int i = 0; i + 1 < PREDICTION_FEW; i++) m->few_seconds[i] *= times;
+    }
+    prediction_link *links[] = {&m->node, &m->network};
+    for (int i = 0; i < 2; i++) {
+        if (o->bandwidth > 0) *links[i] = (prediction_link){links[i]->latency, o->bandwidth * 1e9, 0};
+        if (o->latency >= 0) links[i]->latency = o->latency / 1e6;
     }
 }
 
-static void print_slot(int slot, int64_t row)
+/* Ranks of a node unless given: all where this machine has the CPUs, else one a CPU if that deals them out evenly. */
+static int node_ranks_of(const options *o)
 {
-    if (slot == SLOT_HOME) printf("home");
-    else printf("slot %d", slot);
-    printf(" row %lld", (long long)row);
+    if (o->node_ranks > 0) return o->node_ranks;
+    const int cpus = launch_allowed_cpus();
+    if (o->ranks <= cpus) return o->ranks;
+    return o->ranks % cpus == 0 ? cpus : 1;
 }
 
-static void print_schedule(const schedule *s)
+static bool place_make(const options *o, const longspan_problem *p, const machine_source *source, placement *place_p,
+                       failure *f)
 {
-    printf("rank %d\n", s->rank);
-    for (int64_t i = 0; i < s->step_count; i++) {
-        const schedule_step *step = &s->steps[i];
-        printf("  step %lld%s\n", (long long)i, step->transfer_count + step->fold_count ? "" : ": nothing");
-        for (int64_t n = 0; n < step->transfer_count; n++) {
-            const schedule_transfer *t = &step->transfers[n];
-            const bool send = t->direction == TRANSFER_SEND;
-            printf("    %s keys [%lld, %lld) %s rank %d %s ", send ? "send   " : "receive", (long long)t->keys.begin,
-                   (long long)t->keys.end, send ? "to  " : "from", t->peer, send ? "out of" : "into");
-            print_slot(t->slot, t->row);
-            printf("\n");
-        }
-        for (int64_t n = 0; n < step->fold_count; n++) {
-            const schedule_fold *fold = &step->folds[n];
-            printf("    fold    queries [%lld, %lld) x keys [%lld, %lld) in ", (long long)fold->queries.begin,
-                   (long long)fold->queries.end, (long long)fold->keys.begin, (long long)fold->keys.end);
-            print_slot(fold->slot, fold->row);
-            printf("%s\n", fold->look_inside ? ", masked inside" : "");
-        }
+    const attention_kernel *kernel = job_kernel(o->isa, f);
+    if (!kernel) return false;
+    attention_compute compute = attention_compute_best(kernel, (kernel_type)p->type);
+    if (strcmp(o->compute, "auto") != 0 && attention_compute_from_name(o->compute, &compute) &&
+        !(kernel->computes >> compute & 1u)) {
+        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "--compute %s: kernel '%s' does not offer it", o->compute,
+                    kernel->name);
+        return false;
+    }
+    const int node_ranks = node_ranks_of(o), cpus = launch_allowed_cpus();
+    if (o->ranks % node_ranks != 0) {
+        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "--node-ranks %d: --ranks %d is not a multiple", node_ranks, o->ranks);
+        return false;
+    }
+    const int threads = o->threads > 0 ? o->threads : cpus > node_ranks ? cpus / node_ranks : 1;
+    const machine_seat seat = {.threads = threads, .cpu_share = 1};
+    *place_p = (placement){.ranks = o->ranks,
+                           .node_ranks = node_ranks,
+                           .may_share = o->share && node_ranks > 1,
+                           .machine = machine_of_rank(&source->machine, &seat, p->type, compute),
+                           .memory_bytes = (int64_t)source->machine.memory_bytes};
+    heed_options(o, p, &place_p->machine);
+    return true;
+}
+
+/* For people. */
+
+static const char *chosen_by(const char *option)
+{
+    return strcmp(option, "auto") == 0 ? " (auto)" : "";
+}
+
+static void print_ranking(const forecast *c)
+{
+    printf("\n  %-16s %-14s %7s %9s %12s %12s %12s  %s\n", "strategy", "layout", "steps", "messages", "MiB sent",
+           "MiB memory", "seconds", "bound by");
+    for (int i = 0; i < c->choice_count; i++) {
+        const choice *one = &c->choices[i];
+        const prediction *p = &one->prediction;
+        const plan_names names = plan_name_choice(&one->problem, one->strategy);
+        printf("  %-16s %-14s ", names.strategy, names.layout);
+        if (one->refusal) printf("refused: %s\n", one->refusal);
+        else
+            printf("%7lld %9lld %12.6g %12.6g %12.4g  %s%s\n", (long long)p->steps, (long long)p->messages,
+                   (double)p->bytes_sent / 1048576, (double)p->memory_bytes / 1048576, p->seconds,
+                   prediction_bound_name(p->bound), one->fits ? "" : "; does not fit into memory");
     }
 }
 
-/* Chooses as attend does and counts every rank's schedule, one at a time. */
-static longspan_status forecast_make(const longspan_problem *problem, int ranks, const cost_machine *machine,
-                                     bool print, forecast *c, failure *f)
+static void print_counts(const forecast *c)
 {
-    *c = (forecast){.problem = *problem, .ranks = ranks, .machine = *machine};
-    if (plan_choose(&c->problem, ranks, &c->scheduled, &c->strategy, f) != LONGSPAN_OK) return f->status;
-    c->sizes = sizes_of(&c->problem);
-    for (int rank = 0; rank < ranks; rank++) {
-        schedule *s;
-        cost of;
-        if (c->strategy->plan(&c->scheduled, rank, &s))
-            return failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory for the schedule of rank %d", rank);
-        cost_of_schedule(s, &c->scheduled, &c->sizes, machine, &of);
-        add_rank(c, rank, &of);
-        if (print) print_schedule(s);
-        schedule_destroy(s);
-    }
-    return LONGSPAN_OK;
-}
-
-/* The options' machine, and where its rate comes from. */
-static cost_machine machine_of(const options *o, const char **source_p)
-{
-    cost_machine machine = {
-        .flops = o->rate * 1e9,
-        .bandwidth = (o->bandwidth > 0 ? o->bandwidth : default_bandwidth) * 1e9,
-        .latency = (o->latency >= 0 ? o->latency : default_latency) / 1e6,
-    };
-    *source_p = "as given";
-    if (o->rate <= 0) {
-        machine.flops = attainable * attention_kernel_find("auto")->peak(peak_seconds);
-        *source_p = "0.6 of the peak of one thread here, measured now";
-    }
-    return machine;
-}
-
-static void print_forecast(const options *o, const forecast *c, const char *rate_source)
-{
-    const longspan_problem *p = &c->problem;
-    printf("%s attention: %lld x %lld tokens against %lld, %d heads (%d of keys and values) of %d and %d, %s\n",
-           job_mask_name(p), (long long)p->batch, (long long)p->queries, (long long)p->keys, p->heads, p->kv_heads,
-           p->dim, p->value_dim, run_type_name(p->type));
-    printf("  on %d ranks: strategy %s%s, layout %s%s\n\n", c->ranks, c->strategy->name,
-           strcmp(o->strategy, "auto") == 0 ? " (auto)" : "", layout_name(c->scheduled.query_layout.kind),
-           strcmp(o->layout, "auto") == 0 ? " (auto)" : "");
-    printf("  %-16s %14s %14s %14s %8s\n", "a rank", "min", "mean", "max", "of rank");
-    for (int i = 0; i < FIELDS; i++) {
-        const report_statistics *t = &c->total[i];
+    printf("\n  %-16s %14s %14s %14s %8s\n", "a rank", "min", "mean", "max", "of rank");
+    for (int i = 0; i < FORECAST_COUNTS; i++) {
+        const report_statistics *t = &c->rank[i];
         const double unit = fields[i].unit;
         printf("  %-16s %14.6g %14.6g %14.6g %8d\n", fields[i].label, t->min / unit, t->mean / unit, t->max / unit,
                t->max_rank);
     }
-    printf("\n  work     %.6g GFLOP in all, balance (mean / max) %.3f\n", c->sum[FLOPS] * 1e-9,
-           c->total[FLOPS].max > 0 ? c->total[FLOPS].mean / c->total[FLOPS].max : 1);
-    printf("  time     %.4g s predicted: of the slowest rank, transfers behind the folds of their step\n",
-           c->total[SECONDS].max);
-    printf("  machine  %.4g GFLOP/s a rank (%s), %.4g GB/s (%s), %.3g us a message (%s)\n", c->machine.flops * 1e-9,
-           rate_source, c->machine.bandwidth * 1e-9, o->bandwidth > 0 ? "as given" : "assumed",
-           c->machine.latency * 1e6, o->latency >= 0 ? "as given" : "assumed");
+    if (c->ranks_counted < c->ranks) printf("  (of %d ranks that stand for all %d)\n", c->ranks_counted, c->ranks);
 }
 
-/* The strategies that attend did not choose but could have been told to use, a line each. */
-static void print_alternatives(const longspan_problem *problem, const forecast *chosen)
+static void print_machine(const options *o, const prediction_machine *m, const longspan_problem *p, const char *source)
 {
-    for (int i = 0; i < strategy_count; i++) {
-        if (strategies[i] == chosen->strategy) continue;
-        longspan_problem other = *problem;
-        other.strategy = strategies[i]->name;
-        forecast c;
-        failure refused = {0};
-        if (forecast_make(&other, chosen->ranks, &chosen->machine, false, &c, &refused) != LONGSPAN_OK) {
-            printf("  instead  --strategy %s: %s\n", other.strategy, refused.text);
-            continue;
+    static const char given[] = " (as given)";
+    printf("  machine  %s\n", source);
+    printf("           %.4g GFLOP/s a rank%s; in a node %.4g GB/s and %.3g us a message, between nodes %.4g GB/s and "
+           "%.3g us%s\n",
+           rate_of(m, p) * 1e-9, o->rate > 0 ? given : "", m->node.bandwidth * 1e-9, m->node.latency * 1e6,
+           m->network.bandwidth * 1e-9, m->network.latency * 1e6, o->bandwidth > 0 || o->latency >= 0 ? given : "");
+}
+
+static void print_forecast(const options *o, const forecast *c, const placement *place, const char *source)
+{
+    const longspan_problem *p = &c->problem;
+    const choice *used = &c->choices[0];
+    const plan_names names = plan_name_choice(&used->problem, used->strategy);
+    const mask_choice mask = mask_choice_of(p);
+    char mask_name[MASK_NAME_SIZE];
+    mask_choice_name(&mask, mask_name);
+    printf("%s attention: %lld x %lld tokens against %lld, %d heads (%d of keys and values) of %d and %d, %s\n",
+           mask_name, (long long)p->batch, (long long)p->queries, (long long)p->keys, p->heads, p->kv_heads, p->dim,
+           p->value_dim, run_type_name(p->type));
+    printf("  on %d ranks, %d a node: strategy %s%s, layout %s%s\n", c->ranks, place->node_ranks, names.strategy,
+           chosen_by(o->strategy), names.layout, chosen_by(o->layout));
+    if (c->choice_count > 1) print_ranking(c);
+    print_counts(c);
+    const prediction *t = &used->prediction;
+    const double flops = 2.0 * (p->dim + p->value_dim) * c->sum[FORECAST_SCORES];
+    if (c->ranks_counted == c->ranks)
+        printf("\n  work     %.6g GFLOP in all, balance (mean / max) %.3f", flops * 1e-9,
+               c->rank[FORECAST_FLOPS].max > 0 ? c->rank[FORECAST_FLOPS].mean / c->rank[FORECAST_FLOPS].max : 1);
+    printf("\n  time     %.4g s predicted; of rank %d, the busiest: %.4g computing, %.4g in memory, %.4g for transfers "
+           "and other ranks\n",
+           t->seconds, t->busiest, t->compute, t->memory, t->waiting);
+    print_machine(o, &place->machine, p, source);
+}
+
+/* The report. */
+
+static json_t *choice_json(const choice *c)
+{
+    const prediction *p = &c->prediction;
+    const plan_names names = plan_name_choice(&c->problem, c->strategy);
+    if (c->refusal)
+        return json_pack("{s:s, s:s, s:s}", "strategy", names.strategy, "layout", names.layout, "refused", c->refusal);
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:f, s:f, s:f, s:f, s:s}", "strategy", names.strategy,
+                     "layout", names.layout, "steps", (json_int_t)p->steps, "messages", (json_int_t)p->messages,
+                     "bytes_sent", (json_int_t)p->bytes_sent, "memory_bytes", (json_int_t)p->memory_bytes, "fits",
+                     c->fits, "predicted_seconds", p->seconds, "compute", p->compute, "memory", p->memory, "waiting",
+                     p->waiting, "bound", prediction_bound_name(p->bound));
+}
+
+static json_t *link_json(const prediction_link *link)
+{
+    return json_pack("{s:f, s:f, s:f}", "latency", link->latency, "bandwidth", link->bandwidth, "busy", link->busy);
+}
+
+static json_t *forecast_json(const forecast *c, const placement *place, const char *source)
+{
+    json_t *rank = json_object(), *sum = json_object(), *ranking = json_array();
+    for (int i = 0; i < FORECAST_COUNTS; i++) {
+        json_object_set_new(rank, fields[i].key, report_statistics_json(&c->rank[i]));
+        if (fields[i].summed && c->ranks_counted == c->ranks)
+            json_object_set_new(sum, fields[i].key, json_real(c->sum[i]));
+    }
+    for (int i = 0; i < c->choice_count; i++) json_array_append_new(ranking, choice_json(&c->choices[i]));
+    const choice *used = &c->choices[0];
+    const plan_names names = plan_name_choice(&used->problem, used->strategy);
+    json_t *plan = json_pack("{s:s, s:s, s:i, s:i, s:i}", "strategy", names.strategy, "layout", names.layout, "ranks",
+                             c->ranks, "node_ranks", place->node_ranks, "ranks_counted", c->ranks_counted);
+    json_t *model =
+        json_pack("{s:s, s:f, s:f, s:o, s:o}", "source", source, "flops", rate_of(&place->machine, &c->problem),
+                  "memory_bandwidth", place->machine.memory_bandwidth, "node", link_json(&place->machine.node),
+                  "network", link_json(&place->machine.network));
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:o}", "problem", run_problem_json(&c->problem), "plan", plan,
+                     "ranking", ranking, "machine_model", model, "rank", rank, "sum", sum, "predicted_seconds",
+                     used->prediction.seconds, "versions", report_versions_json());
+}
+
+/* The command. */
+
+static void print_steps(const session *s, const forecast *c, failure *f)
+{
+    const choice *used = &c->choices[0];
+    if (c->ranks > MOST_VERBOSE_RANKS) {
+        session_say(s, "longspan plan: the steps are printed for at most %d ranks\n", MOST_VERBOSE_RANKS);
+        return;
+    }
+    for (int rank = 0; rank < c->ranks; rank++) {
+        schedule *one;
+        if (used->strategy->plan(&used->problem, rank, &one) != 0) {
+            failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory for the schedule of rank %d", rank);
+            return;
         }
-        printf("  instead  --strategy %s: at most %.6g MiB sent, %.6g MiB of memory a rank, %.4g s predicted\n",
-               other.strategy, c.total[SENT].max / fields[SENT].unit, c.total[MEMORY].max / fields[MEMORY].unit,
-               c.total[SECONDS].max);
+        schedule_print(one, &used->problem);
+        schedule_destroy(one);
     }
-}
-
-static json_t *forecast_json(const forecast *c, const char *rate_source)
-{
-    json_t *ranks = json_object(), *sums = json_object();
-    for (int i = 0; i < FIELDS; i++) {
-        json_object_set_new(ranks, fields[i].key, report_statistics_json(&c->total[i]));
-        if (i == SENT || i == PAIRS || i == FLOPS || i == MESSAGES)
-            json_object_set_new(sums, fields[i].key, json_real(c->sum[i]));
-    }
-    return json_pack("{s:o, s:{s:s, s:s, s:i}, s:{s:f, s:s, s:f, s:f}, s:o, s:o, s:f, s:o}", "problem",
-                     run_problem_json(&c->problem), "plan", "strategy", c->strategy->name, "layout",
-                     layout_name(c->scheduled.query_layout.kind), "ranks", c->ranks, "machine_model", "flops",
-                     c->machine.flops, "rate_source", rate_source, "bandwidth", c->machine.bandwidth, "latency",
-                     c->machine.latency, "rank", ranks, "sum", sums, "predicted_seconds", c->total[SECONDS].max,
-                     "versions", report_versions_json());
 }
 
 /* Rank 0. */
-static json_t *plan_here(const session *s, const options *o, failure *f)
+static json_t *plan_here(const session *s, const options *o, const longspan_problem *problem,
+                         const machine_source *source, failure *f)
 {
-    const char *rate_source;
-    longspan_problem problem;
-    forecast c;
-    const cost_machine machine = machine_of(o, &rate_source);
-    job_problem_from_options(o, &problem);
-    if (forecast_make(&problem, o->ranks, &machine, s->verbose && o->ranks <= MOST_VERBOSE_RANKS, &c, f) != LONGSPAN_OK)
-        return NULL;
-    if (s->verbose && o->ranks > MOST_VERBOSE_RANKS)
-        session_say(s, "longspan plan: the steps are printed for at most %d ranks\n", MOST_VERBOSE_RANKS);
-    print_forecast(o, &c, rate_source);
-    if (strcmp(o->strategy, "auto") == 0) print_alternatives(&problem, &c);
-    return o->report ? forecast_json(&c, rate_source) : NULL;
+    placement place;
+    forecast c = {.choice_count = 0};
+    json_t *root = NULL;
+    if (place_make(o, problem, source, &place, f) && forecast_make(problem, &place, &c, f)) {
+        if (s->verbose) print_steps(s, &c, f);
+        print_forecast(o, &c, &place, source->source);
+        if (o->report) root = forecast_json(&c, &place, source->source);
+    }
+    forecast_free(&c);
+    return root;
 }
 
-static exit_status run(session *s, options *o)
+static exit_status plan_problem(session *s, const options *o, const longspan_problem *problem)
 {
     failure f = {0};
-    if (o->tokens == 0) return options_refuse(s, "--tokens is missing");
-    if (o->ranks == 0) return options_refuse(s, "--ranks is missing");
+    machine_source source;
     if (o->report && output_file_check(s->comm, o->report, o->force, &f) != LONGSPAN_OK) return session_fail(s, &f);
-    json_t *root = s->rank == 0 ? plan_here(s, o, &f) : NULL;
+    const attention_kernel *kernel = job_kernel(o->isa, &f);
+    if (!session_agree(s, &f) || !machine_load(s, kernel, &source, &f)) return session_exit_status(&f);
+    json_t *root = s->rank == 0 ? plan_here(s, o, problem, &source, &f) : NULL;
     if (!session_agree(s, &f)) {
         json_decref(root);
         return session_exit_status(&f);
@@ -250,9 +274,35 @@ static exit_status run(session *s, options *o)
     return session_exit_status(&f);
 }
 
+static exit_status plan_file(session *s, const options *o)
+{
+    failure f = {0};
+    input_file input = {0};
+    longspan_problem problem;
+    const exit_status status = options_refuse_others(s, o, (options_taken)FROM_FILE, "plan with a file");
+    if (status != EXIT_DONE) return status;
+    if (input_file_open(s->comm, o->arguments[0], &input, &f) != LONGSPAN_OK) return session_fail(s, &f);
+    job_problem_from_input(&input, &problem);
+    job_problem_choose(o, &problem);
+    const exit_status planned = plan_problem(s, o, &problem);
+    input_file_close(&input);
+    return planned;
+}
+
+static exit_status run(session *s, options *o)
+{
+    longspan_problem problem;
+    if (o->ranks == 0) return options_refuse(s, "--ranks is missing");
+    if (o->argument_count > 0) return plan_file(s, o);
+    if (o->tokens == 0) return options_refuse(s, "--tokens is missing");
+    job_problem_from_options(o, &problem);
+    job_problem_choose(o, &problem);
+    return plan_problem(s, o, &problem);
+}
+
 const command command_plan = {
     .name = "plan",
-    .arguments = "--tokens N --ranks P",
+    .arguments = "[IN.h5] --ranks P",
     .summary = "what attend would do on any number of ranks",
     .spec = &spec,
     .run = run,

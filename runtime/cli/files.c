@@ -36,24 +36,43 @@ static void open_here(const char *path, input_file *input, failure *f)
 {
     io_error error;
     if (tensor_file_open(path, &input->file, &error) || tensor_file_attention(input->file, &input->shapes, &error) ||
-        tensor_file_documents(input->file, input->shapes.q.tokens, &input->documents, &input->document_count, &error)) {
+        tensor_file_extras(input->file, &input->shapes, &input->extras, &error)) {
         failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
     }
+}
+
+/* Of `count` values of a head, NULL allowed. */
+static int64_t hash_floats(const float *values, int count)
+{
+    int64_t hash = values != NULL;
+    for (int i = 0; values && i < count; i++) {
+        const int64_t pair[] = {hash, agreement_bits(values[i])};
+        hash = agreement_hash_integers(pair, 2);
+    }
+    return hash;
 }
 
 /* Nodes that each see a file of their own under one path would compute nonsense. */
 static longspan_status check_same_file(MPI_Comm comm, const char *path, const input_file *input, failure *f)
 {
     const tensor_shape *q = &input->shapes.q, *k = &input->shapes.k, *v = &input->shapes.v;
-    const int64_t shape[] = {q->batched, q->batch,  q->tokens, q->heads, q->dim,
-                             q->type,    k->tokens, k->heads,  v->dim,   input->document_count};
-    const int64_t count = input->documents ? input->document_count + 1 : 0;
+    const attention_extras *extras = &input->extras;
+    const int64_t shape[] = {
+        q->batched, q->batch,  q->tokens, q->heads, q->dim,
+        q->type,    k->tokens, k->heads,  v->dim,   extras->key_lengths != NULL,
+    };
+    const int64_t documents = extras->documents ? extras->document_count + 1 : 0;
+    const int64_t lengths = extras->key_lengths ? q->batch : 0;
     const agreement_value values[] = {
         {"the shapes", agreement_hash_integers(shape, sizeof shape / sizeof shape[0])},
-        {"/documents", agreement_hash_integers(input->documents, count)},
+        {"the number of documents", documents},
+        {"/documents", agreement_hash_integers(extras->documents, documents)},
+        {"/key_lengths", agreement_hash_integers(extras->key_lengths, lengths)},
+        {"/alibi_slopes", hash_floats(extras->alibi_slopes, q->heads)},
+        {"/sinks", hash_floats(extras->sinks, q->heads)},
     };
     int rank = 0;
-    const longspan_status status = agreement_check_equal(comm, values, 2, f, &rank);
+    const longspan_status status = agreement_check_equal(comm, values, sizeof values / sizeof values[0], f, &rank);
     if (status == LONGSPAN_ERROR_MISMATCH) {
         *f = (failure){.status = status};
         snprintf(f->text, sizeof f->text, "%s: not the same file on every rank: is it on a shared file system?", path);
@@ -82,7 +101,7 @@ longspan_status input_file_open(MPI_Comm comm, const char *path, input_file *inp
 void input_file_close(input_file *input)
 {
     tensor_file_close(&input->file);
-    free(input->documents);
+    attention_extras_free(&input->extras);
     *input = (input_file){0};
 }
 

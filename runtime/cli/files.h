@@ -15,8 +15,7 @@
 typedef struct {
     tensor_file *file;
     attention_shapes shapes;
-    int64_t *documents; /* NULL if there are none */
-    int64_t document_count;
+    attention_extras extras;
 } input_file;
 
 /* Collective. Rank 0 opens and checks first, so that a bad file is one error, not P; then every rank opens. */

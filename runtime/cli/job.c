@@ -1,18 +1,32 @@
 #include "runtime/cli/job.h"
 
 #include "kernels/cpu.h"
+#include "runtime/cli/machine_file.h"
+#include "runtime/cli/trace_file.h"
 #include "runtime/launch.h"
 #include "runtime/plan.h"
 
 #include <stdlib.h>
 
-static void problem_choices(const options *o, longspan_problem *p)
+void job_problem_from_input(const input_file *input, longspan_problem *problem_p)
 {
-    p->causal = o->causal;
-    p->out_type = o->out_type_given ? o->out_type : p->type;
-    p->scale = o->scale;
-    p->strategy = o->strategy;
-    p->layout = o->layout;
+    const attention_shapes *shapes = &input->shapes;
+    longspan_problem p;
+    longspan_problem_default(&p);
+    p.batch = shapes->q.batch;
+    p.queries = shapes->q.tokens;
+    p.keys = shapes->k.tokens;
+    p.heads = shapes->q.heads;
+    p.kv_heads = shapes->k.heads;
+    p.dim = shapes->q.dim;
+    p.value_dim = shapes->v.dim;
+    p.type = p.out_type = (longspan_type)shapes->q.type;
+    p.documents = input->extras.documents;
+    p.document_count = input->extras.document_count;
+    p.key_lengths = input->extras.key_lengths;
+    p.alibi_slopes = input->extras.alibi_slopes;
+    p.sinks = input->extras.sinks;
+    *problem_p = p;
 }
 
 void job_problem_from_options(const options *o, longspan_problem *problem_p)
@@ -26,34 +40,23 @@ void job_problem_from_options(const options *o, longspan_problem *problem_p)
     p.kv_heads = o->kv_heads;
     p.dim = o->dim ? o->dim : 64;
     p.value_dim = o->value_dim;
-    p.type = o->type;
-    problem_choices(o, &p);
+    p.type = p.out_type = o->type;
     *problem_p = p;
 }
 
-void job_problem_from_shapes(const options *o, const attention_shapes *shapes, const int64_t *documents,
-                             int64_t document_count, longspan_problem *problem_p)
+void job_problem_choose(const options *o, longspan_problem *p)
 {
-    longspan_problem p;
-    longspan_problem_default(&p);
-    p.batch = shapes->q.batch;
-    p.queries = shapes->q.tokens;
-    p.keys = shapes->k.tokens;
-    p.heads = shapes->q.heads;
-    p.kv_heads = shapes->k.heads;
-    p.dim = shapes->q.dim;
-    p.value_dim = shapes->v.dim;
-    p.type = (longspan_type)shapes->q.type;
-    p.documents = documents;
-    p.document_count = document_count;
-    problem_choices(o, &p);
-    *problem_p = p;
-}
-
-const char *job_mask_name(const longspan_problem *problem)
-{
-    if (problem->documents) return problem->causal ? "causal+documents" : "documents";
-    return problem->causal ? "causal" : "full";
+    mask_choice_apply(&o->mask, p);
+    if (o->out_type_given) p->out_type = o->out_type;
+    p->scale = o->scale;
+    p->softcap = o->softcap;
+    if (o->rope_base > 0) {
+        p->rope_base = o->rope_base;
+        p->rope_dim = o->rope_dim > 0 ? o->rope_dim : p->dim;
+        p->rope_interleaved = o->rope_interleaved;
+    }
+    p->strategy = o->strategy;
+    p->layout = o->layout;
 }
 
 const attention_kernel *job_kernel(const char *isa, failure *f)
@@ -107,11 +110,18 @@ static void allocate_arrays(job *j, failure *f)
     j->query_ranges = plan_ranges(j->plan, LONGSPAN_QUERIES, &j->query_range_count, f);
     j->key_ranges = plan_ranges(j->plan, LONGSPAN_KEYS, &j->key_range_count, f);
     j->q = allocate("q", queries, p->heads, p->dim, size, f);
-    j->k = allocate("k", keys, p->kv_heads, p->dim, size, f);
-    j->v = allocate("v", keys, p->kv_heads, p->value_dim, size, f);
+    longspan_plan_key_arrays(j->plan, &j->k, &j->v);
+    j->plan_has_keys = j->k != NULL;
+    if (!j->plan_has_keys) {
+        j->k = allocate("k", keys, p->kv_heads, p->dim, size, f);
+        j->v = allocate("v", keys, p->kv_heads, p->value_dim, size, f);
+    }
     j->out = allocate("out", queries, p->heads, p->value_dim, out_size, f);
     j->lse = allocate("lse", queries, p->heads, 1, sizeof *j->lse, f);
 }
+
+/* Room for the command's own phases; the plan makes room for its steps. */
+enum { TRACE_PHASES = 16 };
 
 /* The context and the plan; the library has agreed on a failure. */
 static void make_plan(const session *s, const longspan_problem *problem, const longspan_options *library, job *j,
@@ -122,6 +132,7 @@ static void make_plan(const session *s, const longspan_problem *problem, const l
         failure_set(f, created, "the context could not be made: %s", longspan_status_string(created));
         return;
     }
+    j->context->trace = j->trace;
     const longspan_status planned = longspan_plan_create(j->context, problem, &j->plan);
     if (planned == LONGSPAN_OK) {
         j->problem = j->plan->problem;
@@ -145,14 +156,26 @@ bool job_open(const session *s, const options *o, const longspan_problem *proble
     launch_advice(s->comm, job_p->threads, advice, sizeof advice);
     if (advice[0]) session_say(s, "longspan %s: warning: %s\n", s->command, advice);
 
+    if (o->trace) {
+        job_p->trace = trace_create(s->comm, TRACE_PHASES);
+        if (!job_p->trace) failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory for the trace");
+        if (!session_agree(s, f)) return false;
+    }
+    machine_source source;
+    if (!machine_load(s, job_p->kernel, &source, f)) return false;
     longspan_options library;
     longspan_options_default(&library);
+    library.machine = &source.machine;
     library.threads = job_p->threads;
     library.isa = job_p->kernel->name;
+    library.compute = o->compute;
+    library.share_memory = o->share;
     if (o->stall_limit >= 0) library.stall_seconds = o->stall_limit;
     library.progress = progress;
     library.progress_data = progress_data;
+    const double planning = MPI_Wtime();
     make_plan(s, problem, &library, job_p, f);
+    trace_file_phase(job_p->trace, "plan", planning);
     if (f->status != LONGSPAN_OK) {
         session_fail(s, f);
         return false;
@@ -161,16 +184,31 @@ bool job_open(const session *s, const options *o, const longspan_problem *proble
     return session_agree(s, f);
 }
 
+double job_pairs(const job *j)
+{
+    const longspan_problem *p = &j->problem;
+    double pairs = 0;
+    for (int64_t b = 0; b < p->batch; b++) {
+        const int64_t keys = p->key_lengths ? p->key_lengths[b] : p->keys;
+        pairs += (double)mask_pairs(&j->plan->scheduled.mask, (range){0, p->queries}, (range){0, keys});
+        if (!p->key_lengths) return pairs;
+    }
+    return pairs / (double)p->batch;
+}
+
 void job_close(job *j)
 {
-    longspan_plan_destroy(&j->plan);
-    longspan_context_destroy(&j->context);
     free(j->query_ranges);
     free(j->key_ranges);
     free(j->q);
-    free(j->k);
-    free(j->v);
+    if (!j->plan_has_keys) {
+        free(j->k);
+        free(j->v);
+    }
     free(j->out);
     free(j->lse);
+    longspan_plan_destroy(&j->plan);
+    longspan_context_destroy(&j->context);
+    trace_destroy(j->trace);
     *j = (job){0};
 }

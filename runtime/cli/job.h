@@ -2,9 +2,10 @@
 #ifndef CLI_JOB_H
 #define CLI_JOB_H
 
-#include "io/tensor_file.h"
 #include "kernels/attention.h"
+#include "runtime/cli/files.h"
 #include "runtime/cli/options.h"
+#include "runtime/trace.h"
 
 typedef struct {
     longspan_problem problem; /* every default filled in, as the plan has it */
@@ -15,17 +16,19 @@ typedef struct {
     longspan_range *query_ranges, *key_ranges;
     int64_t query_range_count, key_range_count;
     void *q, *k, *v, *out; /* [B, T, heads, dim]; from malloc, so pages appear as they are written */
+    bool plan_has_keys;    /* k and v are the plan's own */
     float *lse;
+    trace *trace; /* NULL without --trace */
 } job;
 
-/* Not collective. The problem that options describe; its shape from the options (8 heads of 64 unless given), or from a
- * file's shapes. *problem_p refers to strings of the options and to `documents`. */
+/* Not collective. The shape of a problem, its mask and scores being the defaults but for the arrays of the input, to
+ * which *problem_p then refers: from options (8 heads of 64 unless given), or from an input. */
+void job_problem_from_input(const input_file *input, longspan_problem *problem_p);
 void job_problem_from_options(const options *o, longspan_problem *problem_p);
-void job_problem_from_shapes(const options *o, const attention_shapes *shapes, const int64_t *documents,
-                             int64_t document_count, longspan_problem *problem_p);
 
-/* "full", "causal", "documents", "causal+documents": as the attribute `mask` of a result says it. */
-const char *job_mask_name(const longspan_problem *problem);
+/* Not collective. What options say of a problem beside its shape: mask, scores, strategy and layout, to whose text
+ * *problem_p then refers. */
+void job_problem_choose(const options *o, longspan_problem *problem_p);
 
 /* Not collective. The kernel that --isa names, NULL with the reason in *f if this CPU cannot run it. */
 const attention_kernel *job_kernel(const char *isa, failure *f);
@@ -34,6 +37,9 @@ const attention_kernel *job_kernel(const char *isa, failure *f);
  * session_agree does: false, *f agreed on and printed. *job_p is to be closed in either case. */
 bool job_open(const session *s, const options *o, const longspan_problem *problem,
               void (*progress)(void *progress_data, double fraction), void *progress_data, job *job_p, failure *f);
+/* Not collective. (query, key) pairs that the mask lets one head see, mean over batch items. Closed form. */
+double job_pairs(const job *j);
+
 /* Collective. {0} allowed. */
 void job_close(job *j);
 

@@ -139,15 +139,77 @@ static bool read_type(const option_line *line, const char *text, options *o, com
 
 static bool read_mask(const option_line *line, const char *text, options *o, complaint *why)
 {
-    const bool causal = strcmp(text, "causal") == 0;
-    if (!causal && strcmp(text, "full") != 0) {
-        complain(why, "'%s' is not available: there are full, causal%s", text,
-                 strstr(text, "document") ? " (packed documents come with the file, as /documents)" : "");
+    mask_choice mask;
+    if (!mask_choice_parse(text, &mask, why->text, sizeof why->text)) return false;
+    if (mask.documents || mask.key_lengths) {
+        complain(why, "'%s': %s come with the file, as /%s", text, mask.documents ? "packed documents" : "key lengths",
+                 mask.documents ? "documents" : "key_lengths");
         return false;
     }
-    *(bool *)field(o, line->offset) = causal;
+    *(mask_choice *)field(o, line->offset) = mask;
     *(bool *)field(o, line->given) = true;
     return true;
+}
+
+/* BASE[,DIM] */
+static bool read_rope(const option_line *line, const char *text, options *o, complaint *why)
+{
+    char *end;
+    const double base = strtod(text, &end);
+    int64_t dim = 0;
+    const bool base_fits = end != text && isdigit((unsigned char)*text) && isfinite(base) && base > 0;
+    if (!base_fits || (*end != '\0' && *end != ',') || (*end == ',' && !options_size(end + 1, &dim))) {
+        complain(why, "'%s' is not BASE[,DIM] with a base above 0 and how many elements turn", text);
+        return false;
+    }
+    if (*end == ',' && (dim < line->least || dim > line->most || dim % 2 != 0)) {
+        complain(why, "'%s': %lld elements cannot turn in pairs: an even number from %lld to %lld is needed", text,
+                 (long long)dim, (long long)line->least, (long long)line->most);
+        return false;
+    }
+    o->rope_base = base;
+    o->rope_dim = (int)dim;
+    return true;
+}
+
+/* The place of `text` among `count` words, or -1 with a complaint that lists them. */
+static int read_word(const char *text, const char *const *words, int count, complaint *why)
+{
+    for (int i = 0; i < count; i++)
+        if (strcmp(text, words[i]) == 0) return i;
+    complain(why, "'%s' is not", text);
+    for (int i = 0; i < count; i++) {
+        const size_t length = strlen(why->text);
+        const char *separator = i == 0 ? " " : i < count - 1 ? ", " : " or ";
+        snprintf(why->text + length, sizeof why->text - length, "%s%s", separator, words[i]);
+    }
+    return -1;
+}
+
+static bool read_rope_style(const option_line *line, const char *text, options *o, complaint *why)
+{
+    static const char *const words[] = {"half", "interleaved"};
+    const int word = read_word(text, words, 2, why);
+    *(bool *)field(o, line->offset) = word == 1;
+    return word >= 0;
+}
+
+static bool read_share(const option_line *line, const char *text, options *o, complaint *why)
+{
+    static const char *const words[] = {"auto", "off"};
+    const int word = read_word(text, words, 2, why);
+    *(bool *)field(o, line->offset) = word == 0;
+    return word >= 0;
+}
+
+static bool read_progress(const option_line *line, const char *text, options *o, complaint *why)
+{
+    (void)line;
+    static const char *const words[] = {"auto", "on", "off"};
+    static const progress_wish wishes[] = {PROGRESS_AUTO, PROGRESS_ON, PROGRESS_OFF};
+    const int word = read_word(text, words, 3, why);
+    if (word >= 0) o->progress = wishes[word];
+    return word >= 0;
 }
 
 /* Names are looked up in the tables of the layers below: a new line there needs nothing here. */
@@ -164,20 +226,34 @@ static void complain_add(complaint *why, const char *name)
 
 static bool read_strategy(const option_line *line, const char *text, options *o, complaint *why)
 {
+    int rows, columns;
     *(const char **)field(o, line->offset) = text;
-    if (strcmp(text, "auto") == 0 || strategy_find(text)) return true;
+    if (strcmp(text, "auto") == 0 || strategy_find(text, &rows, &columns)) return true;
     complain_of_name(why, text);
     for (int i = 0; i < strategy_count; i++) complain_add(why, strategies[i]->name);
+    complain_add(why, "hybrid:RxC");
     return false;
 }
 
 static bool read_layout(const option_line *line, const char *text, options *o, complaint *why)
 {
     layout_kind kind;
+    int64_t block;
     *(const char **)field(o, line->offset) = text;
-    if (strcmp(text, "auto") == 0 || layout_from_name(text, &kind)) return true;
+    if (strcmp(text, "auto") == 0 || layout_from_name(text, &kind, &block)) return true;
     complain_of_name(why, text);
-    for (kind = LAYOUT_CONTIGUOUS; kind <= LAYOUT_ZIGZAG; kind++) complain_add(why, layout_name(kind));
+    for (kind = LAYOUT_CONTIGUOUS; kind <= LAYOUT_STRIPED; kind++) complain_add(why, layout_name(kind));
+    complain_add(why, "striped:BLOCK");
+    return false;
+}
+
+static bool read_compute(const option_line *line, const char *text, options *o, complaint *why)
+{
+    attention_compute compute;
+    *(const char **)field(o, line->offset) = text;
+    if (strcmp(text, "auto") == 0 || attention_compute_from_name(text, &compute)) return true;
+    complain_of_name(why, text);
+    for (int i = 0; i < COMPUTE_COUNT; i++) complain_add(why, attention_compute_name((attention_compute)i));
     return false;
 }
 
@@ -190,19 +266,6 @@ static bool read_isa(const option_line *line, const char *text, options *o, comp
     return false;
 }
 
-static bool read_progress(const option_line *line, const char *text, options *o, complaint *why)
-{
-    (void)line;
-    if (strcmp(text, "auto") == 0) o->progress = PROGRESS_AUTO;
-    else if (strcmp(text, "on") == 0) o->progress = PROGRESS_ON;
-    else if (strcmp(text, "off") == 0) o->progress = PROGRESS_OFF;
-    else {
-        complain(why, "'%s' is not auto, on or off", text);
-        return false;
-    }
-    return true;
-}
-
 enum { ALWAYS = 0, MOST_HEADS = 1 << 20, MOST_DIM = 512, MOST_THREADS = 1 << 16, MOST_RANKS = 1 << 24 };
 enum { MOST_BLOCKS = 4096, MOST_REPEAT = 1000000 };
 
@@ -211,7 +274,7 @@ enum { MOST_BLOCKS = 4096, MOST_REPEAT = 1000000 };
 
 /* In the order of the help text. */
 static const option_line lines[] = {
-    {"output", 'o', TAKES_OUTPUT, read_text, AT(output), .value = "FILE", .help = "the file to write (required)"},
+    {"output", 'o', TAKES_OUTPUT | TAKES_KEEP, read_text, AT(output), .value = "FILE", .help = "the file to write"},
     {"force", 0, TAKES_OUTPUT | TAKES_FORCE, read_flag, AT(force), .help = "replace an existing output"},
     {"tokens", 0, TAKES_SHAPE | TAKES_LIST, read_count, AT(tokens), .least = 1, .most = INT64_MAX, .value = "N",
      .help = "query tokens (required)"},
@@ -231,16 +294,28 @@ static const option_line lines[] = {
      .help = "of q, k and v: float32, float16, bfloat16 (float32)"},
     {"out-type", 0, TAKES_OUT_TYPE, read_type, AT(out_type), GIVEN(out_type_given), .value = "TYPE",
      .help = "of the result: float32, float16, bfloat16 (as q)"},
-    {"mask", 0, TAKES_MASK, read_mask, AT(causal), GIVEN(mask_given), .value = "MASK",
-     .help = "full or causal (full); the /documents of a file always apply"},
+    {"mask", 0, TAKES_MASK, read_mask, AT(mask), GIVEN(mask_given), .value = "MASK",
+     .help = "full, causal, window:LEFT[,RIGHT], prefix:N, chunk:SIZE[,LEFT[,RIGHT]], joined by + (full)"},
     {"score-scale", 0, TAKES_LIST, read_int, AT(score_scale), .least = 1, .most = INT32_MAX, .value = "X",
      .help = "shapes whose scores are X times larger than q.k / sqrt(D) (bench kernels)"},
-    {"scale", 0, TAKES_SCALE, read_number, AT(scale), .least = 1, .value = "X",
+    {"scale", 0, TAKES_SCORES, read_number, AT(scale), .least = 1, .value = "X",
      .help = "factor of the scores (1 / sqrt(D))"},
+    {"softcap", 0, TAKES_SCORES, read_number, AT(softcap), .least = 1, .value = "X",
+     .help = "scores s become X tanh(s / X) (as they are)"},
+    {"rope", 0, TAKES_SCORES, read_rope, .least = 2, .most = MOST_DIM, .value = "BASE[,DIM]",
+     .help = "turn the first DIM elements of q and k by their positions (none; DIM: all)"},
+    {"rope-style", 0, TAKES_SCORES, read_rope_style, AT(rope_interleaved), .value = "STYLE",
+     .help = "half: elements c and c + DIM/2 turn together; interleaved: 2c and 2c + 1 (half)"},
+    {"alibi", 0, TAKES_HEAD_VALUES, read_flag, AT(alibi), .help = "ALiBi with the slopes 2^(-8 h / H), h = 1 to H"},
+    {"sinks", 0, TAKES_HEAD_VALUES, read_flag, AT(sinks), .help = "a random sink for each head"},
     {"strategy", 0, TAKES_STRATEGY, read_strategy, AT(strategy), .value = "NAME",
      .help = "how keys and values travel (auto)"},
     {"layout", 0, TAKES_STRATEGY, read_layout, AT(layout), .value = "NAME",
-     .help = "which rank holds which tokens (auto)"},
+     .help = "which rank holds which tokens: contiguous, zigzag, striped[:BLOCK] (auto)"},
+    {"share", 0, TAKES_SHARE, read_share, AT(share), .value = "WHEN",
+     .help = "whether ranks of a node read each other's keys in place: auto or off (auto)"},
+    {"compute", 0, TAKES_ARITHMETIC, read_compute, AT(compute), .value = "NAME",
+     .help = "arithmetic of the products: fp32, bf16x6, bf16x3, bf16 (auto: loses nothing of the type)"},
     {"isa", 0, TAKES_COMPUTE, read_isa, AT(isa), .value = "NAME", .help = "instruction set of the kernel (auto)"},
     {"threads", 0, TAKES_COMPUTE | TAKES_THREADS, read_int, AT(threads), .least = 1, .most = MOST_THREADS, .value = "N",
      .help = "threads a rank (OMP_NUM_THREADS, else the CPUs it may use)"},
@@ -248,6 +323,8 @@ static const option_line lines[] = {
      .help = "give up when no transfer of a rank moves for so long; 0: never (600)"},
     {"ranks", 0, TAKES_MACHINE, read_int, AT(ranks), .least = 1, .most = MOST_RANKS, .value = "P",
      .help = "ranks to plan for"},
+    {"node-ranks", 0, TAKES_MACHINE, read_int, AT(node_ranks), .least = 1, .most = MOST_RANKS, .value = "N",
+     .help = "ranks of each node (as many as this machine has CPUs, where that divides P)"},
     {"rate", 0, TAKES_MACHINE, read_number, AT(rate), .least = 1, .value = "X", .help = "GFLOP/s of a rank"},
     {"bandwidth", 0, TAKES_MACHINE, read_number, AT(bandwidth), .least = 1, .value = "X",
      .help = "GB/s that a rank can send"},
@@ -264,6 +341,8 @@ static const option_line lines[] = {
     {"seed", 0, TAKES_SEED, read_seed, AT(seed), .least = 0, .most = INT64_MAX, .value = "N",
      .help = "seed of all that is random (1)"},
     {"report", 0, TAKES_REPORT, read_text, AT(report), .value = "FILE", .help = "write a report as JSON"},
+    {"trace", 0, TAKES_TRACE, read_text, AT(trace), .value = "FILE",
+     .help = "write a timeline in Chrome trace format, a track a rank and thread"},
     {"progress", 0, TAKES_PROGRESS, read_progress, .value = "WHEN",
      .help = "progress bar: on, off, or auto, on a terminal (auto)"},
     {"quiet", 0, ALWAYS, read_flag, AT(quiet), .help = "print errors only"},
@@ -322,6 +401,9 @@ static void options_default(options *o)
     *o = (options){.strategy = "auto",
                    .layout = "auto",
                    .isa = "auto",
+                   .compute = "auto",
+                   .share = true,
+                   .mask = mask_choice_full(),
                    .seed = 1,
                    .repeat = 5,
                    .warmup = 1,
@@ -402,6 +484,10 @@ static options_outcome take_arguments(poptContext parser, const options_spec *sp
     }
     if (((unsigned)spec->takes & TAKES_OUTPUT) && !o->output) {
         options_refuse(s, "-o FILE is missing");
+        return OPTIONS_WRONG;
+    }
+    if (options_given(o, "rope-style") && !options_given(o, "rope")) {
+        options_refuse(s, "--rope-style needs --rope");
         return OPTIONS_WRONG;
     }
     return OPTIONS_GO_ON;

@@ -3,27 +3,36 @@
 #ifndef CLI_OPTIONS_H
 #define CLI_OPTIONS_H
 
+#include "runtime/cli/mask_option.h"
 #include "runtime/cli/session.h"
 
-enum { OPTIONS_MAX_ARGUMENTS = 4, OPTIONS_MAX_GIVEN = 48 };
+enum { OPTIONS_MAX_ARGUMENTS = 4, OPTIONS_MAX_GIVEN = 64 };
+
+typedef enum { PROGRESS_AUTO, PROGRESS_ON, PROGRESS_OFF } progress_wish;
 
 typedef struct {
     const char *arguments[OPTIONS_MAX_ARGUMENTS]; /* positional */
     int argument_count;
 
-    const char *output, *report;
+    const char *output, *report, *trace;
     bool force;
     longspan_type type;
     bool type_given;
     longspan_type out_type;
     bool out_type_given;
-    bool causal; /* --mask */
+    mask_choice mask;
     bool mask_given;
-    const char *strategy, *layout, *isa; /* "auto" unless given */
-    double scale;                        /* 0: 1/sqrt(D) */
-    int threads;                         /* 0: default */
-    double stall_limit;                  /* seconds; negative where not given */
-    enum { PROGRESS_AUTO, PROGRESS_ON, PROGRESS_OFF } progress;
+    const char *strategy, *layout, *isa, *compute; /* "auto" unless given */
+    bool share;                                    /* true unless --share off */
+    double scale;                                  /* 0: 1/sqrt(D) */
+    double softcap;                                /* 0: none */
+    double rope_base;                              /* 0: no RoPE */
+    int rope_dim;                                  /* 0 where not given: all of D */
+    bool rope_interleaved;
+    bool alibi, sinks;  /* made up: generate, bench */
+    int threads;        /* 0: default */
+    double stall_limit; /* seconds; negative where not given */
+    progress_wish progress;
     uint64_t seed;
     int64_t tokens, keys, batch;
     int heads, kv_heads, dim, value_dim; /* 0 where not given */
@@ -31,7 +40,7 @@ typedef struct {
     int64_t blocks;                      /* map: blocks along an axis */
     int repeat, warmup;                  /* bench */
     int score_scale;                     /* bench kernels; 0 where not given */
-    int ranks;                           /* plan */
+    int ranks, node_ranks;               /* plan; node_ranks 0 where not given */
     double rate, bandwidth, latency;     /* plan: GFLOP/s and GB/s a rank, microseconds; negative where not given */
 
     bool help, version, quiet, verbose;
@@ -50,7 +59,7 @@ typedef enum {
     TAKES_MASK = 1 << 4,
     TAKES_STRATEGY = 1 << 5, /* --strategy, --layout */
     TAKES_COMPUTE = 1 << 6,  /* --isa, --threads */
-    TAKES_SCALE = 1 << 7,
+    TAKES_SCORES = 1 << 7,   /* --scale, --softcap, --rope, --rope-style */
     TAKES_PROGRESS = 1 << 8,
     TAKES_SEED = 1 << 9,
     TAKES_SHAPE = 1 << 10, /* --tokens, --keys, --heads, --kv-heads, --dim, --value-dim, --batch */
@@ -58,11 +67,16 @@ typedef enum {
     TAKES_ROWS = 1 << 12,
     TAKES_BLOCKS = 1 << 13,
     TAKES_REPEAT = 1 << 14,
-    TAKES_MACHINE = 1 << 15, /* --ranks, --rate, --bandwidth, --latency */
-    TAKES_FORCE = 1 << 16,   /* --force alone, where the output is an argument */
-    TAKES_THREADS = 1 << 17, /* --threads alone */
-    TAKES_LIST = 1 << 18,    /* --tokens, --dim, --score-scale: which shapes of a list (bench kernels) */
-    TAKES_STALL_LIMIT = 1 << 30,
+    TAKES_MACHINE = 1 << 15,    /* --ranks, --node-ranks, --rate, --bandwidth, --latency */
+    TAKES_FORCE = 1 << 16,      /* --force alone, where the output is an argument */
+    TAKES_THREADS = 1 << 17,    /* --threads alone */
+    TAKES_LIST = 1 << 18,       /* --tokens, --dim, --score-scale: which shapes of a list (bench kernels) */
+    TAKES_ARITHMETIC = 1 << 19, /* --compute */
+    TAKES_SHARE = 1 << 20,
+    TAKES_TRACE = 1 << 21,
+    TAKES_HEAD_VALUES = 1 << 22, /* --alibi, --sinks */
+    TAKES_KEEP = 1 << 23,        /* -o, --output, not required */
+    TAKES_STALL_LIMIT = 1 << 24,
 } options_taken;
 
 /* Text of a subcommand for --help. */

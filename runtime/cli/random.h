@@ -8,7 +8,7 @@
 
 #include "runtime/longspan.h"
 
-typedef enum { RANDOM_QUERY = 0, RANDOM_KEY = 1, RANDOM_VALUE = 2 } random_tensor;
+typedef enum { RANDOM_QUERY = 0, RANDOM_KEY = 1, RANDOM_VALUE = 2, RANDOM_SINK = 3 } random_tensor;
 
 /* Elements [first, first + count) of a tensor, in `type`, on `threads` OpenMP threads. Not collective. */
 void random_normal(uint64_t seed, random_tensor tensor, int64_t first, int64_t count, longspan_type type, void *target,

@@ -2,6 +2,8 @@
 
 #include "runtime/cli/result_file.h"
 
+#include "runtime/cli/job.h"
+
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
@@ -90,69 +92,162 @@ static char *find_input(const tensor_file *file, const char *path, failure *f)
     return found;
 }
 
-static void read_mask(const tensor_file *file, const char *path, bool *causal_p, bool *documents_p, failure *f)
+int result_file_describe(const longspan_problem *p, char mask_name[MASK_NAME_SIZE],
+                         output_attribute attributes[RESULT_PROBLEM_ATTRIBUTES])
+{
+    const mask_choice mask = mask_choice_of(p);
+    int count = 0;
+    mask_choice_name(&mask, mask_name);
+    attributes[count++] = (output_attribute){.name = "mask", .kind = ATTRIBUTE_TEXT, .text = mask_name};
+    attributes[count++] = (output_attribute){.name = "scale", .kind = ATTRIBUTE_NUMBER, .number = p->scale};
+    if (p->softcap > 0)
+        attributes[count++] = (output_attribute){.name = "softcap", .kind = ATTRIBUTE_NUMBER, .number = p->softcap};
+    if (p->rope_dim > 0) {
+        const char *style = p->rope_interleaved ? "interleaved" : "half";
+        attributes[count++] = (output_attribute){.name = "rope_dim", .kind = ATTRIBUTE_INTEGER, .integer = p->rope_dim};
+        attributes[count++] = (output_attribute){.name = "rope_base", .kind = ATTRIBUTE_NUMBER, .number = p->rope_base};
+        attributes[count++] = (output_attribute){.name = "rope_style", .kind = ATTRIBUTE_TEXT, .text = style};
+    }
+    if (p->alibi_slopes)
+        attributes[count++] = (output_attribute){.name = "alibi", .kind = ATTRIBUTE_INTEGER, .integer = 1};
+    if (p->sinks) attributes[count++] = (output_attribute){.name = "sinks", .kind = ATTRIBUTE_INTEGER, .integer = 1};
+    return count;
+}
+
+/* Attributes of the result, as long as nothing went wrong; with `optional` 0 stands for one that is not there. */
+typedef struct {
+    const tensor_file *file;
+    const char *path;
+    failure *f;
+} attribute_reader;
+
+static double read_number(const attribute_reader *r, const char *name, bool optional)
+{
+    double number = 0;
+    io_error error;
+    if (r->f->status != LONGSPAN_OK || (optional && !tensor_file_has_attribute(r->file, name))) return 0;
+    if (tensor_file_attribute_number(r->file, name, &number, &error))
+        failure_set(r->f, LONGSPAN_ERROR_IO, "%s", error.text);
+    else if (!isfinite(number))
+        failure_set(r->f, LONGSPAN_ERROR_IO, "%s: the attribute %s is not finite", r->path, name);
+    return number;
+}
+
+static int64_t read_integer(const attribute_reader *r, const char *name, bool optional)
+{
+    int64_t integer = 0;
+    io_error error;
+    if (r->f->status != LONGSPAN_OK || (optional && !tensor_file_has_attribute(r->file, name))) return 0;
+    if (tensor_file_attribute_integer(r->file, name, &integer, &error))
+        failure_set(r->f, LONGSPAN_ERROR_IO, "%s", error.text);
+    return integer;
+}
+
+static void read_text(const attribute_reader *r, const char *name, char *text, size_t size)
+{
+    io_error error;
+    text[0] = '\0';
+    if (r->f->status == LONGSPAN_OK && tensor_file_attribute_text(r->file, name, text, size, &error))
+        failure_set(r->f, LONGSPAN_ERROR_IO, "%s", error.text);
+}
+
+static void refuse_text(const attribute_reader *r, const char *name, const char *text)
+{
+    failure_set(r->f, LONGSPAN_ERROR_IO, "%s: the attribute %s is '%s', which this version does not know", r->path,
+                name, text);
+}
+
+static void read_scores(const attribute_reader *r, longspan_problem *p)
 {
     char text[64];
-    io_error error;
-    if (tensor_file_attribute_text(file, "mask", text, sizeof text, &error)) {
-        failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
+    p->scale = read_number(r, "scale", false);
+    p->softcap = read_number(r, "softcap", true);
+    const int64_t rope_dim = read_integer(r, "rope_dim", true);
+    if (p->softcap < 0)
+        failure_set(r->f, LONGSPAN_ERROR_IO, "%s: the attribute softcap is %g, below 0", r->path, p->softcap);
+    if (rope_dim < 0 || rope_dim > p->dim || rope_dim % 2 != 0)
+        failure_set(r->f, LONGSPAN_ERROR_IO, "%s: the attribute rope_dim is %lld, not an even number up to %d", r->path,
+                    (long long)rope_dim, p->dim);
+    p->rope_dim = (int)rope_dim;
+    if (p->rope_dim == 0) return;
+    p->rope_base = read_number(r, "rope_base", false);
+    if (!(p->rope_base > 0))
+        failure_set(r->f, LONGSPAN_ERROR_IO, "%s: the attribute rope_base is %g, not above 0", r->path, p->rope_base);
+    read_text(r, "rope_style", text, sizeof text);
+    p->rope_interleaved = strcmp(text, "interleaved") == 0;
+    if (!p->rope_interleaved && strcmp(text, "half") != 0) refuse_text(r, "rope_style", text);
+}
+
+/* One of the input's optional datasets: used, or not, exactly when the input has it. */
+static void check_used(const attribute_reader *r, const char *input_path, const char *what, bool used, bool there)
+{
+    if (used != there)
+        failure_set(r->f, LONGSPAN_ERROR_IO, "%s was computed %s %s, but %s has %s", r->path, used ? "with" : "without",
+                    what, input_path, there ? "some" : "none");
+}
+
+/* The problem, from the shapes of the input and the attributes of the result. */
+static void read_problem(const char *path, result_file *r, failure *f)
+{
+    const attribute_reader reader = {r->file, path, f};
+    const attention_extras *extras = &r->input.extras;
+    longspan_problem *p = &r->problem;
+    mask_choice mask;
+    char text[MASK_NAME_SIZE], why[512];
+    job_problem_from_input(&r->input, p);
+    read_text(&reader, "mask", text, sizeof text);
+    if (f->status != LONGSPAN_OK) return;
+    if (!mask_choice_parse(text, &mask, why, sizeof why)) {
+        refuse_text(&reader, "mask", text);
         return;
     }
-    *causal_p = strcmp(text, "causal") == 0 || strcmp(text, "causal+documents") == 0;
-    *documents_p = strcmp(text, "documents") == 0 || strcmp(text, "causal+documents") == 0;
-    if (!*causal_p && !*documents_p && strcmp(text, "full") != 0)
-        failure_set(f, LONGSPAN_ERROR_IO, "%s: the attribute mask is '%s', which this version does not know", path,
-                    text);
+    mask_choice_apply(&mask, p);
+    read_scores(&reader, p);
+    check_used(&reader, r->input_path, "documents", mask.documents, extras->documents != NULL);
+    check_used(&reader, r->input_path, "key lengths", mask.key_lengths, extras->key_lengths != NULL);
+    check_used(&reader, r->input_path, "ALiBi slopes", read_integer(&reader, "alibi", true),
+               extras->alibi_slopes != NULL);
+    check_used(&reader, r->input_path, "sinks", read_integer(&reader, "sinks", true), extras->sinks != NULL);
+    read_text(&reader, "compute", text, sizeof text);
+    if (!oracle_arithmetic_find(text, &r->arithmetic)) refuse_text(&reader, "compute", text);
+    if (mask.documents && p->keys != p->queries)
+        failure_set(f, LONGSPAN_ERROR_IO, "%s: documents need as many keys as queries", r->input_path);
 }
 
 /* Opens the result on this rank. */
-static void open_here(const char *path, result_file *r, bool *documents_p, failure *f)
+static void open_here(const char *path, result_file *r, failure *f)
 {
     io_error error;
     int64_t version = 0;
     if (tensor_file_open(path, &r->file, &error) ||
         tensor_file_attribute_integer(r->file, "format_version", &version, &error) ||
-        tensor_file_shape(r->file, "/out", &r->out, &error) ||
-        tensor_file_attribute_number(r->file, "scale", &r->scale, &error)) {
+        tensor_file_shape(r->file, "/out", &r->out, &error)) {
         failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
         return;
     }
     if (version != FORMAT_VERSION)
         failure_set(f, LONGSPAN_ERROR_IO, "%s: format version %lld; this program reads version %d", path,
                     (long long)version, FORMAT_VERSION);
-    if (!isfinite(r->scale)) failure_set(f, LONGSPAN_ERROR_IO, "%s: the attribute scale is not finite", path);
-    read_mask(r->file, path, &r->mask.causal, documents_p, f);
 }
 
-static void check_fit(const char *path, bool documents, result_file *r, failure *f)
+static void check_fit(const char *path, const result_file *r, failure *f)
 {
-    const char *input_path = r->input_path;
     const tensor_shape *q = &r->input.shapes.q, *v = &r->input.shapes.v, *out = &r->out;
     if (out->batched != q->batched || out->batch != q->batch || out->tokens != q->tokens || out->heads != q->heads ||
         out->dim != v->dim)
         failure_set(f, LONGSPAN_ERROR_IO,
                     "%s: /out is %lld x %lld tokens x %d heads x %d, but %s asks for %lld x %lld x %d x %d", path,
-                    (long long)out->batch, (long long)out->tokens, out->heads, out->dim, input_path,
+                    (long long)out->batch, (long long)out->tokens, out->heads, out->dim, r->input_path,
                     (long long)q->batch, (long long)q->tokens, q->heads, v->dim);
-    if (documents != (r->input.documents != NULL))
-        failure_set(f, LONGSPAN_ERROR_IO, "%s was computed %s documents, but %s has %s", path,
-                    documents ? "with" : "without", input_path, documents ? "none" : "some");
-    if (documents && r->input.shapes.k.tokens != q->tokens)
-        failure_set(f, LONGSPAN_ERROR_IO, "%s: documents need as many keys as queries", input_path);
-    r->mask.queries = q->tokens;
-    r->mask.keys = r->input.shapes.k.tokens;
-    r->mask.documents = r->input.documents;
-    r->mask.document_count = r->input.document_count;
 }
 
 bool result_file_open(const session *s, const char *path, const char *input_path, result_file *result_p, failure *f)
 {
-    bool documents = false;
     *result_p = (result_file){0};
     /* Rank 0 first, so that a bad file is one error. */
-    if (s->rank == 0) open_here(path, result_p, &documents, f);
+    if (s->rank == 0) open_here(path, result_p, f);
     if (!session_agree(s, f)) return false;
-    if (s->rank != 0) open_here(path, result_p, &documents, f);
+    if (s->rank != 0) open_here(path, result_p, f);
     if (f->status == LONGSPAN_OK) {
         result_p->input_path = input_path ? strdup(input_path) : find_input(result_p->file, path, f);
         if (!result_p->input_path) failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory");
@@ -162,7 +257,8 @@ bool result_file_open(const session *s, const char *path, const char *input_path
         session_fail(s, f);
         return false;
     }
-    check_fit(path, documents, result_p, f);
+    check_fit(path, result_p, f);
+    if (f->status == LONGSPAN_OK) read_problem(path, result_p, f);
     return session_agree(s, f);
 }
 

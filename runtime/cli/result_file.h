@@ -5,21 +5,26 @@
  *   program         "longspan VERSION"
  *   input           path of the input relative to the result's folder, so that the two can be moved together
  *   input_absolute  the same, absolute, for a result that was moved alone
- *   mask            "full", "causal", "documents" or "causal+documents"; the offsets are the input's /documents
+ *   mask            as mask_option.h has it; documents and key_lengths are the input's
  *   scale           number
+ *   softcap         number; absent without a cap
+ *   rope_dim, rope_base, rope_style   integer, number, "half" or "interleaved"; absent without RoPE
+ *   alibi, sinks    1 where the input's /alibi_slopes, /sinks apply; else absent
  *   strategy, layout, compute, isa, ranks, threads   how it was computed */
 #ifndef CLI_RESULT_FILE_H
 #define CLI_RESULT_FILE_H
 
-#include "partition/mask.h"
 #include "runtime/cli/files.h"
+#include "runtime/cli/mask_option.h"
+#include "runtime/cli/row_oracle.h"
 #include "runtime/cli/session.h"
 
 typedef struct {
     tensor_file *file;
     tensor_shape out; /* heads H, dim E */
-    mask mask;        /* documents point into the input */
-    double scale;
+    /* What was computed: sizes, mask and scores, every default filled in; arrays point into the input. */
+    longspan_problem problem;
+    oracle_arithmetic arithmetic;
     input_file input;
     char *input_path; /* where the input was found */
 } result_file;
@@ -29,6 +34,12 @@ typedef struct {
 bool result_file_open(const session *s, const char *path, const char *input_path, result_file *result_p, failure *f);
 /* Not collective; {0} allowed. */
 void result_file_close(result_file *result);
+
+/* Not collective. The attributes from `mask` to `sinks` of a result of this problem; returns how many, at most
+ * RESULT_PROBLEM_ATTRIBUTES. `mask_name` is room for one of them. */
+enum { RESULT_PROBLEM_ATTRIBUTES = 8 };
+int result_file_describe(const longspan_problem *problem, char mask_name[MASK_NAME_SIZE],
+                         output_attribute attributes[RESULT_PROBLEM_ATTRIBUTES]);
 
 /* Not collective. The attributes input and input_absolute of a result to be written to `path`: malloc'ed. Returns 0, or
  * -1 with the failure in *f. */

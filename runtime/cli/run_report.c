@@ -3,6 +3,7 @@
 #include "runtime/cli/files.h"
 #include "runtime/plan.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,8 +22,11 @@ run_repeat run_repeat_gather(MPI_Comm comm, const longspan_plan *plan, double wa
         .total = report_reduce(comm, t.total),
         .bytes_sent = report_reduce(comm, (double)t.bytes_sent),
     };
+    const report_statistics busy = report_reduce(comm, t.compute + t.finish);
     MPI_Allreduce(&t.flops, &r.flops, 1, MPI_DOUBLE, MPI_SUM, comm);
-    r.overlap = r.transfer.mean > 0 ? 1 - r.wait.mean / r.transfer.mean : 1;
+    r.overlap = r.transfer.mean > 0 ? fmax(0, 1 - r.wait.mean / r.transfer.mean) : 1;
+    r.load_balance = busy.max > 0 ? busy.mean / busy.max : 1;
+    r.communication_efficiency = r.wall > 0 ? busy.max / r.wall : 1;
     return r;
 }
 
@@ -53,9 +57,18 @@ run_report run_report_gather(MPI_Comm comm, const job *j, run_repeat *repeats, i
         .memory = report_reduce(comm, (double)report_peak_memory()),
         .steps = (int64_t)report_reduce(comm, (double)t.steps).max,
         .threads = (int)report_reduce(comm, j->threads).max,
+        .step_times = run_steps_gather(comm, j->plan),
     };
+    failure unpredicted = {0};
+    if (j->plan->context->rank == 0 && plan_predict(j->plan, &r.predicted, &unpredicted) != LONGSPAN_OK)
+        r.predicted = (prediction){0};
     r.flops_rate = r.median_wall > 0 ? repeats[0].flops / r.median_wall : 0;
     return r;
+}
+
+void run_report_free(run_report *r)
+{
+    run_steps_free(&r->step_times);
 }
 
 const char *run_type_name(longspan_type type)
@@ -63,22 +76,44 @@ const char *run_type_name(longspan_type type)
     return io_type_name((io_type)type);
 }
 
+static json_t *rope_json(const longspan_problem *p)
+{
+    if (p->rope_dim == 0) return json_null();
+    return json_pack("{s:i, s:f, s:s}", "dim", p->rope_dim, "base", p->rope_base, "style",
+                     p->rope_interleaved ? "interleaved" : "half");
+}
+
 json_t *run_problem_json(const longspan_problem *p)
 {
-    return json_pack("{s:I, s:I, s:I, s:i, s:i, s:i, s:i, s:s, s:s, s:s, s:f, s:I}", "batch", (json_int_t)p->batch,
-                     "queries", (json_int_t)p->queries, "keys", (json_int_t)p->keys, "heads", p->heads, "kv_heads",
-                     p->kv_heads, "dim", p->dim, "value_dim", p->value_dim, "type", run_type_name(p->type), "out_type",
-                     run_type_name(p->out_type), "mask", job_mask_name(p), "scale", p->scale, "documents",
-                     (json_int_t)p->document_count);
+    const mask_choice mask = mask_choice_of(p);
+    char name[MASK_NAME_SIZE];
+    mask_choice_name(&mask, name);
+    return json_pack("{s:I, s:I, s:I, s:i, s:i, s:i, s:i, s:s, s:s, s:s, s:I, s:f, s:f, s:o, s:b, s:b}", "batch",
+                     (json_int_t)p->batch, "queries", (json_int_t)p->queries, "keys", (json_int_t)p->keys, "heads",
+                     p->heads, "kv_heads", p->kv_heads, "dim", p->dim, "value_dim", p->value_dim, "type",
+                     run_type_name(p->type), "out_type", run_type_name(p->out_type), "mask", name, "documents",
+                     (json_int_t)p->document_count, "scale", p->scale, "softcap", p->softcap, "rope", rope_json(p),
+                     "alibi", p->alibi_slopes != NULL, "sinks", p->sinks != NULL);
 }
 
 static json_t *repeat_json(const run_repeat *r)
 {
-    return json_pack("{s:f, s:{s:o, s:o, s:o, s:o, s:o}, s:f, s:o, s:f}", "wall", r->wall, "phases", "compute",
-                     report_statistics_json(&r->compute), "wait", report_statistics_json(&r->wait), "finish",
+    return json_pack("{s:f, s:{s:o, s:o, s:o, s:o, s:o}, s:f, s:o, s:f, s:f, s:f, s:f}", "wall", r->wall, "phases",
+                     "compute", report_statistics_json(&r->compute), "wait", report_statistics_json(&r->wait), "finish",
                      report_statistics_json(&r->finish), "transfer", report_statistics_json(&r->transfer), "total",
                      report_statistics_json(&r->total), "flops", r->flops, "bytes_sent",
-                     report_statistics_json(&r->bytes_sent), "overlap", r->overlap);
+                     report_statistics_json(&r->bytes_sent), "overlap", r->overlap, "load_balance", r->load_balance,
+                     "communication_efficiency", r->communication_efficiency, "parallel_efficiency",
+                     r->load_balance * r->communication_efficiency);
+}
+
+static json_t *prediction_json(const run_report *r)
+{
+    const prediction *p = &r->predicted;
+    if (p->seconds <= 0) return json_null();
+    return json_pack("{s:f, s:f, s:f, s:f, s:s, s:f}", "seconds", p->seconds, "compute", p->compute, "memory",
+                     p->memory, "waiting", p->waiting, "bound", prediction_bound_name(p->bound),
+                     "measured_to_predicted", r->median_wall / p->seconds);
 }
 
 json_t *run_report_json(const run_report *r)
@@ -86,32 +121,64 @@ json_t *run_report_json(const run_report *r)
     const longspan_plan *plan = r->job->plan;
     json_t *repeats = json_array();
     for (int i = 0; i < r->count; i++) json_array_append_new(repeats, repeat_json(&r->repeats[i]));
-    return json_pack("{s:o, s:{s:s, s:s, s:s, s:s, s:i, s:i, s:I}, s:o, s:f, s:f, s:f, s:f, s:o, s:o, s:o}", "problem",
-                     run_problem_json(&r->job->problem), "plan", "strategy", plan_strategy_name(plan), "layout",
-                     plan_layout_name(plan), "compute", "fp32", "isa", r->job->kernel->name, "ranks",
-                     plan->context->ranks, "threads", r->threads, "steps", (json_int_t)r->steps, "repeat", repeats,
-                     "median_wall", r->median_wall, "gflops", r->flops_rate * 1e-9, "peak_gflops", r->peak * 1e-9,
-                     "fraction_of_peak", r->peak > 0 ? r->flops_rate / r->peak : 0, "memory_peak_bytes",
-                     report_statistics_json(&r->memory), "machine", report_machine_json(), "versions",
-                     report_versions_json());
+    json_t *choice = json_pack("{s:s, s:s, s:b, s:s, s:s, s:i, s:i, s:I}", "strategy", plan_strategy_name(plan),
+                               "layout", plan_layout_name(plan), "shares_memory", plan->schedule->shares_memory,
+                               "compute", plan_compute_name(plan), "isa", r->job->kernel->name, "ranks",
+                               plan->context->ranks, "threads", r->threads, "steps", (json_int_t)r->steps);
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:f, s:f, s:f, s:f, s:o, s:o, s:o}", "problem",
+                     run_problem_json(&r->job->problem), "plan", choice, "repeat", repeats, "steps",
+                     run_steps_json(&r->step_times), "prediction", prediction_json(r), "median_wall", r->median_wall,
+                     "gflops", r->flops_rate * 1e-9, "peak_gflops", r->peak * 1e-9, "fraction_of_peak",
+                     r->peak > 0 ? r->flops_rate / r->peak : 0, "memory_peak_bytes", report_statistics_json(&r->memory),
+                     "machine", report_machine_json(), "versions", report_versions_json());
+}
+
+/* " + softcap 30 + RoPE ...": nothing where a score is q.k alone. */
+static void print_scores(FILE *to, const longspan_problem *p)
+{
+    const char *separator = "  scores: ";
+    if (p->softcap > 0) {
+        fprintf(to, "%ssoftcap %g", separator, p->softcap);
+        separator = ", ";
+    }
+    if (p->rope_dim > 0) {
+        fprintf(to, "%sRoPE of %d elements, base %g, %s", separator, p->rope_dim, p->rope_base,
+                p->rope_interleaved ? "interleaved" : "half");
+        separator = ", ";
+    }
+    if (p->alibi_slopes) {
+        fprintf(to, "%sALiBi", separator);
+        separator = ", ";
+    }
+    if (p->sinks) {
+        fprintf(to, "%sa sink a head", separator);
+        separator = ", ";
+    }
+    if (*separator == ',') fprintf(to, "\n");
 }
 
 static void print_what(FILE *to, const run_report *r)
 {
     const longspan_problem *p = &r->job->problem;
+    const mask_choice mask = mask_choice_of(p);
+    char mask_name[MASK_NAME_SIZE];
+    mask_choice_name(&mask, mask_name);
     char keys[64] = "", kv_heads[32] = "", value_dim[32] = "", batch[64] = "", out[32] = "";
     if (p->keys != p->queries) snprintf(keys, sizeof keys, " against %lld keys", (long long)p->keys);
     if (p->kv_heads != p->heads) snprintf(kv_heads, sizeof kv_heads, " (%d of keys and values)", p->kv_heads);
     if (p->value_dim != p->dim) snprintf(value_dim, sizeof value_dim, " (values %d)", p->value_dim);
     if (p->batch > 1) snprintf(batch, sizeof batch, "%lld sequences of ", (long long)p->batch);
     if (p->out_type != p->type) snprintf(out, sizeof out, " to %s", run_type_name(p->out_type));
-    fprintf(to, "%s attention: %s%lld tokens%s, %d heads%s of %d%s, %s%s\n", job_mask_name(p), batch,
-            (long long)p->queries, keys, p->heads, kv_heads, p->dim, value_dim, run_type_name(p->type), out);
+    fprintf(to, "%s attention: %s%lld tokens%s, %d heads%s of %d%s, %s%s\n", mask_name, batch, (long long)p->queries,
+            keys, p->heads, kv_heads, p->dim, value_dim, run_type_name(p->type), out);
     if (p->documents) fprintf(to, "  %lld documents\n", (long long)p->document_count);
-    const int ranks = r->job->plan->context->ranks;
-    fprintf(to, "  %s over %s shards, %d rank%s x %d thread%s, %s kernel, fp32 arithmetic\n",
-            plan_strategy_name(r->job->plan), plan_layout_name(r->job->plan), ranks, ranks == 1 ? "" : "s", r->threads,
-            r->threads == 1 ? "" : "s", r->job->kernel->name);
+    print_scores(to, p);
+    const longspan_plan *plan = r->job->plan;
+    const int ranks = plan->context->ranks;
+    fprintf(to, "  %s over %s shards%s, %d rank%s x %d thread%s, %s kernel, %s arithmetic\n", plan_strategy_name(plan),
+            plan_layout_name(plan), plan->schedule->shares_memory ? " in shared memory" : "", ranks,
+            ranks == 1 ? "" : "s", r->threads, r->threads == 1 ? "" : "s", r->job->kernel->name,
+            plan_compute_name(plan));
 }
 
 void run_report_print(FILE *to, const run_report *r, const run_repeat *shown, const run_phase *phases, int phase_count,
@@ -138,6 +205,14 @@ void run_report_print(FILE *to, const run_report *r, const run_repeat *shown, co
                 shown->bytes_sent.mean * mega, shown->bytes_sent.min * mega, shown->bytes_sent.min_rank,
                 shown->bytes_sent.max * mega, shown->bytes_sent.max_rank, 100 * shown->overlap);
     else fprintf(to, "  sent     nothing\n");
+    if (r->job->plan->context->ranks > 1)
+        fprintf(to, "  parallel %.1f %% efficient: load balance %.1f %%, communication efficiency %.1f %%\n",
+                100 * shown->load_balance * shown->communication_efficiency, 100 * shown->load_balance,
+                100 * shown->communication_efficiency);
+    run_steps_print(to, &r->step_times);
+    if (r->predicted.seconds > 0)
+        fprintf(to, "  model    %.4f s predicted, bound by %s; %.4f s measured\n", r->predicted.seconds,
+                prediction_bound_name(r->predicted.bound), r->median_wall);
     fprintf(to, "  memory   at most %.1f MiB resident (rank %d; mean %.1f)\n", r->memory.max * mega, r->memory.max_rank,
             r->memory.mean * mega);
 }

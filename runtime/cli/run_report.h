@@ -2,8 +2,10 @@
 #ifndef CLI_RUN_REPORT_H
 #define CLI_RUN_REPORT_H
 
+#include "partition/prediction.h"
 #include "runtime/cli/job.h"
 #include "runtime/cli/report.h"
+#include "runtime/cli/run_steps.h"
 
 #include <stdio.h>
 
@@ -14,7 +16,10 @@ typedef struct {
     report_statistics bytes_sent;
     double flops;   /* all ranks */
     double overlap; /* the part of the transfers' time that nobody waited for: 1 - wait / transfer over the ranks' sums;
-                       1 without transfers */
+                       1 without transfers, 0 at the least */
+    /* Factors of the parallel efficiency, which is their product: mean over max of compute + finish, and that max over
+     * `wall` (POP Centre of Excellence, "POP standard metrics for parallel performance analysis"). */
+    double load_balance, communication_efficiency;
 } run_repeat;
 
 typedef struct {
@@ -25,21 +30,24 @@ typedef struct {
     double flops_rate; /* flop/s of all ranks at the median wall time */
     double peak;       /* flop/s of all ranks, measured right after the run */
     report_statistics memory;
-    int64_t steps; /* of the rank with the most */
-    int threads;   /* of the rank with the most */
+    int64_t steps;        /* of the rank with the most */
+    int threads;          /* of the rank with the most */
+    run_steps step_times; /* of the last repetition */
+    prediction predicted; /* by the cost model, on rank 0; seconds 0 where it could not be made */
 } run_report;
 
 /* Collective. What the plan's last execution did; `wall` as this rank measured it. */
 run_repeat run_repeat_gather(MPI_Comm comm, const longspan_plan *plan, double wall);
 
-/* Collective. Measures the peak and gathers the rest. `repeats` must stay. */
+/* Collective. Measures the peak and gathers the rest. `repeats` must stay. To be freed with run_report_free. */
 run_report run_report_gather(MPI_Comm comm, const job *j, run_repeat *repeats, int count);
+void run_report_free(run_report *r); /* {0} allowed */
 
-/* Not collective. The report as an object of its own: problem, plan, repeat, median_wall, gflops, peak_gflops,
- * fraction_of_peak, memory_peak_bytes, machine, versions. NULL if memory ran out. */
+/* Not collective. The report as an object of its own: problem, plan, repeat, prediction, median_wall, gflops,
+ * peak_gflops, fraction_of_peak, steps, memory_peak_bytes, machine, versions. NULL if memory ran out. */
 json_t *run_report_json(const run_report *r);
 
-/* Not collective. {batch, queries, ..., documents}; a new reference. */
+/* Not collective. {batch, queries, ..., sinks}; a new reference. */
 json_t *run_problem_json(const longspan_problem *p);
 const char *run_type_name(longspan_type type);
 

@@ -15,18 +15,20 @@ class Bench(harness.Case):
 
     def test_report_keeps_its_contract(self):
         _, report = self.bench("--tokens", "300", "--heads", "4", "--kv-heads", "2", "--dim", "16", "--mask", "causal",
-                               "--repeat", "4", ranks=3)
+                               "--repeat", "4", "--strategy", "ring", "--layout", "zigzag", ranks=3)
         self.assertEqual(set(report), {"problem", "plan", "repeat", "median_wall", "gflops", "peak_gflops",
-                                       "fraction_of_peak", "memory_peak_bytes", "machine", "versions"})
+                                       "fraction_of_peak", "steps", "prediction", "memory_peak_bytes", "machine",
+                                       "versions"})
         self.assertEqual(report["problem"],
                          {"batch": 1, "queries": 300, "keys": 300, "heads": 4, "kv_heads": 2, "dim": 16,
-                          "value_dim": 16, "type": "float32", "out_type": "float32", "mask": "causal", "scale": 0.25,
-                          "documents": 0})
+                          "value_dim": 16, "type": "float32", "out_type": "float32", "mask": "causal", "documents": 0,
+                          "scale": 0.25, "softcap": 0.0, "rope": None, "alibi": False, "sinks": False})
         self.assertEqual({key: report["plan"][key] for key in ("strategy", "layout", "compute", "ranks", "threads")},
                          {"strategy": "ring", "layout": "zigzag", "compute": "fp32", "ranks": 3, "threads": 1})
         self.assertEqual(len(report["repeat"]), 4)
         for repeat in report["repeat"]:
-            self.assertEqual(set(repeat), {"wall", "phases", "flops", "bytes_sent", "overlap"})
+            self.assertEqual(set(repeat), {"wall", "phases", "flops", "bytes_sent", "overlap", "load_balance",
+                                           "communication_efficiency", "parallel_efficiency"})
             self.assertEqual(set(repeat["phases"]), {"compute", "wait", "finish", "transfer", "total"})
             self.assertEqual(repeat["flops"], 300 * 301 // 2 * 2 * 4 * 32)
             self.assertLessEqual(repeat["phases"]["total"]["max"], repeat["wall"] * (1 + 1e-9))
@@ -34,6 +36,18 @@ class Bench(harness.Case):
         self.assertAlmostEqual(report["median_wall"], statistics.median(r["wall"] for r in report["repeat"]))
         self.assertAlmostEqual(report["gflops"], report["repeat"][0]["flops"] / report["median_wall"] * 1e-9)
         self.assertAlmostEqual(report["fraction_of_peak"], report["gflops"] / report["peak_gflops"])
+
+    def test_masks_scores_and_choices_are_those_asked_for(self):
+        _, report = self.bench("--tokens", "200", "--heads", "2", "--mask", "window:9+prefix:3", "--softcap", "5", "--rope",
+                               "1e4,32", "--alibi", "--sinks", "--compute", "fp32", "--share", "off", "--layout",
+                               "striped:16", "--repeat", "1", ranks=3)
+        problem, plan = report["problem"], report["plan"]
+        self.assertEqual([problem[name] for name in ("mask", "softcap", "alibi", "sinks")],
+                         ["prefix:3+window:9", 5, True, True])
+        self.assertEqual(problem["rope"], {"dim": 32, "base": 1e4, "style": "half"})
+        self.assertEqual((plan["layout"], plan["compute"], plan["shares_memory"]), ("striped:16", "fp32", False))
+        pairs = sum(1 for i in range(200) for j in range(200) if (j <= i or j < 3) and j >= i - 9)
+        self.assertEqual(report["repeat"][0]["flops"], pairs * 2 * 2 * 128)
 
     def test_five_repetitions_unless_asked_otherwise(self):
         _, report = self.bench("--tokens", "64", "--heads", "1")
@@ -51,7 +65,8 @@ class Bench(harness.Case):
                                "--strategy", "gather", "--layout", "zigzag", "--scale", "0.5", ranks=3)
         self.assertEqual(report["problem"],
                          {"batch": 2, "queries": 40, "keys": 90, "heads": 6, "kv_heads": 3, "dim": 24, "value_dim": 8,
-                          "type": "bfloat16", "out_type": "float32", "mask": "full", "scale": 0.5, "documents": 0})
+                          "type": "bfloat16", "out_type": "float32", "mask": "full", "documents": 0,
+                          "scale": 0.5, "softcap": 0.0, "rope": None, "alibi": False, "sinks": False})
         self.assertEqual((report["plan"]["strategy"], report["plan"]["layout"]), ("gather", "zigzag"))
 
     def test_the_result_goes_to_stdout_even_when_quiet(self):
@@ -61,8 +76,8 @@ class Bench(harness.Case):
         self.assertEqual(result.err, "")
 
     def test_no_word_or_another_lists_what_exists(self):
-        self.assert_refused(self.longspan("bench"), 2, "attention, kernels")
-        self.assert_refused(self.longspan("bench", "exchange"), 2, "exchange", "attention, kernels")
+        self.assert_refused(self.longspan("bench"), 2, "attention, exchange, kernels")
+        self.assert_refused(self.longspan("bench", "io"), 2, "'io'", "attention, exchange, kernels")
         self.assert_refused(self.longspan("bench", "attention"), 2, "--tokens is missing")
 
     def test_an_existing_report_is_kept_without_force(self):
@@ -169,6 +184,40 @@ class Kernels(harness.Case):
             pass
         refused = self.longspan("bench", "kernels", *self.CHEAP, "--report", "mine.h5", ranks=1)
         self.assert_refused(refused, 4, r"mine\.h5")
+
+
+class Exchange(harness.Case):
+    def check_file(self, name, nodes_linked):
+        with open(self.path(name), encoding="utf-8") as file:
+            numbers = json.load(file)
+        self.assertEqual((numbers["format"], numbers["version"], numbers["nodes"]), ("longspan machine", 1, 1))
+        for value in numbers["arithmetic"]["fp32"].values():
+            self.assertGreater(value, 0)
+        self.assertEqual({kind: len(row) for kind, row in numbers["few_seconds"].items()},
+                         {"float32": 3, "float16": 3, "bfloat16": 3})
+        self.assertEqual("node" in numbers, nodes_linked)
+        if nodes_linked:
+            sizes = [point["bytes"] for point in numbers["node_exchanges"]]
+            self.assertEqual((sizes, sizes[0], sizes[-1]), (sorted(sizes), 8, 16 << 20))
+            self.assertTrue(all(point["seconds"] > 0 for point in numbers["node_exchanges"]))
+            self.assertTrue(0 <= numbers["node"]["busy"] <= 1)
+        self.assertNotIn("network", numbers)
+
+    def test_what_is_measured_is_kept_and_heeded(self):
+        env = {"XDG_CACHE_HOME": self.path("cache")}
+        for ranks in (1, 2):
+            printed = self.succeed("bench", "exchange", env=env, ranks=ranks, timeout=600)
+            self.check_file("cache/longspan/machine.json", ranks > 1)
+            self.assertRegex(printed.out, r"fp32 +\d")
+            self.assertIn("kept in", printed.err)
+            planned = self.succeed("plan", "--tokens", "1k", "--ranks", "2", env=env, ranks=1).out
+            self.assertIn(f"measured ({self.path('cache/longspan/machine.json')})", planned)
+
+    def test_a_named_file_is_kept_without_force(self):
+        with h5py.File(self.path("mine.h5"), "w"):
+            pass
+        self.assert_refused(self.longspan("bench", "exchange", "-o", "mine.h5"), 4, r"mine\.h5")
+        self.assert_refused(self.longspan("bench", "exchange", "--tokens", "5"), 2, "does not take --tokens")
 
 
 if __name__ == "__main__":

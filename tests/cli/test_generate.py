@@ -88,6 +88,21 @@ class Generate(harness.Case):
             self.assertEqual(file.attrs["seed"], 9)
             self.assertRegex(str(numpy.asarray(file.attrs["program"]).astype(str)), r"^longspan \d")
 
+    def test_values_of_heads_are_written_when_asked_for(self):
+        found = []
+        for ranks in (1, 3):
+            self.succeed("generate", "in.h5", *SHAPE, "--alibi", "--sinks", "--force", ranks=ranks)
+            with h5py.File(self.path("in.h5")) as file:
+                self.assertEqual((file["alibi_slopes"].dtype, file["sinks"].dtype), ("f4", "f4"))
+                self.assertEqual(file["sinks"].shape, (6,))
+                found.append((file["alibi_slopes"][...], file["sinks"][...]))
+        numpy.testing.assert_allclose(found[0][0], 2.0 ** (-8 * numpy.arange(1, 7) / 6), rtol=1e-6)
+        numpy.testing.assert_allclose(found[0][1], normals(1, 3, 6), rtol=1e-5)
+        numpy.testing.assert_array_equal(found[0], found[1])
+        self.succeed("attend", "in.h5", "-o", "out.h5")
+        self.succeed("generate", "plain.h5", *SHAPE)
+        self.assertFalse({"alibi_slopes", "sinks"} & set(contents(self.path("plain.h5"))))
+
     def test_moments_are_those_of_a_standard_normal(self):
         self.succeed("generate", "in.h5", "--tokens", "8k", "--heads", "4", "--dim", "32")
         data = contents(self.path("in.h5"))

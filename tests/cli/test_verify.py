@@ -204,8 +204,8 @@ class Verify(harness.Case):
         self.attend(20)
 
         def change(file):
-            file.attrs["mask"] = "window:7"
-        self.assert_refused(self.longspan("verify", "in.h5", self.damage(change)), 4, "bad.h5", "mask", "window:7")
+            file.attrs["mask"] = "spiral:7"
+        self.assert_refused(self.longspan("verify", "in.h5", self.damage(change)), 4, "bad.h5", "mask", "spiral:7")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 #include "tests/runtime/problem.h"
 
 #include "kernels/number.h"
-#include "kernels/reference.h"
+#include "runtime/context.h"
+#include "tests/runtime/oracle.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -103,31 +104,6 @@ static void *make_tensor(const test_problem *t, tensor which, const rows *r, int
     return data;
 }
 
-/* The keys that query i sees: the definition, spelled out once more without partition/. */
-static void seen_keys(const longspan_problem *p, int64_t keys, int64_t i, int64_t *begin_p, int64_t *end_p)
-{
-    *begin_p = 0;
-    *end_p = keys;
-    if (p->causal && i + (keys - p->queries) + 1 < *end_p) *end_p = i + (keys - p->queries) + 1;
-    for (int64_t d = 0; d < p->document_count; d++)
-        if (p->documents[d] <= i && i < p->documents[d + 1]) {
-            *begin_p = p->documents[d];
-            if (p->documents[d + 1] < *end_p) *end_p = p->documents[d + 1];
-        }
-}
-
-double count_pairs(const longspan_problem *p)
-{
-    int64_t keys = p->keys ? p->keys : p->queries;
-    double pairs = 0;
-    for (int64_t i = 0; i < p->queries; i++) {
-        int64_t begin, end;
-        seen_keys(p, keys, i, &begin, &end);
-        if (begin < end) pairs += (double)(end - begin);
-    }
-    return pairs;
-}
-
 typedef struct {
     double error, reference, worst_lse, worst_ulps;
     int64_t mismatches;
@@ -166,36 +142,40 @@ static void compare_row(comparison *c, const longspan_problem *p, int dim, const
     }
 }
 
+/* Rows of k and v of a key head, [M, D] and [M, E], the keys turned as the scores ask. */
+static void make_keys(const test_problem *t, const longspan_problem *p, int64_t b, int head, double *k, double *v)
+{
+    for (int64_t j = 0; j < p->keys; j++) {
+        make_row(t, TENSOR_K, b, j, head, p->dim, NULL, k + j * p->dim);
+        make_row(t, TENSOR_V, b, j, head, p->value_dim, NULL, v + j * p->value_dim);
+        oracle_rotate(p, j, k + j * p->dim);
+    }
+}
+
 /* Holds this rank's rows against the oracle: all, or `checked_rows` of them, the first and the last included. */
 static void compare(comparison *c, const test_problem *t, const rows *queries, const void *out, const float *lse)
 {
-    const longspan_problem *p = &t->problem;
-    int64_t keys = p->keys ? p->keys : p->queries;
-    int group = p->heads / (p->kv_heads ? p->kv_heads : p->heads);
-    int dim = p->dim, value_dim = p->value_dim ? p->value_dim : p->dim;
-    double scale = p->scale != 0 ? p->scale : 1 / sqrt(dim);
-    size_t size = number_size((kernel_type)p->out_type);
-    double *k = malloc((size_t)(keys * dim) * sizeof *k), *v = malloc((size_t)(keys * value_dim) * sizeof *v);
-    double *weights = malloc((size_t)keys * sizeof *weights), q[512], reference[512], reference_lse;
+    const longspan_problem full = oracle_defaults(&t->problem), *p = &full;
+    const int group = p->heads / p->kv_heads;
+    const size_t size = number_size((kernel_type)p->out_type);
+    double *k = malloc((size_t)(p->keys * p->dim) * sizeof *k);
+    double *v = malloc((size_t)(p->keys * p->value_dim) * sizeof *v);
+    double *weights = malloc((size_t)p->keys * sizeof *weights), q[512], reference[512], reference_lse;
     float row[512];
     int64_t step = 1;
     if (t->checked_rows > 0 && queries->tokens > t->checked_rows) step = queries->tokens / t->checked_rows;
     for (int64_t b = 0; queries->tokens > 0 && b < p->batch; b++)
         for (int h = 0; h < p->heads; h++) {
-            for (int64_t j = 0; h % group == 0 && j < keys; j++) {
-                make_row(t, TENSOR_K, b, j, h / group, dim, NULL, k + j * dim);
-                make_row(t, TENSOR_V, b, j, h / group, value_dim, NULL, v + j * value_dim);
-            }
+            if (h % group == 0) make_keys(t, p, b, h / group, k, v);
             for (int64_t i = 0; i < queries->tokens; i++) {
                 if (i % step != 0 && i != queries->tokens - 1) continue;
-                int64_t token = token_of(queries, i), begin, end, at = (b * queries->tokens + i) * p->heads + h;
-                seen_keys(p, keys, token, &begin, &end);
-                make_row(t, TENSOR_Q, b, token, h, dim, NULL, q);
-                attention_reference(q, k, dim, v, value_dim, keys, begin, end, dim, value_dim, scale, NULL, reference,
-                                    &reference_lse, weights);
-                number_widen((kernel_type)p->out_type, (const char *)out + (size_t)(at * value_dim) * size, row,
-                             value_dim);
-                compare_row(c, p, value_dim, row, lse[at], reference, reference_lse, begin >= end);
+                const int64_t token = token_of(queries, i), at = (b * queries->tokens + i) * p->heads + h;
+                make_row(t, TENSOR_Q, b, token, h, p->dim, NULL, q);
+                oracle_rotate(p, token + p->keys - p->queries, q);
+                const bool sees = oracle_row(p, b, token, h, q, k, v, weights, reference, &reference_lse);
+                number_widen((kernel_type)p->out_type, (const char *)out + (size_t)(at * p->value_dim) * size, row,
+                             p->value_dim);
+                compare_row(c, p, p->value_dim, row, lse[at], reference, reference_lse, !sees);
             }
         }
     free(k);
@@ -227,10 +207,10 @@ static test_result reduce(MPI_Comm comm, const comparison *c, const longspan_tim
 {
     test_result r = {.status = LONGSPAN_OK};
     double sums[] = {c->error, c->reference, timing->flops}, extremes[] = {c->worst_lse, c->worst_ulps};
-    int64_t counts[] = {c->mismatches, timing->bytes_sent};
+    int64_t counts[] = {c->mismatches, timing->bytes_sent, timing->bytes_received};
     MPI_Allreduce(MPI_IN_PLACE, sums, 3, MPI_DOUBLE, MPI_SUM, comm);
     MPI_Allreduce(MPI_IN_PLACE, extremes, 2, MPI_DOUBLE, MPI_MAX, comm);
-    MPI_Allreduce(MPI_IN_PLACE, counts, 2, MPI_INT64_T, MPI_SUM, comm);
+    MPI_Allreduce(MPI_IN_PLACE, counts, 3, MPI_INT64_T, MPI_SUM, comm);
     MPI_Allreduce(&print, &r.fingerprint, 1, MPI_UINT64_T, MPI_SUM, comm);
     r.relative_rms = sums[1] > 0 ? sqrt(sums[0] / sums[1]) : sqrt(sums[0]);
     r.flops = sums[2];
@@ -238,40 +218,51 @@ static test_result reduce(MPI_Comm comm, const comparison *c, const longspan_tim
     r.worst_ulps = extremes[1];
     r.mismatches = counts[0];
     r.bytes_sent = counts[1];
+    r.bytes_received = counts[2];
     return r;
 }
 
-test_result run_problem(const test_problem *t)
+longspan_context *open_context(const test_problem *t, longspan_status *status_p)
 {
-    const longspan_problem *p = &t->problem;
-    int kv_heads = p->kv_heads ? p->kv_heads : p->heads, value_dim = p->value_dim ? p->value_dim : p->dim;
     longspan_context *context;
-    longspan_plan *plan = NULL;
     longspan_options options;
     longspan_options_default(&options);
     options.threads = t->threads;
-    test_result result = {.status = longspan_context_create(t->comm, &options, &context)};
-    if (result.status != LONGSPAN_OK) return result;
-    result.status = longspan_plan_create(context, p, &plan);
-    if (result.status != LONGSPAN_OK) {
-        longspan_context_destroy(&context);
-        return result;
+    options.share_memory = !t->share_nothing;
+    *status_p = longspan_context_create(t->comm, &options, &context);
+    if (context && t->node_ranks > 0) {
+        node_free(&context->node);
+        node_pretend(context->comm, t->node_ranks, &context->node);
     }
-    rows queries = rows_of(plan, LONGSPAN_QUERIES), keys = rows_of(plan, LONGSPAN_KEYS);
-    void *q = make_tensor(t, TENSOR_Q, &queries, p->heads, p->dim);
-    void *k = make_tensor(t, TENSOR_K, &keys, kv_heads, p->dim);
-    void *v = make_tensor(t, TENSOR_V, &keys, kv_heads, value_dim);
-    size_t out_rows = (size_t)(p->batch * queries.tokens * p->heads);
-    void *out = malloc(out_rows * (size_t)value_dim * 4 + 1);
-    float *lse = malloc(out_rows * sizeof *lse + 1);
+    return context;
+}
 
-    result.status = longspan_plan_execute(plan, q, k, v, out, lse);
+/* Executes a plan on made data and compares. */
+static test_result run_plan(const test_problem *t, longspan_plan *plan)
+{
+    const longspan_problem p = oracle_defaults(&t->problem);
+    rows queries = rows_of(plan, LONGSPAN_QUERIES), keys = rows_of(plan, LONGSPAN_KEYS);
+    void *q = make_tensor(t, TENSOR_Q, &queries, p.heads, p.dim);
+    void *k = make_tensor(t, TENSOR_K, &keys, p.kv_heads, p.dim);
+    void *v = make_tensor(t, TENSOR_V, &keys, p.kv_heads, p.value_dim);
+    size_t out_rows = (size_t)(p.batch * queries.tokens * p.heads);
+    void *out = malloc(out_rows * (size_t)p.value_dim * 4 + 1), *own_k, *own_v;
+    float *lse = malloc(out_rows * sizeof *lse + 1);
+    longspan_plan_key_arrays(plan, &own_k, &own_v);
+    const bool own = t->own_arrays && own_k && own_v;
+    if (own) {
+        size_t key_rows = (size_t)(p.batch * keys.tokens * p.kv_heads), size = number_size((kernel_type)p.type);
+        memcpy(own_k, k, key_rows * (size_t)p.dim * size);
+        memcpy(own_v, v, key_rows * (size_t)p.value_dim * size);
+    }
+
+    test_result result = {.status = longspan_plan_execute(plan, q, own ? own_k : k, own ? own_v : v, out, lse)};
     if (result.status == LONGSPAN_OK) {
         comparison c = {0};
         longspan_timing timing;
         longspan_plan_timing(plan, &timing);
         compare(&c, t, &queries, out, lse);
-        result = reduce(t->comm, &c, &timing, fingerprint(p, &queries, out, lse));
+        result = reduce(t->comm, &c, &timing, fingerprint(&p, &queries, out, lse));
     }
     free(q);
     free(k);
@@ -280,7 +271,19 @@ test_result run_problem(const test_problem *t)
     free(lse);
     free(queries.ranges);
     free(keys.ranges);
+    return result;
+}
+
+test_result run_problem(const test_problem *t)
+{
+    longspan_plan *plan = NULL;
+    test_result result = {.status = LONGSPAN_OK};
+    longspan_context *context = t->context ? t->context : open_context(t, &result.status);
+    if (!context) return result;
+    result.status = longspan_plan_create(context, &t->problem, &plan);
+    if (result.status == LONGSPAN_OK) result = run_plan(t, plan);
+    if (result.status != LONGSPAN_OK) snprintf(result.text, sizeof result.text, "%s", longspan_context_error(context));
     longspan_plan_destroy(&plan);
-    longspan_context_destroy(&context);
+    if (!t->context) longspan_context_destroy(&context);
     return result;
 }

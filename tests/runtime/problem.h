@@ -12,7 +12,11 @@ typedef enum { TENSOR_Q, TENSOR_K, TENSOR_V } tensor;
 typedef struct {
     MPI_Comm comm;
     longspan_problem problem;
-    int threads; /* 0: the default */
+    longspan_context *context; /* NULL: one made for the run */
+    int threads;               /* 0: the default */
+    bool share_nothing;        /* ranks do not share memory */
+    int node_ranks;            /* as if so many ranks in a row were a node; 0: the real ones */
+    bool own_arrays;           /* k and v are put into the plan's arrays, where it has some */
     uint64_t seed;
     int64_t checked_rows; /* rows of each rank to hold against the oracle; 0 for all */
     float q_factor;       /* multiplies q; 0 means 1 */
@@ -23,14 +27,15 @@ typedef struct {
 /* Equal on every rank, since reduced. */
 typedef struct {
     longspan_status status;
+    char text[256];      /* of the failure */
     double relative_rms; /* of out, over all checked rows of all ranks */
     double worst_lse;    /* largest |lse - reference| / max(1, |reference|) */
     double worst_ulps;   /* largest |out - reference| / (unit roundoff * |reference| + 2e-6 * rms of the reference) */
     int64_t
         mismatches; /* elements where one of out and reference is NaN, Inf or exactly 0 and the other is not alike */
-    int64_t bytes_sent;   /* over all ranks */
-    double flops;         /* over all ranks, as the plan counts them */
-    uint64_t fingerprint; /* of all bits of out and lse, whatever the rank count and layout */
+    int64_t bytes_sent, bytes_received; /* over all ranks */
+    double flops;                       /* over all ranks, as the plan counts them */
+    uint64_t fingerprint;               /* of all bits of out and lse, whatever the rank count and layout */
 } test_result;
 
 /* Collective over t->comm. */
@@ -39,8 +44,8 @@ test_result run_problem(const test_problem *t);
 /* A problem over all ranks: N queries and keys, H heads, G key/value heads, head size D. */
 test_problem make_problem(int64_t tokens, int heads, int kv_heads, int dim);
 
-/* Number of allowed (query, key) pairs, counted one by one. */
-double count_pairs(const longspan_problem *p);
+/* A context for t->context, to be destroyed by the caller; or NULL and *status_p. Collective over t->comm. */
+longspan_context *open_context(const test_problem *t, longspan_status *status_p);
 
 /* Initialises MPI, runs the cmocka group on all ranks in step (every assertion is on reduced values), and returns the
  * number of failures. Only rank 0 prints what passed. */

@@ -1,5 +1,6 @@
 /* A rank that stops answering: rank 0 sleeps inside its folds, and the others must give up after stall_seconds, naming
- * the step and the rank they wait for, instead of waiting for ever. Ends by MPI_Abort; ctest looks for the line. */
+ * the step and whom they wait for, instead of waiting for ever. The argument is a strategy. Ends by MPI_Abort; ctest
+ * looks for the line. */
 #include "runtime/longspan.h"
 
 #include <stdlib.h>
@@ -25,6 +26,7 @@ int main(int argc, char **argv)
     p.queries = 4096;
     p.heads = 1;
     p.dim = 16;
+    p.strategy = argc > 1 ? argv[1] : "auto";
     longspan_context *context;
     longspan_plan *plan;
     if (longspan_context_create(MPI_COMM_WORLD, &options, &context)) return 1;

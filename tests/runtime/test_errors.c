@@ -16,7 +16,7 @@
 
 static int my_rank, rank_count;
 
-static longspan_context *open_context(void)
+static longspan_context *default_context(void)
 {
     longspan_context *context;
     assert_int_equal(longspan_context_create(MPI_COMM_WORLD, NULL, &context), LONGSPAN_OK);
@@ -44,7 +44,7 @@ static void assert_refused(longspan_context *context, const longspan_problem *p,
 static void each_bad_size_is_refused_by_name(void **state)
 {
     (void)state;
-    longspan_context *context = open_context();
+    longspan_context *context = default_context();
     const longspan_problem good = make_problem(100, 4, 2, 16).problem;
     longspan_problem p;
     p = good, p.queries = 0, assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "queries");
@@ -67,7 +67,7 @@ static void each_bad_size_is_refused_by_name(void **state)
 static void bad_documents_are_refused_by_name(void **state)
 {
     (void)state;
-    longspan_context *context = open_context();
+    longspan_context *context = default_context();
     static const int64_t late[] = {1, 100}, early[] = {0, 99}, descending[] = {0, 60, 40, 100}, whole[] = {0, 100};
     longspan_problem p = make_problem(100, 1, 1, 8).problem;
     p.documents = late, p.document_count = 1, assert_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "documents");
@@ -84,8 +84,9 @@ static void bad_documents_are_refused_by_name(void **state)
 static void a_problem_that_does_not_fit_is_refused(void **state)
 {
     (void)state;
-    longspan_context *context = open_context();
+    longspan_context *context = default_context();
     longspan_problem p = make_problem((int64_t)1 << 31, 4096, 1, 512).problem;
+    p.keys = 1;
     assert_refused(context, &p, LONGSPAN_ERROR_MEMORY, "no memory for the attention state");
     p.batch = 1 << 20;
     assert_refused(context, &p, LONGSPAN_ERROR_MEMORY, "no memory for");
@@ -96,7 +97,7 @@ static void arguments_that_differ_between_ranks_are_refused_by_name(void **state
 {
     (void)state;
     if (rank_count == 1) return;
-    longspan_context *context = open_context();
+    longspan_context *context = default_context();
     const longspan_problem good = make_problem(100, 4, 2, 16).problem;
     static const int64_t one[] = {0, 30, 100}, other[] = {0, 31, 100};
     int last = my_rank == rank_count - 1;
@@ -140,7 +141,7 @@ static void bad_options_are_refused(void **state)
 static void a_null_array_on_one_rank_fails_on_all_and_names_the_rank(void **state)
 {
     (void)state;
-    longspan_context *context = open_context();
+    longspan_context *context = default_context();
     longspan_problem p = make_problem(64 * rank_count, 1, 1, 4).problem;
     p.layout = "contiguous";
     longspan_plan *plan;
@@ -202,7 +203,7 @@ static void injected_faults_are_agreed_on_and_leak_nothing(void **state)
     int failed = 0;
     for (int seed = 1; seed <= 60; seed++) {
         char fault[64];
-        snprintf(fault, sizeof fault, "%d:%.3f", seed, 0.5 / rank_count);
+        snprintf(fault, sizeof fault, "%d:%.3f", seed, 0.3 / rank_count);
         setenv("LONGSPAN_FAULT", fault, 1);
         test_problem t = make_problem(50, 1, 1, 8);
         t.checked_rows = 1;

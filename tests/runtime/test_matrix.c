@@ -14,11 +14,11 @@ static void assert_within_bar(const test_problem *t)
 {
     const longspan_problem *p = &t->problem;
     test_result r = run_problem(t);
-    printf("N=%-5lld H=%d G=%d causal=%d documents=%lld %-6s relative RMS %.2e lse %.2e\n", (long long)p->queries, p->heads,
-           p->kv_heads, p->causal, (long long)p->document_count, p->strategy, r.relative_rms, r.worst_lse);
+    printf("N=%-5lld H=%d G=%d causal=%d documents=%lld %-6s relative RMS %.2e lse %.2e\n", (long long)p->queries,
+           p->heads, p->kv_heads, p->causal, (long long)p->document_count, p->strategy, r.relative_rms, r.worst_lse);
     if (r.status != LONGSPAN_OK || !(r.relative_rms <= 1e-6) || !(r.worst_lse <= 2e-6) || r.mismatches)
-        fail_msg("status %d, relative RMS %.3g, lse %.3g, %lld mismatches (seed %llu)", r.status, r.relative_rms, r.worst_lse,
-                 (long long)r.mismatches, (unsigned long long)t->seed);
+        fail_msg("status %d, relative RMS %.3g, lse %.3g, %lld mismatches (seed %llu)", r.status, r.relative_rms,
+                 r.worst_lse, (long long)r.mismatches, (unsigned long long)t->seed);
 }
 
 static void float32_is_within_its_bar_for_all_lengths_heads_and_masks(void **state)

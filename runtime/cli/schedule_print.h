@@ -1,0 +1,11 @@
+/* A schedule for people: what plan --verbose shows. */
+#ifndef CLI_SCHEDULE_PRINT_H
+#define CLI_SCHEDULE_PRINT_H
+
+#include "partition/schedule.h"
+
+/* Every step of one rank on stdout: what it sends, receives, clears, folds and merges, by token where rows are
+ * consecutive tokens. */
+void schedule_print(const schedule *s, const schedule_problem *problem);
+
+#endif

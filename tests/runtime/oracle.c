@@ -1,0 +1,95 @@
+#include "tests/runtime/oracle.h"
+
+#include "kernels/reference.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+longspan_problem oracle_defaults(const longspan_problem *p)
+{
+    longspan_problem full = *p;
+    if (full.keys == 0) full.keys = full.queries;
+    if (full.kv_heads == 0) full.kv_heads = full.heads;
+    if (full.value_dim == 0) full.value_dim = full.dim;
+    if (full.scale == 0) full.scale = 1 / sqrt(full.dim);
+    return full;
+}
+
+static int64_t chunk_of(int64_t position, int64_t chunk)
+{
+    return (int64_t)floor((double)position / (double)chunk);
+}
+
+bool oracle_sees(const longspan_problem *p, int64_t b, int64_t i, int64_t j)
+{
+    if (p->key_lengths && j >= p->key_lengths[b]) return false;
+    int64_t start = 0;
+    for (int64_t d = 0; d < p->document_count; d++)
+        if (p->documents[d] <= i && i < p->documents[d + 1]) {
+            if (j < p->documents[d] || j >= p->documents[d + 1]) return false;
+            start = p->documents[d];
+        }
+    const int64_t query = i + (p->keys - p->queries) - start, key = j - start;
+    if (p->causal && key > query && key >= p->prefix) return false;
+    if (p->window_left >= 0 && key < query - p->window_left) return false;
+    if (p->window_right >= 0 && key > query + p->window_right) return false;
+    if (p->chunk > 0) {
+        const int64_t ahead = chunk_of(key, p->chunk) - chunk_of(query, p->chunk);
+        if (p->chunks_left >= 0 && ahead < -p->chunks_left) return false;
+        if (p->chunks_right >= 0 && ahead > p->chunks_right) return false;
+    }
+    return true;
+}
+
+void oracle_seen(const longspan_problem *p, int64_t b, int64_t i, int64_t *begin_p, int64_t *end_p)
+{
+    *begin_p = *end_p = 0;
+    for (int64_t j = 0; j < p->keys; j++) {
+        if (!oracle_sees(p, b, i, j)) continue;
+        if (*begin_p == *end_p) *begin_p = *end_p = j;
+        if (*end_p != j) {
+            fprintf(stderr, "query %lld sees keys that are not one range\n", (long long)i);
+            abort();
+        }
+        *end_p = j + 1;
+    }
+}
+
+double oracle_pairs(const longspan_problem *p)
+{
+    double pairs = 0;
+    for (int64_t b = 0; b < p->batch; b++)
+        for (int64_t i = 0; i < p->queries; i++)
+            for (int64_t j = 0; j < p->keys; j++) pairs += oracle_sees(p, b, i, j);
+    return pairs;
+}
+
+void oracle_rotate(const longspan_problem *p, int64_t position, double *row)
+{
+    double frequencies[256];
+    if (p->rope_dim == 0) return;
+    for (int c = 0; c < p->rope_dim / 2; c++) frequencies[c] = exp(-2.0 * c / p->rope_dim * log(p->rope_base));
+    const reference_scores rope = {
+        .rope_dim = p->rope_dim, .rope_interleaved = p->rope_interleaved != 0, .rope_frequencies = frequencies};
+    reference_rotate(&rope, position, row);
+}
+
+bool oracle_row(const longspan_problem *p, int64_t b, int64_t i, int head, const double *q, const double *k,
+                const double *v, double *weights, double *out, double *lse_p)
+{
+    const reference_scores scores = {.softcap = p->softcap,
+                                     .slope = p->alibi_slopes ? (double)p->alibi_slopes[head] : 0,
+                                     .query_position = i + (p->keys - p->queries)};
+    int64_t begin, end;
+    oracle_seen(p, b, i, &begin, &end);
+    attention_reference(q, k, p->dim, v, p->value_dim, p->keys, begin, end, p->dim, p->value_dim, p->scale, &scores,
+                        out, lse_p, weights);
+    if (p->sinks && p->sinks[head] > -INFINITY) {
+        const double sink = (double)p->sinks[head], top = fmax(sink, *lse_p);
+        const double with = isnan(*lse_p) ? *lse_p : top + log(exp(sink - top) + exp(*lse_p - top));
+        for (int e = 0; e < p->value_dim; e++) out[e] = begin < end ? out[e] * exp(*lse_p - with) : 0;
+        *lse_p = with;
+    }
+    return begin < end;
+}

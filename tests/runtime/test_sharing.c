@@ -1,0 +1,214 @@
+/* Keys in memory that the ranks of a node share: the plan's own arrays, repeated executes, what is left behind, and
+ * what happens where it cannot be had. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/context.h"
+#include "tests/runtime/problem.h"
+
+static int rank, ranks;
+
+static test_problem shared_problem(int node_ranks)
+{
+    test_problem t = make_problem(150, 4, 2, 16);
+    t.node_ranks = node_ranks;
+    t.problem.causal = 1;
+    t.problem.strategy = "shared";
+    return t;
+}
+
+static int64_t sum(int64_t value)
+{
+    MPI_Allreduce(MPI_IN_PLACE, &value, 1, MPI_INT64_T, MPI_SUM, MPI_COMM_WORLD);
+    return value;
+}
+
+static void the_plans_own_arrays_give_the_same_bits_as_the_callers(void **state)
+{
+    (void)state;
+    test_problem t = shared_problem(0);
+    const test_result copied = run_problem(&t);
+    t.own_arrays = true;
+    const test_result own = run_problem(&t);
+    assert_int_equal(copied.status, LONGSPAN_OK);
+    assert_int_equal(own.status, LONGSPAN_OK);
+    assert_true(own.fingerprint == copied.fingerprint);
+    assert_true(own.relative_rms <= 1e-6);
+}
+
+static void only_a_strategy_that_shares_has_arrays_of_its_own(void **state)
+{
+    (void)state;
+    static const char *const strategies[] = {"shared", "ring"};
+    for (int i = 0; i < 2; i++) {
+        longspan_status status;
+        longspan_plan *plan;
+        test_problem t = shared_problem(0);
+        t.problem.strategy = strategies[i];
+        longspan_context *context = open_context(&t, &status);
+        assert_non_null(context);
+        assert_int_equal(longspan_plan_create(context, &t.problem, &plan), LONGSPAN_OK);
+        void *k, *v;
+        longspan_plan_key_arrays(plan, &k, &v);
+        const int shares = i == 0 && ranks > 1;
+        assert_int_equal(sum(k != NULL && v != NULL), shares ? ranks : 0);
+        longspan_plan_destroy(&plan);
+        longspan_context_destroy(&context);
+    }
+}
+
+/* Values are written between executes without asking the other ranks: they must have done with the old ones. One head
+ * of one element, q = 0: out is the mean of all values. */
+static void keys_may_be_written_as_soon_as_execute_returns(void **state)
+{
+    (void)state;
+    for (int node_ranks = ranks; node_ranks >= 1; node_ranks -= ranks - 1 > 0 ? ranks - 1 : 1) {
+        longspan_status status;
+        longspan_plan *plan;
+        test_problem t = make_problem(64 * ranks, 1, 1, 1);
+        t.node_ranks = node_ranks;
+        longspan_context *context = open_context(&t, &status);
+        assert_non_null(context);
+        assert_int_equal(longspan_plan_create(context, &t.problem, &plan), LONGSPAN_OK);
+        const int64_t tokens = longspan_plan_tokens(plan, LONGSPAN_KEYS);
+        float *q = calloc((size_t)tokens, sizeof *q), *out = malloc((size_t)tokens * sizeof *out), *made[2];
+        for (int i = 0; i < 2; i++) made[i] = calloc((size_t)tokens, sizeof *made[i]);
+        void *k, *v;
+        longspan_plan_key_arrays(plan, &k, &v);
+        if (!k) k = made[0], v = made[1];
+        memset(k, 0, (size_t)tokens * sizeof(float));
+        int64_t wrong = 0;
+        for (int repeat = 0; repeat < 50; repeat++) {
+            for (int64_t i = 0; i < tokens; i++) ((float *)v)[i] = (float)(repeat * ranks + rank);
+            assert_int_equal(longspan_plan_execute(plan, q, k, v, out, NULL), LONGSPAN_OK);
+            const float mean = (float)repeat * (float)ranks + (float)(ranks - 1) / 2;
+            for (int64_t i = 0; i < tokens; i++) wrong += !(out[i] >= mean * 0.999999f && out[i] <= mean * 1.000001f);
+        }
+        assert_int_equal(sum(wrong), 0);
+        for (int i = 0; i < 2; i++) free(made[i]);
+        free(q);
+        free(out);
+        longspan_plan_destroy(&plan);
+        longspan_context_destroy(&context);
+    }
+}
+
+static void plans_may_live_side_by_side(void **state)
+{
+    (void)state;
+    longspan_status status;
+    test_problem t = shared_problem(0);
+    t.context = open_context(&t, &status);
+    assert_non_null(t.context);
+    longspan_plan *other;
+    assert_int_equal(longspan_plan_create(t.context, &t.problem, &other), LONGSPAN_OK);
+    const test_result r = run_problem(&t);
+    assert_int_equal(r.status, LONGSPAN_OK);
+    assert_true(r.relative_rms <= 1e-6);
+    longspan_plan_destroy(&other);
+    longspan_context_destroy(&t.context);
+}
+
+static void nothing_is_left_in_the_file_system_while_a_plan_lives(void **state)
+{
+    (void)state;
+    longspan_status status;
+    longspan_plan *plan;
+    test_problem t = shared_problem(0);
+    longspan_context *context = open_context(&t, &status);
+    assert_int_equal(longspan_plan_create(context, &t.problem, &plan), LONGSPAN_OK);
+    char mine[64];
+    snprintf(mine, sizeof mine, "longspan.%ld.", (long)getpid());
+    int64_t found = 0;
+    DIR *folder = opendir("/dev/shm");
+    for (struct dirent *entry; folder && (entry = readdir(folder));)
+        found += strncmp(entry->d_name, mine, strlen(mine)) == 0;
+    if (folder) closedir(folder);
+    assert_int_equal(sum(found), 0);
+    longspan_plan_destroy(&plan);
+    longspan_context_destroy(&context);
+}
+
+static void memory_that_is_not_there_is_refused_and_says_what_to_do(void **state)
+{
+    (void)state;
+    if (ranks == 1) return;
+    test_problem t = shared_problem(0);
+    t.problem.queries = 1;
+    t.problem.keys = (int64_t)1 << 31;
+    t.problem.heads = t.problem.kv_heads = 256;
+    t.problem.dim = 512;
+    const test_result r = run_problem(&t);
+    assert_int_equal(r.status, LONGSPAN_ERROR_MEMORY);
+    assert_non_null(strstr(r.text, "shared memory: no room"));
+    assert_non_null(strstr(r.text, "use a strategy that does not share memory"));
+}
+
+/* What the user has not asked for is not refused: auto takes another strategy. */
+static void sharing_is_refused_only_where_it_was_asked_for(void **state)
+{
+    (void)state;
+    test_problem t = shared_problem(0);
+    t.share_nothing = true;
+    const test_result named = run_problem(&t);
+    assert_int_equal(named.status, ranks > 1 ? LONGSPAN_ERROR_UNSUPPORTED : LONGSPAN_OK);
+    if (ranks > 1) assert_non_null(strstr(named.text, "shared"));
+    t.problem.strategy = "auto";
+    const test_result automatic = run_problem(&t);
+    assert_int_equal(automatic.status, LONGSPAN_OK);
+    assert_true(automatic.relative_rms <= 1e-6);
+}
+
+static void nodes_that_are_not_alike_are_no_nodes(void **state)
+{
+    (void)state;
+    static const struct {
+        int ranks, pretended, expected;
+    } cases[] = {{4, 2, 2}, {4, 3, 1}, {5, 2, 1}, {8, 4, 4}, {8, 3, 1}, {3, 3, 3}, {2, 8, 2}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        if (cases[i].ranks != ranks) continue;
+        node n;
+        node_pretend(MPI_COMM_WORLD, cases[i].pretended, &n);
+        assert_int_equal(n.ranks, cases[i].expected);
+        node_free(&n);
+    }
+    /* As many on each node, but dealt out in turn. */
+    if (ranks % 2 == 0 && ranks > 2) {
+        MPI_Comm shuffled;
+        node n;
+        MPI_Comm_split(MPI_COMM_WORLD, 0, rank % 2 * ranks + rank, &shuffled);
+        MPI_Comm world_pairs;
+        MPI_Comm_split(MPI_COMM_WORLD, rank / 2, rank, &world_pairs);
+        node_describe(shuffled, world_pairs, &n);
+        assert_int_equal(n.ranks, 1);
+        node_free(&n);
+        MPI_Comm_free(&shuffled);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_plans_own_arrays_give_the_same_bits_as_the_callers),
+        cmocka_unit_test(only_a_strategy_that_shares_has_arrays_of_its_own),
+        cmocka_unit_test(keys_may_be_written_as_soon_as_execute_returns),
+        cmocka_unit_test(plans_may_live_side_by_side),
+        cmocka_unit_test(nothing_is_left_in_the_file_system_while_a_plan_lives),
+        cmocka_unit_test(memory_that_is_not_there_is_refused_and_says_what_to_do),
+        cmocka_unit_test(sharing_is_refused_only_where_it_was_asked_for),
+        cmocka_unit_test(nodes_that_are_not_alike_are_no_nodes),
+    };
+    mpi_group_begin(&argc, &argv);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+    return mpi_group_end(cmocka_run_group_tests(tests, NULL, NULL));
+}
