@@ -31,19 +31,27 @@ class Attend(harness.Case):
                               capture_output=True, text=True, timeout=harness.TIMEOUT, check=True)
         self.assertEqual(tuple(sorted(done.stdout.split())), PLACES)
 
-    def check(self, strategy):
-        for mask in ("full", "causal"):
+    def check(self, strategy, *masks):
+        for mask in masks:
             with self.subTest(strategy=strategy, mask=mask):
                 report = self.attend("--strategy", strategy, "--mask", mask)
                 self.assertEqual(report["plan"]["ranks"], RANKS)
                 self.assertEqual(report["plan"]["strategy"], strategy)
                 self.assertGreater(report["repeat"][0]["bytes_sent"]["min"], 0, "nothing was sent over the links")
 
-    def test_ring_gives_the_result(self):
-        self.check("ring")
+    def test_strategies_that_know_nothing_of_hosts_give_the_result(self):
+        for strategy in ("ring", "gather", "heads", "queries", "decode"):
+            self.check(strategy, "causal")
+        self.check("ring", "full", "window:100,20")
 
-    def test_gather_gives_the_result(self):
-        self.check("gather")
+    def test_strategies_that_know_hosts_give_the_result(self):
+        for strategy in ("double-ring", "shared", "hybrid:4x2"):
+            self.check(strategy, "full", "causal")
+
+    def test_keys_that_hosts_share_are_sent_once_to_a_host(self):
+        sent = {strategy: self.attend("--strategy", strategy)["repeat"][0]["bytes_sent"]["mean"] for strategy in ("ring", "shared")}
+        # 7 of 8 shards reach a rank over the ring; 6 of 8 reach a host, for its two ranks together.
+        self.assertAlmostEqual(sent["shared"] / sent["ring"], 3 / 7, delta=0.02)
 
     def test_the_strategy_chosen_by_itself_gives_the_result(self):
         self.attend("--mask", "causal")
