@@ -89,17 +89,59 @@ int launch_sharing_ranks(MPI_Comm comm)
     return sharing > 0 ? sharing : 1;
 }
 
+#define FOREIGN_MPIRUN                                                                                                 \
+    "it belongs to another MPI than this program; use the mpirun of the MPI that this program is linked with"
+#define START_IN_SLURM "start with srun --mpi=pmix or with mpirun (for one process: srun -n 1)"
+
+/* What launchers tell the processes they start. The innermost one decides, so the first whose variable is set: mpirun
+ * works inside a Slurm job and starts as many ranks as it was told to. SLURM_NTASKS alone: a process of a batch script
+ * that nobody launched. */
+static const struct {
+    const char *size, *rank, *name, *advice;
+} launchers[] = {
+    {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "mpirun", FOREIGN_MPIRUN},
+    {"SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "Slurm", START_IN_SLURM},
+    {"PMI_SIZE", "PMI_RANK", "mpiexec", FOREIGN_MPIRUN},
+    {"SLURM_NTASKS", "SLURM_PROCID", "Slurm", START_IN_SLURM},
+};
+enum { LAUNCHERS = sizeof launchers / sizeof launchers[0] };
+
+/* -1: there is none. */
+static int find_launcher(void)
+{
+    for (int i = 0; i < LAUNCHERS; i++)
+        if (getenv(launchers[i].size)) return i;
+    return -1;
+}
+
+int launch_rank(void)
+{
+    const int i = find_launcher();
+    const char *rank = i >= 0 ? getenv(launchers[i].rank) : NULL;
+    return rank ? atoi(rank) : 0;
+}
+
+void launch_hint(char *text, size_t size)
+{
+    static const char *const managers[] = {"PMIX_NAMESPACE", "PMIX_RANK", "PMI_FD", "PMI_RANK", "OMPI_COMM_WORLD_SIZE"};
+    text[0] = 0;
+    const char *tasks = getenv("SLURM_STEP_NUM_TASKS");
+    if (!tasks || atoi(tasks) <= 1) return;
+    for (size_t i = 0; i < sizeof managers / sizeof managers[0]; i++)
+        if (getenv(managers[i])) return;
+    snprintf(text, size, "srun gave its %s tasks no PMIx (--mpi=none?): if MPI cannot start now, use srun --mpi=pmix",
+             tasks);
+}
+
 longspan_status launch_check(MPI_Comm comm, failure *f)
 {
     int ranks, rank;
     MPI_Comm_size(comm, &ranks);
-    const char *tasks = getenv("SLURM_NTASKS");
-    /* mpirun sets OMPI_COMM_WORLD_SIZE: with `mpirun -np 1` inside an allocation one rank is what was asked for. */
-    if (ranks == 1 && tasks && atoi(tasks) > 1 && !getenv("OMPI_COMM_WORLD_SIZE"))
-        failure_set(f, LONGSPAN_ERROR_ARGUMENT,
-                    "Slurm has %s tasks but this process came up alone: start with srun --mpi=pmix or with mpirun "
-                    "(for one process: srun -n 1)",
-                    tasks);
+    const int i = find_launcher();
+    const char *size = i >= 0 ? getenv(launchers[i].size) : "1";
+    if (ranks == 1 && atoi(size) > 1)
+        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "%s has %s tasks but this process came up alone: %s", launchers[i].name,
+                    size, launchers[i].advice);
     return agreement_reach(comm, f, &rank);
 }
 

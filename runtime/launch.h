@@ -14,8 +14,17 @@ int launch_default_threads(int sharing);
 /* Collective. How many ranks of this node have the same affinity mask as this one (itself included). */
 int launch_sharing_ranks(MPI_Comm comm);
 
-/* Collective. A rank count that differs from what the launcher meant: SLURM_NTASKS > 1 with a world of 1 (a wrong
- * --mpi=) is an error, LONGSPAN_ERROR_ARGUMENT. */
+/* Not collective, for before MPI_Init. One line (text, at most `size` bytes; "" if all is well) where srun started
+ * several tasks and gave them no process manager (--mpi=none): then MPI cannot start, unless it was built for Slurm's
+ * PMI-1, and what it says is of no help. */
+void launch_hint(char *text, size_t size);
+
+/* Not collective. This process's number as the launcher counts, 0 where there is no launcher: who speaks where MPI's
+ * own ranks cannot be trusted. */
+int launch_rank(void);
+
+/* Collective. A rank count that differs from what the launcher meant: several processes, each in a world of its own,
+ * which comes of a wrong --mpi= of srun, or of an mpirun of another MPI. LONGSPAN_ERROR_ARGUMENT. */
 longspan_status launch_check(MPI_Comm comm, failure *f);
 
 /* Collective. At most one line on rank 0 (text, at most `size` bytes; "" if all is well), for a node where threads

@@ -172,6 +172,7 @@ bool job_open(const session *s, const options *o, const longspan_problem *proble
     library.isa = job_p->kernel->name;
     library.compute = o->compute;
     library.share_memory = o->share;
+    if (o->stall_limit >= 0) library.stall_seconds = o->stall_limit;
     library.progress = progress;
     library.progress_data = progress_data;
     const double planning = MPI_Wtime();

@@ -94,7 +94,8 @@ static exit_status check_arguments(const session *s, int argc, char **argv)
 static exit_status run(session *s, int argc, char **argv)
 {
     failure f = {0};
-    if (launch_check(s->comm, &f) != LONGSPAN_OK) return session_fail(s, &f);
+    if (launch_check(s->comm, &f) != LONGSPAN_OK) /* every process may be a rank 0 */
+        return launch_rank() == 0 ? session_fail(s, &f) : session_exit_status(&f);
     const exit_status same = check_arguments(s, argc, argv);
     if (same != EXIT_DONE) return same;
     if (argc < 2) {
@@ -129,6 +130,9 @@ int main(int argc, char **argv)
 {
     int provided;
     session s = {0};
+    char hint[256];
+    launch_hint(hint, sizeof hint);
+    if (hint[0] && launch_rank() == 0) fprintf(stderr, "longspan: warning: %s\n", hint);
     io_start();
     MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
     MPI_Comm_dup(MPI_COMM_WORLD, &s.comm);

@@ -345,6 +345,8 @@ static const option_line lines[] = {
     {"isa", 0, TAKES_COMPUTE, read_isa, AT(isa), .value = "NAME", .help = "instruction set of the kernel (auto)"},
     {"threads", 0, TAKES_COMPUTE | TAKES_THREADS, read_int, AT(threads), .least = 1, .most = MOST_THREADS, .value = "N",
      .help = "threads a rank (OMP_NUM_THREADS, else the CPUs it may use)"},
+    {"stall-limit", 0, TAKES_STALL_LIMIT, read_number, AT(stall_limit), .least = 0, .value = "SECONDS",
+     .help = "give up when no transfer of a rank moves for so long; 0: never (600)"},
     {"ranks", 0, TAKES_MACHINE, read_int, AT(ranks), .least = 1, .most = MOST_RANKS, .value = "P",
      .help = "ranks to plan for"},
     {"node-ranks", 0, TAKES_MACHINE, read_int, AT(node_ranks), .least = 1, .most = MOST_RANKS, .value = "N",
@@ -433,7 +435,8 @@ static void options_default(options *o)
                    .warmup = 1,
                    .rate = -1,
                    .bandwidth = -1,
-                   .latency = -1};
+                   .latency = -1,
+                   .stall_limit = -1};
 }
 
 /* One option off the command line; its text, malloc'ed or NULL, becomes the options'. */

@@ -33,6 +33,7 @@ typedef struct {
     int64_t *documents; /* offsets, from lengths; NULL where not given */
     int64_t document_count;
     int threads; /* 0: default */
+    double stall_limit; /* seconds; negative where not given */
     progress_wish progress;
     uint64_t seed;
     int64_t tokens, keys, batch;
@@ -78,6 +79,7 @@ typedef enum {
     TAKES_HEAD_VALUES = 1 << 22, /* --alibi, --sinks */
     TAKES_KEEP = 1 << 23,        /* -o, --output, not required */
     TAKES_DOCUMENTS = 1 << 24,
+    TAKES_STALL_LIMIT = 1 << 25,
 } options_taken;
 
 /* Text of a subcommand for --help. */

@@ -13,6 +13,7 @@ import textwrap
 import unittest
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "bench/scaling"
+sys.path.insert(0, str(SCRIPT.parent))
 loader = importlib.machinery.SourceFileLoader("scaling", str(SCRIPT))
 scaling = importlib.util.module_from_spec(importlib.util.spec_from_loader("scaling", loader))
 loader.exec_module(scaling)

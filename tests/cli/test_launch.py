@@ -35,6 +35,29 @@ class Launch(harness.Case):
         self.assertEqual(len(lines), 1, done.stderr)
         self.assertRegex(lines[0], "Slurm has 4 tasks.*--mpi=pmix")
 
+    def alone(self, **environment):
+        """`longspan info` without mpirun, in the environment of a launcher that meant more than one."""
+        known = {name: value for name, value in os.environ.items() if not name.startswith(("OMPI_COMM", "PMI", "SLURM"))}
+        return subprocess.run([harness.COMMAND, "info"], env={**harness.ENVIRONMENT, **known, **environment}, capture_output=True,
+                              text=True, timeout=harness.TIMEOUT, check=False)
+
+    def test_processes_of_a_foreign_mpirun_that_come_up_alone_are_refused(self):
+        done = self.alone(PMI_SIZE="3", PMI_RANK="0")
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertRegex(done.stderr, r"^longspan: mpiexec has 3 tasks but this process came up alone: .*another MPI.*\n$")
+
+    def test_of_processes_that_came_up_alone_the_first_speaks(self):
+        done = self.alone(PMI_SIZE="3", PMI_RANK="2")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (2, "", ""))
+
+    def test_tasks_without_a_process_manager_are_told_of_pmix(self):
+        done = self.alone(SLURM_STEP_NUM_TASKS="4", SLURM_NTASKS="4", SLURM_PROCID="0")
+        self.assertEqual(done.returncode, 2, done.stderr)
+        lines = done.stderr.splitlines()
+        self.assertEqual(len(lines), 2, done.stderr)
+        self.assertRegex(lines[0], "warning: srun gave its 4 tasks no PMIx.*--mpi=pmix")
+        self.assertRegex(lines[1], "Slurm has 4 tasks.*--mpi=pmix")
+
     def test_mpirun_inside_a_slurm_job_may_start_one_rank(self):
         self.assertEqual(harness.run("info", ranks=1, env={"SLURM_NTASKS": "4"}).status, 0)
 

@@ -1,0 +1,80 @@
+"""bench/simulate/simulate: its figures on known results, and, where SimGrid is installed, small simulated clusters against
+closed forms. LONGSPAN_COMMAND is the command whose planner stands beside."""
+
+import csv
+import importlib.machinery
+import importlib.util
+import os
+import pathlib
+import shutil
+import tempfile
+import unittest
+
+SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "bench/simulate/simulate"
+loader = importlib.machinery.SourceFileLoader("simulate", str(SCRIPT))
+simulate = importlib.util.module_from_spec(importlib.util.spec_from_loader("simulate", loader))
+loader.exec_module(simulate)
+
+COMMAND = os.environ.get("LONGSPAN_COMMAND", "build/longspan")
+RATE, BANDWIDTH = 1000, 2.0  # GFLOP/s, GB/s
+TOKENS, HEADS, DIM = 4096, 4, 64
+
+
+def result(wall, sent=1000.0):
+    return {"wall": {"max": wall}, "compute": {"max": 1.0}, "wait": {"mean": wall - 1}, "bytes_sent": {"mean": sent}}
+
+
+def plan(sent=1000.0):
+    return {"rank": {"bytes_sent": {"mean": sent}}, "sum": {"flops": 8e12}, "plan": {"strategy": "ring", "layout": "zigzag"},
+            "predicted_seconds": 1.1}
+
+
+class Figures(unittest.TestCase):
+    options = simulate.parse_arguments(["--rate", str(RATE)])
+
+    def test_efficiency_is_the_work_of_a_rank_over_the_wall_time(self):
+        point = simulate.make_point(self.options, "fat-tree", 8, 64, plan(), {"none": result(2.0), "full": result(1.25)})
+        self.assertAlmostEqual(point["predicted_efficiency_none"], 0.5)
+        self.assertAlmostEqual(point["predicted_efficiency_full"], 0.8)
+        self.assertEqual(set(point), set(simulate.COLUMNS))
+
+    def test_simulator_and_planner_that_count_other_bytes_are_an_error(self):
+        with self.assertRaisesRegex(simulate.Failure, "1000 bytes were sent a rank, but the planner counts 999"):
+            simulate.make_point(self.options, "fat-tree", 8, 64, plan(999.0), {"none": result(2.0), "full": result(1.25)})
+
+    def test_a_platform_with_too_few_nodes_is_refused(self):
+        with self.assertRaises(SystemExit):
+            simulate.parse_arguments(["--ranks", "2048"])
+
+
+@unittest.skipUnless(shutil.which("smpicc") and shutil.which("smpirun"), "SimGrid is not installed")
+class Simulated(unittest.TestCase):
+    def points(self, ranks, *more):
+        with tempfile.TemporaryDirectory(prefix="longspan-test-") as folder:
+            simulate.main(["--ranks", ranks, "--tokens", str(TOKENS), "--heads", str(HEADS), "--dim", str(DIM), "--type", "float32",
+                           "--mask", "full", "--rate", str(RATE), "--bandwidth", str(BANDWIDTH), "--longspan", COMMAND, "-o", folder,
+                           *more])
+            with open(pathlib.Path(folder, "simulate.csv"), encoding="utf-8") as file:
+                return list(csv.DictReader(file))
+
+    def test_a_ring_of_a_full_mask_takes_as_long_as_its_closed_form(self):
+        for point in self.points("4,8", "--strategy", "ring"):
+            ranks = int(point["ranks"])
+            with self.subTest(platform=point["platform"], ranks=ranks):
+                compute = 4 * TOKENS**2 * HEADS * DIM / ranks / (RATE * 1e9)
+                sent = (ranks - 1) / ranks * TOKENS * HEADS * 2 * DIM * 4
+                transfer = sent / (0.95 * BANDWIDTH * 1e9)  # what the model leaves to payloads
+                self.assertAlmostEqual(float(point["predicted_compute"]) / compute, 1, delta=0.01)
+                self.assertAlmostEqual(float(point["bytes_sent_mean"]) / sent, 1, delta=0.01)
+                # Acknowledgements take 5 % of the way back; latencies are small.
+                self.assertAlmostEqual(float(point["predicted_wall_none"]) / (compute + transfer), 1, delta=0.06)
+                step = max(compute / ranks, transfer / (ranks - 1))
+                self.assertAlmostEqual(float(point["predicted_wall_full"]) / ((ranks - 1) * step + compute / ranks), 1, delta=0.06)
+
+    def test_a_gather_agrees_with_the_planner_where_shards_differ_in_size(self):
+        [point] = self.points("5", "--strategy", "gather", "--platforms", "fat-tree")
+        self.assertLessEqual(float(point["predicted_wall_full"]), float(point["predicted_wall_none"]) * 1.000001)
+
+
+if __name__ == "__main__":
+    unittest.main()
