@@ -50,26 +50,26 @@ INLINE void scores_add(vector *restrict scores, vector total[restrict SCORE_TILE
  * DOT_GROUP, and the groups. */
 INLINE void tile_scores(const float *restrict q, const float *restrict k, int dim, vector *restrict scores)
 {
-    vector total[SCORE_TILE][VECTORS];
-    for (int j = 0; j < SCORE_TILE; j++)
-        for (int x = 0; x < VECTORS; x++) total[j][x] = (vector){0};
+    vector total[SCORE_TILE][VECTORS] = {{{0}}};
     for (int chunk = 0; chunk < dim; chunk += DOT_CHUNK) {
         const int end = dim - chunk < DOT_CHUNK ? dim : chunk + DOT_CHUNK;
         vector s[SCORE_TILE][VECTORS];
-        if (chunk > 0 && chunk % DOT_GROUP == 0) {
-            scores_add(scores, total, chunk == DOT_GROUP);
-            for (int j = 0; j < SCORE_TILE; j++)
-                for (int x = 0; x < VECTORS; x++) total[j][x] = (vector){0};
-        }
+        if (chunk > 0 && chunk % DOT_GROUP == 0) scores_add(scores, total, chunk == DOT_GROUP);
         for (int j = 0; j < SCORE_TILE; j++)
             for (int x = 0; x < VECTORS; x++) s[j][x] = (vector){0};
+#pragma GCC unroll 2
         for (int d = chunk; d < end; d++) {
             const vector *row = (const vector *)(q + d * SUB_LANES);
             for (int j = 0; j < SCORE_TILE; j++)
                 for (int x = 0; x < VECTORS; x++) s[j][x] = multiply_add(splat(k[j * dim + d]), row[x], s[j][x]);
         }
-        for (int j = 0; j < SCORE_TILE; j++)
-            for (int x = 0; x < VECTORS; x++) total[j][x] += s[j][x];
+        if (chunk % DOT_GROUP == 0) {
+            for (int j = 0; j < SCORE_TILE; j++)
+                for (int x = 0; x < VECTORS; x++) total[j][x] = s[j][x];
+        } else {
+            for (int j = 0; j < SCORE_TILE; j++)
+                for (int x = 0; x < VECTORS; x++) total[j][x] += s[j][x];
+        }
     }
     scores_add(scores, total, dim <= DOT_GROUP);
 }

@@ -119,10 +119,12 @@ static const float *few_head_choose(const few_fold *few, int index)
     return few->q + (size_t)(head * few->task->rows) * (size_t)few->task->call->dim;
 }
 
+/* Counts a block as the flop that take as long as reading it does. */
 static void few_poll(const few_fold *few, const key_block *block)
 {
     const attention_call *call = few->task->call;
-    poll_after(few->task, (int64_t)block->keys * (few->task->rows + 8) * (call->dim + call->value_dim));
+    const int64_t flop = (int64_t)block->keys * (few->task->rows + 8) * (call->dim + call->value_dim);
+    poll_after(few->task, flop * LANES / 8);
 }
 
 /* Widens `count` rows from `key` of the segment on, and asks for the rows a little further on. */
@@ -261,6 +263,7 @@ static void few_references(const few_fold *few, int head)
         for (int x = 0; x < FEW_ROW_VECTORS; x++)
             ((vector *)slot.reference)[x] =
                 reference_move(((const vector *)slot.largest)[x], &m.vectors[x], &((vector *)slot.rescale)[x]);
+        poll_after(few->task, 64 * FEW_ROWS);
     }
     for (int r = 0; r < few->task->rows; r++) state->m[state_row(few->task, r)] = m.row[r];
 }
@@ -368,10 +371,10 @@ static void few_accumulate(const few_fold *few, int index)
         const vector *sum = (const vector *)(slot.o + (size_t)row * few->width);
         l = multiply_add(l, rescale, splat(slot.sum[row]));
         for (size_t x = 0; x < few->width / LANES; x++) o[x] = multiply_add(o[x], rescale, sum[x]);
+        poll_after(few->task, 16 * value_dim);
     }
     state->l[at] = l[0];
     for (int e = 0; e < value_dim; e++) state->o[at * value_dim + e] = columns[e] + 0.0f;
-    poll_after(few->task, (int64_t)few->blocks * 16 * value_dim);
 }
 
 /* `count` items in tickets of `unit`; returns when all are done, whoever did them. */

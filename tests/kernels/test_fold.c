@@ -102,6 +102,26 @@ static void grouped_query_heads_use_their_key_head(void **unused)
                   &(fold_cut){.threads = 2}, ALL_ROWS, 1e-6);
 }
 
+/* More than the threads have room for at once. */
+static void few_rows_of_many_heads_are_right(void **unused)
+{
+    (void)unused;
+    static const int shapes[][3] = {{64, 64, 512}, {200, 200, 64}, {48, 6, 256}, {130, 26, 3}};
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+        for (int threads = 1; threads <= 3; threads++)
+            check(&(problem_shape){.heads = shapes[i][0],
+                                   .kv_heads = shapes[i][1],
+                                   .dim = shapes[i][2],
+                                   .value_dim = shapes[i][2],
+                                   .tokens = 2,
+                                   .keys = 700,
+                                   .query_scale = 1,
+                                   .mask = MASK_CAUSAL,
+                                   .layout = (problem_layout)(i % LAYOUT_COUNT),
+                                   .seed = 4500 + i},
+                  &(fold_cut){.threads = threads}, 12, 1e-6);
+}
+
 static void keys_may_start_anywhere_and_come_in_pieces(void **unused)
 {
     (void)unused;
@@ -294,6 +314,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(every_length_and_mask_is_right),
         cmocka_unit_test(tokens_need_not_be_as_many_as_keys),
         cmocka_unit_test(grouped_query_heads_use_their_key_head),
+        cmocka_unit_test(few_rows_of_many_heads_are_right),
         cmocka_unit_test(keys_may_start_anywhere_and_come_in_pieces),
         cmocka_unit_test(long_sums_keep_single_precision),
         cmocka_unit_test(scores_forty_times_larger_are_right),
