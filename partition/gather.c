@@ -17,72 +17,37 @@
  *     causal, zigzag           (2P-2-r) n/2; it sends (P-1+r) n/2
  *     causal, striped          (P-1) n, but for a block at most of each shard
  *     window of w keys to the left (and causal), contiguous   min(w, r n) */
-#include "partition/schedule.h"
+#include "partition/parcel.h"
 
 static int plan_sends(schedule *s, const schedule_problem *problem)
 {
-    const layout *l = &problem->key_layout;
-    for (int distance = 1; distance < l->ranks; distance++) {
-        const int peer = (int)(((int64_t)s->rank + distance) % l->ranks);
-        for (int piece = 0; piece < layout_piece_count(l); piece++) {
-            const range rows = schedule_needed_rows(problem, peer, peer, s->rank, piece);
-            if (range_is_empty(rows)) continue;
-            const schedule_transfer send = {.direction = TRANSFER_SEND,
-                                            .peer = peer,
-                                            .kind = ROWS_KEYS,
-                                            .origin = s->rank,
-                                            .rows = rows,
-                                            .heads = heads_all(problem->kv_heads),
-                                            .slot = SLOT_HOME,
-                                            .slot_row = rows.begin};
-            if (schedule_add_transfer(s, 0, send) != 0) return -1;
-        }
+    const int ranks = problem->key_layout.ranks;
+    for (int distance = 1; distance < ranks; distance++) {
+        const int peer = (int)(((int64_t)s->rank + distance) % ranks);
+        const parcel keys = parcel_of_keys_seen_by(problem, peer, peer, s->rank);
+        if (parcel_send(s, 0, &keys, peer) != 0) return -1;
     }
-    return 0;
-}
-
-/* Receives rows of another rank in step 0, into the rows of slot 0 from *slot_row_p on. */
-static int plan_receive(schedule *s, const schedule_problem *problem, int origin, range rows, int64_t *slot_row_p)
-{
-    int slot = 0;
-    if (s->slot_count == 0 && schedule_add_slot(s, ROWS_KEYS, heads_all(problem->kv_heads), 0, &slot) != 0) return -1;
-    const schedule_transfer receive = {.direction = TRANSFER_RECEIVE,
-                                       .peer = origin,
-                                       .kind = ROWS_KEYS,
-                                       .origin = origin,
-                                       .rows = rows,
-                                       .heads = heads_all(problem->kv_heads),
-                                       .slot = slot,
-                                       .slot_row = *slot_row_p};
-    if (schedule_add_transfer(s, 0, receive) != 0) return -1;
-    *slot_row_p += range_length(rows);
-    s->slots[slot].rows = *slot_row_p;
     return 0;
 }
 
 /* Folds the rank's own keys in step 0 and receives those of others meanwhile, to fold them in step 1. */
 static int plan_keys(schedule *s, const schedule_problem *problem)
 {
-    const layout *l = &problem->key_layout;
-    int64_t slot_row = 0;
-    for (int origin = 0; origin < l->ranks; origin++) {
+    const parcel queries = parcel_home(problem, ROWS_QUERIES, s->rank);
+    const parcel states = parcel_home(problem, ROWS_STATES, s->rank);
+    int slot;
+    int64_t end = 0;
+    if (schedule_add_slot(s, ROWS_KEYS, heads_all(problem->kv_heads), 0, &slot) != 0) return -1;
+    for (int origin = 0; origin < problem->key_layout.ranks; origin++) {
         const bool own = origin == s->rank;
-        for (int piece = 0; piece < layout_piece_count(l); piece++) {
-            const range rows = schedule_needed_rows(problem, s->rank, s->rank, origin, piece);
-            if (range_is_empty(rows)) continue;
-            const schedule_fold fold = {.heads = heads_all(problem->heads),
-                                        .query_origin = s->rank,
-                                        .query_slot = SLOT_HOME,
-                                        .state_slot = SLOT_HOME,
-                                        .key_origin = origin,
-                                        .key_rows = rows,
-                                        .holder = s->rank,
-                                        .key_slot = own ? SLOT_HOME : 0,
-                                        .key_slot_row = own ? rows.begin : slot_row};
-            if (!own && plan_receive(s, problem, origin, rows, &slot_row) != 0) return -1;
-            if (schedule_add_folds(s, own ? 0 : 1, problem, &fold) != 0) return -1;
+        parcel keys = parcel_of_keys_seen_by(problem, s->rank, s->rank, origin);
+        if (!own) {
+            parcel_place(&keys, slot, &end);
+            if (parcel_receive(s, 0, &keys, origin) != 0) return -1;
         }
+        if (parcel_fold(s, own ? 0 : 1, problem, &queries, &states, &keys, queries.heads) != 0) return -1;
     }
+    slot_hold(s, slot, end);
     return 0;
 }
 
@@ -90,14 +55,7 @@ static int gather_plan(const schedule_problem *problem, int rank, schedule **sch
 {
     schedule *s = schedule_create(rank, 2);
     if (!s) return -1;
-    if (plan_keys(s, problem) != 0 || plan_sends(s, problem) != 0) {
-        schedule_destroy(s);
-        return -1;
-    }
-    schedule_sort_folds(s);
-    schedule_drop_idle_tail(s);
-    *schedule_p = s;
-    return 0;
+    return schedule_finish(s, plan_keys(s, problem) != 0 ? -1 : plan_sends(s, problem), schedule_p);
 }
 
 extern const strategy strategy_gather;

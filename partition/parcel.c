@@ -192,6 +192,14 @@ parcel parcel_of_queries_that_see(const schedule_problem *problem, int query_ori
     return p;
 }
 
+parcel parcel_of_keys_seen_by(const schedule_problem *problem, int first_reader, int last_reader, int key_origin)
+{
+    parcel p = parcel_without_rows(problem, ROWS_KEYS, key_origin);
+    for (int piece = 0; piece < layout_piece_count(&problem->key_layout); piece++)
+        parcel_set_rows(&p, piece, schedule_needed_rows(problem, first_reader, last_reader, key_origin, piece));
+    return p;
+}
+
 int ring_direction(const schedule_problem *problem)
 {
     return problem->key_layout.kind == LAYOUT_ZIGZAG ? -1 : 1;
@@ -211,27 +219,16 @@ static int first_rank(const group_ring *ring, int group)
 parcel parcel_of_keys_ahead(const schedule_problem *problem, const group_ring *ring, int group, int hops,
                             int key_origin)
 {
-    const layout *keys = &problem->key_layout;
-    parcel p = parcel_without_rows(problem, ROWS_KEYS, key_origin);
-    if (hops >= ring->groups) return p;
+    if (hops >= ring->groups) return parcel_without_rows(problem, ROWS_KEYS, key_origin);
     /* The groups ahead are one run around the ring, which may pass the last group: then two runs of ranks. The last
      * group ahead, groups - 1 hops away, is the next one against the direction. */
     const int nearest = group_ahead(ring, group, hops), farthest = group_ahead(ring, group, ring->groups - 1);
-    const int low = ring->direction > 0 ? nearest : farthest, high = ring->direction > 0 ? farthest : nearest;
-    const int end = first_rank(ring, ring->groups);
-    for (int piece = 0; piece < layout_piece_count(keys); piece++) {
-        range rows;
-        if (low <= high) {
-            rows =
-                schedule_needed_rows(problem, first_rank(ring, low), first_rank(ring, high + 1) - 1, key_origin, piece);
-        } else {
-            rows = range_hull(
-                schedule_needed_rows(problem, first_rank(ring, low), end - 1, key_origin, piece),
-                schedule_needed_rows(problem, ring->first, first_rank(ring, high + 1) - 1, key_origin, piece));
-        }
-        parcel_set_rows(&p, piece, rows);
-    }
-    return p;
+    const int low = first_rank(ring, ring->direction > 0 ? nearest : farthest);
+    const int high = first_rank(ring, (ring->direction > 0 ? farthest : nearest) + 1) - 1;
+    if (low <= high) return parcel_of_keys_seen_by(problem, low, high, key_origin);
+    const parcel first = parcel_of_keys_seen_by(problem, ring->first, high, key_origin);
+    const parcel last = parcel_of_keys_seen_by(problem, low, first_rank(ring, ring->groups) - 1, key_origin);
+    return parcel_hull(&first, &last);
 }
 
 parcel parcel_on_ring(const schedule_problem *problem, const group_ring *ring, int begin, int hops, int key_origin,

@@ -59,6 +59,9 @@ void slot_hold(schedule *s, int slot, int64_t rows);
  * the first to the last. slot is SLOT_HOME, where they lie on their owner. O(log). */
 parcel parcel_of_queries_that_see(const schedule_problem *problem, int query_origin, int first_holder, int last_holder);
 
+/* The keys of a shard, all heads, that a query of ranks [first_reader, last_reader] sees; as above. */
+parcel parcel_of_keys_seen_by(const schedule_problem *problem, int first_reader, int last_reader, int key_origin);
+
 /* A ring of groups of ranks: group i is ranks [first + i * size, first + (i + 1) * size). A hop leads to the next
  * group, in direction +1 or -1. */
 typedef struct {

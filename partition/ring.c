@@ -31,103 +31,33 @@
  *     causal, striped          (P-1) n, but for a block at most of each shard
  *     window of w keys to the left (and causal), contiguous   min(w, (r+1) n) for r < P-1, else 0
  * A window to both sides sends slivers the long way round: there a gather is better. */
-#include "partition/schedule.h"
+#include "partition/parcel.h"
 
-static int direction_of(const schedule_problem *problem)
+/* What this rank holds in a step. */
+static parcel held_shard(const schedule *s, const schedule_problem *problem, const group_ring *ring, int step,
+                         const int slots[2])
 {
-    return problem->key_layout.kind == LAYOUT_ZIGZAG ? -1 : 1;
-}
-
-static int modulo(int64_t a, int ranks)
-{
-    const int64_t rest = a % ranks;
-    return (int)(rest < 0 ? rest + ranks : rest);
-}
-
-/* Rows of a piece that the ranks `hops`, hops + 1, ..., P-1 hops after its origin need: what travels on the hop of that
- * number. These ranks are one run, or two where the way passes from P-1 to 0. */
-static range rows_of_hop(const schedule_problem *problem, int origin, int piece, int hops)
-{
-    const int ranks = problem->key_layout.ranks, direction = direction_of(problem);
-    if (hops >= ranks) return (range){0, 0};
-    const int next = modulo(origin + (int64_t)direction * hops, ranks);
-    const int last = modulo((int64_t)origin - direction, ranks);
-    const int low = direction > 0 ? next : last, high = direction > 0 ? last : next;
-    if (low <= high) return schedule_needed_rows(problem, low, high, origin, piece);
-    return range_hull(schedule_needed_rows(problem, 0, high, origin, piece),
-                      schedule_needed_rows(problem, low, ranks - 1, origin, piece));
-}
-
-/* Step `step` of rank s->rank: folds and sends on what it holds of the shard that has travelled `step` hops. */
-static int plan_held(schedule *s, const schedule_problem *problem, int step)
-{
-    const layout *l = &problem->key_layout;
-    const int direction = direction_of(problem);
-    const int origin = modulo(s->rank - (int64_t)direction * step, l->ranks);
-    const int slot = step == 0 ? SLOT_HOME : (step - 1) % 2;
-    int64_t slot_row = 0;
-    for (int piece = 0; piece < layout_piece_count(l); piece++) {
-        const range held = step == 0 ? layout_piece(l, origin, piece) : rows_of_hop(problem, origin, piece, step);
-        const schedule_fold fold = {.heads = heads_all(problem->heads),
-                                    .query_origin = s->rank,
-                                    .query_slot = SLOT_HOME,
-                                    .state_slot = SLOT_HOME,
-                                    .key_origin = origin,
-                                    .key_rows = held,
-                                    .holder = s->rank,
-                                    .key_slot = slot,
-                                    .key_slot_row = slot_row};
-        if (schedule_add_folds(s, step, problem, &fold) != 0) return -1;
-        const range sent = rows_of_hop(problem, origin, piece, step + 1);
-        const schedule_transfer send = {.direction = TRANSFER_SEND,
-                                        .peer = modulo((int64_t)s->rank + direction, l->ranks),
-                                        .kind = ROWS_KEYS,
-                                        .origin = origin,
-                                        .rows = sent,
-                                        .heads = heads_all(problem->kv_heads),
-                                        .slot = slot,
-                                        .slot_row = slot_row + sent.begin - held.begin};
-        if (!range_is_empty(sent) && schedule_add_transfer(s, step, send) != 0) return -1;
-        slot_row += range_length(held);
-    }
-    return 0;
-}
-
-/* Step `step` of rank s->rank: receives what it holds in the next step. */
-static int plan_receives(schedule *s, const schedule_problem *problem, int step)
-{
-    const layout *l = &problem->key_layout;
-    const int direction = direction_of(problem);
-    const int origin = modulo(s->rank - (int64_t)direction * (step + 1), l->ranks);
-    const int slot = step % 2;
-    int64_t slot_row = 0;
-    for (int piece = 0; piece < layout_piece_count(l); piece++) {
-        const range rows = rows_of_hop(problem, origin, piece, step + 1);
-        if (range_is_empty(rows)) continue;
-        const schedule_transfer receive = {.direction = TRANSFER_RECEIVE,
-                                           .peer = modulo((int64_t)s->rank - direction, l->ranks),
-                                           .kind = ROWS_KEYS,
-                                           .origin = origin,
-                                           .rows = rows,
-                                           .heads = heads_all(problem->kv_heads),
-                                           .slot = slot,
-                                           .slot_row = slot_row};
-        if (schedule_add_transfer(s, step, receive) != 0) return -1;
-        slot_row += range_length(rows);
-    }
-    if (slot_row > 0 && slot_row > s->slots[slot].rows) s->slots[slot].rows = slot_row;
-    return 0;
+    const int origin = group_ahead(ring, s->rank, -step);
+    return parcel_on_ring(problem, ring, origin, step, origin, slots);
 }
 
 static int plan_steps(schedule *s, const schedule_problem *problem)
 {
     const int ranks = problem->key_layout.ranks;
-    for (int slot = 0; slot < 2 && ranks > 1; slot++) {
-        int number = 0;
-        if (schedule_add_slot(s, ROWS_KEYS, heads_all(problem->kv_heads), 0, &number) != 0) return -1;
+    const group_ring ring = {.first = 0, .size = 1, .groups = ranks, .direction = ring_direction(problem)};
+    const parcel queries = parcel_home(problem, ROWS_QUERIES, s->rank);
+    const parcel states = parcel_home(problem, ROWS_STATES, s->rank);
+    const int to = group_ahead(&ring, s->rank, 1), from = group_ahead(&ring, s->rank, -1);
+    int slots[2];
+    for (int i = 0; i < 2; i++)
+        if (schedule_add_slot(s, ROWS_KEYS, heads_all(problem->kv_heads), 0, &slots[i]) != 0) return -1;
+    for (int step = 0; step < ranks; step++) {
+        const parcel held = held_shard(s, problem, &ring, step, slots);
+        if (parcel_fold(s, step, problem, &queries, &states, &held, queries.heads) != 0) return -1;
+        if (step + 1 == ranks) continue;
+        const parcel next = held_shard(s, problem, &ring, step + 1, slots);
+        if (parcel_pass_on(s, step, problem, &ring, held.origin, step, &held, to, &next, from) != 0) return -1;
     }
-    for (int step = 0; step < ranks; step++)
-        if (plan_receives(s, problem, step) != 0 || plan_held(s, problem, step) != 0) return -1;
     return 0;
 }
 
@@ -135,14 +65,7 @@ static int ring_plan(const schedule_problem *problem, int rank, schedule **sched
 {
     schedule *s = schedule_create(rank, problem->key_layout.ranks);
     if (!s) return -1;
-    if (plan_steps(s, problem) != 0) {
-        schedule_destroy(s);
-        return -1;
-    }
-    schedule_sort_folds(s);
-    schedule_drop_idle_tail(s);
-    *schedule_p = s;
-    return 0;
+    return schedule_finish(s, plan_steps(s, problem), schedule_p);
 }
 
 extern const strategy strategy_ring;

@@ -96,31 +96,6 @@ int schedule_add_merge(schedule *s, int64_t step, schedule_merge merge)
     return 0;
 }
 
-/* The rows of `keys` that queries of a piece see, from the first to the last. */
-static range seen_rows(const schedule_problem *problem, int query_origin, range query_rows, int key_origin, range keys)
-{
-    const range tokens = mask_keys(&problem->mask, layout_hull(&problem->query_layout, query_origin, query_rows));
-    return layout_rows_within(&problem->key_layout, key_origin, keys, tokens);
-}
-
-int schedule_add_folds(schedule *s, int64_t step, const schedule_problem *problem, const schedule_fold *fold)
-{
-    const layout *l = &problem->query_layout;
-    for (int piece = 0; piece < layout_piece_count(l); piece++) {
-        schedule_fold f = *fold;
-        f.query_rows = layout_piece(l, fold->query_origin, piece);
-        f.query_slot_row += f.query_rows.begin;
-        f.state_slot_row += f.query_rows.begin;
-        f.key_rows = seen_rows(problem, f.query_origin, f.query_rows, f.key_origin, fold->key_rows);
-        f.key_slot_row += f.key_rows.begin - fold->key_rows.begin;
-        const mask_answer answer = schedule_ask(problem, f.query_origin, f.query_rows, f.key_origin, f.key_rows);
-        if (answer == MASK_NOTHING) continue;
-        f.look_inside = answer == MASK_LOOK_INSIDE;
-        if (schedule_add_fold(s, step, f) != 0) return -1;
-    }
-    return 0;
-}
-
 static int compare(int64_t a, int64_t b)
 {
     return (a > b) - (a < b);

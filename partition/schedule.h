@@ -147,11 +147,6 @@ int schedule_add_transfer(schedule *s, int64_t step, schedule_transfer transfer)
 int schedule_add_fold(schedule *s, int64_t step, schedule_fold fold);
 int schedule_add_clear(schedule *s, int64_t step, schedule_clear clear);
 int schedule_add_merge(schedule *s, int64_t step, schedule_merge merge);
-/* Appends the folds of all pieces of the queries of `fold->query_origin`, whole, each against those of the key rows
- * `fold->key_rows` from the first to the last that its queries see; none where they see none. query_slot_row and
- * state_slot_row count from the shard's first row, key_slot_row from fold->key_rows.begin; what look_inside is,
- * follows. The other fields are taken from *fold. */
-int schedule_add_folds(schedule *s, int64_t step, const schedule_problem *problem, const schedule_fold *fold);
 /* Puts the folds of every step in the order of their heads, origins, queries, then keys. */
 void schedule_sort_folds(schedule *s);
 /* Forgets the steps at the end that do nothing. Step numbers stay, so ranks stay aligned. */

@@ -1,5 +1,5 @@
 /* The building blocks of strategies that translate between rows of shards and what the mask says of tokens. */
-#include "partition/schedule.h"
+#include "partition/parcel.h"
 
 #include "tests/partition/brute.h"
 #include "tests/partition/problems.h"
@@ -157,22 +157,21 @@ static void check_added_folds(const world *w, uint64_t *random)
     const schedule_problem *p = w->p;
     const int origin = (int)random_between(random, 0, p->key_layout.ranks - 1);
     const int reader = (int)random_between(random, 0, p->key_layout.ranks - 1);
-    const range piece =
-        layout_piece(&p->key_layout, origin, (int)random_between(random, 0, layout_piece_count(&p->key_layout) - 1));
-    const schedule_fold fold = {.heads = {1, 3},
-                                .query_origin = reader,
-                                .query_slot = 4,
-                                .query_slot_row = 100,
-                                .state_slot = 5,
-                                .state_slot_row = 200,
-                                .key_origin = origin,
-                                .key_rows = random_rows(random, piece),
-                                .holder = 7,
-                                .key_slot = 6,
-                                .key_slot_row = 300};
+    const int key_piece = (int)random_between(random, 0, layout_piece_count(&p->key_layout) - 1);
+    parcel queries = parcel_home(p, ROWS_QUERIES, reader), states = parcel_home(p, ROWS_STATES, reader);
+    parcel keys = {.kind = ROWS_KEYS, .origin = origin, .heads = heads_all(p->kv_heads), .slot = 6};
+    const range piece = layout_piece(&p->key_layout, origin, key_piece), key_rows = random_rows(random, piece);
+    keys.rows[key_piece] = key_rows;
+    keys.slot_row[key_piece] = 300;
+    queries.slot = 4;
+    states.slot = 5;
     schedule *s = schedule_create(reader, 1);
     assert_non_null(s);
-    assert_int_equal(schedule_add_folds(s, 0, p, &fold), 0);
+    for (int i = 0; i < MOST_PIECES; i++) {
+        queries.slot_row[i] += 100;
+        states.slot_row[i] += 200;
+        assert_int_equal(parcel_fold_piece(s, 0, p, &queries, &states, i, &keys, 7, (head_range){1, 3}), 0);
+    }
     int64_t pairs = 0;
     for (int64_t i = 0; i < s->steps[0].fold_count; i++) {
         const schedule_fold *f = &s->steps[0].folds[i];
@@ -186,13 +185,13 @@ static void check_added_folds(const world *w, uint64_t *random)
         assert_int_equal(f->key_slot, 6);
         assert_int_equal(f->query_slot_row, 100 + f->query_rows.begin);
         assert_int_equal(f->state_slot_row, 200 + f->query_rows.begin);
-        assert_int_equal(f->key_slot_row, 300 + f->key_rows.begin - fold.key_rows.begin);
-        if (!holds_range(fold.key_rows, f->key_rows)) fail_in(w, "keys of others", reader, origin, piece, f->key_rows);
+        assert_int_equal(f->key_slot_row, 300 + f->key_rows.begin - key_rows.begin);
+        if (!holds_range(key_rows, f->key_rows)) fail_in(w, "keys of others", reader, origin, piece, f->key_rows);
         pairs += brute_pairs(w, reader, f->query_rows, origin, f->key_rows);
     }
     const range all = {0, layout_rank_tokens(&p->query_layout, reader)};
-    if (pairs != brute_pairs(w, reader, all, origin, fold.key_rows))
-        fail_in(w, "the folds do not hold all pairs", reader, origin, all, fold.key_rows);
+    if (pairs != brute_pairs(w, reader, all, origin, key_rows))
+        fail_in(w, "the folds do not hold all pairs", reader, origin, all, key_rows);
     schedule_destroy(s);
 }
 
