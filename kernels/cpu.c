@@ -60,7 +60,18 @@ unsigned cpu_features(void)
 
 void cpu_features_describe(unsigned features, char *text, int size)
 {
-    snprintf(text, (size_t)size, "%s%s%s%s", features & CPU_AVX2 ? "avx2" : "none",
-             features & CPU_AVX512 ? " avx512" : "", features & CPU_AVX512_BF16 ? " avx512_bf16" : "",
-             features & CPU_AMX_BF16 ? " amx_bf16" : "");
+    static const struct {
+        unsigned feature;
+        const char *name;
+    } names[] = {{CPU_AVX2, "avx2"},
+                 {CPU_AVX512, "avx512"},
+                 {CPU_AVX512_BF16, "avx512_bf16"},
+                 {CPU_AMX_BF16, "amx_bf16"}};
+    int length = snprintf(text, (size_t)size, "%s", features ? "" : "none");
+    const char *between = "";
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (!(features & names[i].feature) || length >= size) continue;
+        length += snprintf(text + length, (size_t)(size - length), "%s%s", between, names[i].name);
+        between = " ";
+    }
 }

@@ -38,8 +38,9 @@ static const options_spec spec = {
         "           Beside that it takes --isa, --threads and --force.\n"
         "kernels    measures the kernels of this machine, in one process, over a list of shapes: every one that the "
         "CPU\n"
-        "           can run, with each arithmetic of the type, on 1 and 2 threads, in turn with the CPU's peaks. --type, --mask, --dim, --tokens and\n"
-        "           --score-scale choose from the list, --isa and --threads from what is run; everything takes long.\n"
+        "           can run, with each arithmetic of the type, on 1 and 2 threads, in turn with the CPU's peaks.\n"
+        "           --type, --mask, --dim, --tokens and --score-scale choose from the list, --isa, --compute and\n"
+        "           --threads from what is run; everything takes long.\n"
         "           Beside those it takes --repeat, --warmup, --report and --force.",
     .example = "mpirun -np 4 longspan bench attention --tokens 64k --heads 8 --mask causal --report bench.json\n"
                "  mpirun -np 4 longspan bench exchange\n"

@@ -323,7 +323,7 @@ class BadInputs(harness.Case):
             ("mask documents", attend + ["--mask", "documents"], USAGE, ["--mask", "/documents"]),
             ("unknown strategy", attend + ["--strategy", "halo"], USAGE, ["--strategy", "halo", "ring", "gather", "hybrid:RxC"]),
             ("unknown layout", attend + ["--layout", "spiral"], USAGE, ["--layout", "spiral", "zigzag", "striped:BLOCK"]),
-            ("unknown isa", attend + ["--isa", "amx"], USAGE, ["--isa", "amx", "portable"]),
+            ("unknown isa", attend + ["--isa", "mmx"], USAGE, ["--isa", "mmx", "portable"]),
             ("unknown type", attend + ["--out-type", "float64"], USAGE, ["--out-type", "float64", "bfloat16"]),
             ("unknown progress", attend + ["--progress", "maybe"], USAGE, ["--progress", "maybe"]),
             ("scale is a word", attend + ["--scale", "big"], USAGE, ["--scale", "big"]),
