@@ -58,6 +58,16 @@ void columns_deal_heads(int heads, int kv_heads, int columns, head_range *runs)
     }
 }
 
+int columns_busiest(const schedule_problem *problem, int columns, int rank)
+{
+    head_range runs[MOST_COLUMNS];
+    int busiest = 0;
+    columns_deal_heads(problem->heads, problem->kv_heads, columns, runs);
+    for (int column = 1; column < columns; column++)
+        if (heads_count(runs[column]) > heads_count(runs[busiest])) busiest = column;
+    return rank / columns * columns + busiest;
+}
+
 const char *columns_fault(int columns)
 {
     if (columns <= MOST_COLUMNS) return NULL;

@@ -13,6 +13,8 @@ int columns_plan(const schedule_problem *problem, int columns, int rank, schedul
  * of a key head end: a key head whose query heads are dealt to two ranks has to travel to both. */
 void columns_deal_heads(int heads, int kv_heads, int columns, head_range *runs);
 
+/* The first rank of `rank`'s group that has as many heads as any; for columns without a fault. */
+int columns_busiest(const schedule_problem *problem, int columns, int rank);
 /* NULL, or why groups of so many ranks are too large (a static string). */
 const char *columns_fault(int columns);
 

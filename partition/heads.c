@@ -16,9 +16,14 @@
  * is (P - 1) / P of a shard of each, and as much again for states that come home. */
 #include "partition/columns.h"
 
+static int heads_columns(const schedule_problem *problem)
+{
+    return problem->key_layout.ranks;
+}
+
 static int heads_plan(const schedule_problem *problem, int rank, schedule **schedule_p)
 {
-    return columns_plan(problem, problem->key_layout.ranks, rank, schedule_p);
+    return columns_plan(problem, heads_columns(problem), rank, schedule_p);
 }
 
 static const char *heads_refuse(const schedule_problem *problem)
@@ -33,4 +38,5 @@ const strategy strategy_heads = {
     .summary = "all-to-all over heads: a rank has the whole sequence for some heads; for many heads and few ranks",
     .refuse = heads_refuse,
     .plan = heads_plan,
+    .columns = heads_columns,
 };

@@ -17,14 +17,14 @@
  * C is what the user says, else the number of ranks of a node. */
 #include "partition/columns.h"
 
-static int columns_of(const schedule_problem *problem)
+static int hybrid_columns(const schedule_problem *problem)
 {
     return problem->columns > 0 ? problem->columns : problem->node_ranks;
 }
 
 static int hybrid_plan(const schedule_problem *problem, int rank, schedule **schedule_p)
 {
-    return columns_plan(problem, columns_of(problem), rank, schedule_p);
+    return columns_plan(problem, hybrid_columns(problem), rank, schedule_p);
 }
 
 static const char *hybrid_refuse(const schedule_problem *problem)
@@ -37,7 +37,7 @@ static const char *hybrid_refuse(const schedule_problem *problem)
         return "hybrid:RxC needs R x C ranks: the ranks are no multiple of the columns";
     if (problem->columns == 0 && problem->node_ranks == 1 && ranks > 1)
         return "hybrid does not know how many ranks are to share the heads, nodes do not tell; say hybrid:RxC";
-    return columns_fault(columns_of(problem));
+    return columns_fault(hybrid_columns(problem));
 }
 
 extern const strategy strategy_hybrid;
@@ -46,4 +46,5 @@ const strategy strategy_hybrid = {
     .summary = "heads are dealt to the ranks of a group, keys go round a ring of groups; hybrid:RxC for R groups of C",
     .refuse = hybrid_refuse,
     .plan = hybrid_plan,
+    .columns = hybrid_columns,
 };

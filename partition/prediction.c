@@ -1,5 +1,7 @@
 #include "partition/prediction.h"
 
+#include "partition/columns.h"
+
 #include <stdlib.h>
 
 enum { MOST_TILES = 16 };
@@ -283,7 +285,7 @@ int prediction_make(const strategy *way, const schedule_problem *problem, const 
 {
     int ranks[PREDICTION_ALL_RANKS], failed = 0;
     walker walkers[PREDICTION_ALL_RANKS] = {{0}};
-    prediction p = {.ranks_seen = prediction_sample(problem, ranks)};
+    prediction p = {.ranks_seen = prediction_sample(way, problem, ranks)};
     for (int i = 0; i < p.ranks_seen && !failed; i++) {
         walkers[i].rank = ranks[i];
         failed = way->plan(problem, ranks[i], &walkers[i].schedule);
@@ -326,8 +328,9 @@ double prediction_most_pairs(const schedule_problem *problem, bool by_queries, i
     return (double)most;
 }
 
-int prediction_sample(const schedule_problem *problem, int ranks[PREDICTION_ALL_RANKS])
+int prediction_sample(const strategy *way, const schedule_problem *problem, int ranks[PREDICTION_ALL_RANKS])
 {
+    const int columns = way->columns ? way->columns(problem) : 1;
     const int all = problem->query_layout.ranks;
     int count = 0, by_queries, by_keys;
     if (all <= PREDICTION_ALL_RANKS) {
@@ -336,13 +339,14 @@ int prediction_sample(const schedule_problem *problem, int ranks[PREDICTION_ALL_
     }
     prediction_most_pairs(problem, true, &by_queries);
     prediction_most_pairs(problem, false, &by_keys);
-    const int wanted[] = {by_queries, by_keys, all - 1, all / 2, 0};
+    const int notable[] = {by_queries, by_keys, all - 1, all / 2, 0};
     for (int i = 0; i < (all > PREDICTION_MANY_RANKS ? 3 : 5); i++) {
+        const int wanted = columns > 1 ? columns_busiest(problem, columns, notable[i]) : notable[i];
         int at = 0;
-        while (at < count && ranks[at] < wanted[i]) at++;
-        if (at < count && ranks[at] == wanted[i]) continue;
+        while (at < count && ranks[at] < wanted) at++;
+        if (at < count && ranks[at] == wanted) continue;
         for (int j = count; j > at; j--) ranks[j] = ranks[j - 1];
-        ranks[at] = wanted[i];
+        ranks[at] = wanted;
         count++;
     }
     return count;

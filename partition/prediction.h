@@ -65,8 +65,9 @@ int prediction_make(const strategy *way, const schedule_problem *problem, const 
 
 enum { PREDICTION_ALL_RANKS = 16, PREDICTION_MANY_RANKS = 1024 };
 /* Ranks that stand for all P, ascending: all of them up to PREDICTION_ALL_RANKS, else those with the most pairs by
- * queries and by keys, the last and, up to PREDICTION_MANY_RANKS, the middle and the first. Returns how many. */
-int prediction_sample(const schedule_problem *problem, int ranks[PREDICTION_ALL_RANKS]);
+ * queries and by keys, the last and, up to PREDICTION_MANY_RANKS, the middle and the first; where heads are dealt, the
+ * one with the most heads in the group of each of these. Returns how many. */
+int prediction_sample(const strategy *way, const schedule_problem *problem, int ranks[PREDICTION_ALL_RANKS]);
 /* The pairs of the rank with the most by its queries, which goes to *rank_p; of a striped layout the mean. O(P). */
 double prediction_most_pairs(const schedule_problem *problem, bool by_queries, int *rank_p);
 

@@ -130,6 +130,8 @@ typedef struct {
     /* The schedule of `rank`: a pure function of its arguments. Sets *schedule_p, to be freed with schedule_destroy.
      * Returns 0, or -1 if memory ran out. */
     int (*plan)(const schedule_problem *problem, int rank, schedule **schedule_p);
+    /* How many consecutive ranks the heads are dealt to; NULL where all ranks work on all heads. */
+    int (*columns)(const schedule_problem *problem);
 } strategy;
 
 extern const strategy *const strategies[];

@@ -50,7 +50,7 @@ bool forecast_make(const longspan_problem *problem, const placement *place, fore
     c->sizes = plan_sizes(&c->problem);
     int sample[PREDICTION_ALL_RANKS], count = c->ranks;
     const bool all = c->ranks <= FORECAST_ALL_RANKS;
-    if (!all) count = prediction_sample(&c->choices[0].problem, sample);
+    if (!all) count = prediction_sample(c->choices[0].strategy, &c->choices[0].problem, sample);
     for (int i = 0; i < count && f->status == LONGSPAN_OK; i++) count_rank(c, all ? i : sample[i], f);
     return f->status == LONGSPAN_OK;
 }

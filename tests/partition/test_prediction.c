@@ -346,14 +346,14 @@ static void a_sample_is_ascending_and_holds_the_heaviest_rank(void **state)
     int ranks[PREDICTION_ALL_RANKS];
     for (int all = 1; all <= 16; all++) {
         const schedule_problem p = full_problem(6000, all);
-        assert_int_equal(prediction_sample(&p, ranks), all);
+        assert_int_equal(prediction_sample(find("ring"), &p, ranks), all);
         for (int i = 0; i < all; i++) assert_int_equal(ranks[i], i);
     }
     for (int all = 17; all < 300; all += 7) {
         schedule_problem p = full_problem(6000, all);
         p.mask.documents = documents;
         p.mask.document_count = 4;
-        const int count = prediction_sample(&p, ranks);
+        const int count = prediction_sample(find("ring"), &p, ranks);
         int64_t most = 0, seen = 0;
         assert_in_range(count, 3, PREDICTION_ALL_RANKS);
         for (int i = 0; i < count; i++) {
@@ -368,6 +368,22 @@ static void a_sample_is_ascending_and_holds_the_heaviest_rank(void **state)
         assert_int_equal(seen, most);
         assert_int_equal(ranks[0], 0);
         assert_int_equal(ranks[count - 1], all - 1);
+    }
+}
+
+/* Of 40 ranks in groups of 8 with one head, 7 in each group have none. */
+static void a_sample_of_ranks_that_heads_are_dealt_to_holds_one_that_has_most(void **state)
+{
+    (void)state;
+    prediction_machine m = idle;
+    m.score_seconds = 1;
+    for (int heads = 1; heads <= 12; heads++) {
+        schedule_problem p = full_problem(4000, 40);
+        p.heads = p.kv_heads = heads;
+        p.columns = 8;
+        const double most = heads <= 8 ? 1 : 2;
+        assert_seconds(predict(find("hybrid"), &p, &m).compute, 4000.0 / 5 * 4000 * most);
+        assert_seconds(predict(find("heads"), &p, &m).compute, 4000.0 * 4000);
     }
 }
 
@@ -386,6 +402,7 @@ int main(void)
         cmocka_unit_test(states_cost_their_bytes_over_the_memory_bandwidth),
         cmocka_unit_test(a_slower_machine_and_a_larger_problem_never_take_less),
         cmocka_unit_test(a_sample_is_ascending_and_holds_the_heaviest_rank),
+        cmocka_unit_test(a_sample_of_ranks_that_heads_are_dealt_to_holds_one_that_has_most),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
