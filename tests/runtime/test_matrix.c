@@ -1,4 +1,5 @@
-/* The accuracy bar over its whole product: lengths x heads x masks x strategies in float32. Slow. */
+/* The accuracy bar over its whole product: lengths x heads x masks x strategies in float32; the longest, where each
+ * takes seconds, with the two strategies in turn. Slow. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -31,6 +32,7 @@ static void float32_is_within_its_bar_for_all_lengths_heads_and_masks(void **sta
         for (int h = 0; h < 5; h++)
             for (int mask = 0; mask < 4; mask++)
                 for (int s = 0; s < 2; s++) {
+                    if (lengths[n] == 10000 && (h + mask) % 2 != s) continue;
                     int64_t length = lengths[n], documents[] = {0, length / 5, length / 5, length - length / 7, length};
                     test_problem t = make_problem(length, heads[h][0], heads[h][1], 64);
                     t.checked_rows = 10;
