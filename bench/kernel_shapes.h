@@ -15,6 +15,7 @@ typedef struct {
     int64_t tokens, keys;
     bool causal;     /* token t sees the keys up to t + keys - tokens */
     int score_scale; /* scores are this many times q.k / sqrt(D) */
+    int64_t window;  /* > 0: causal, and no key further back than so many tokens */
 } kernel_shape;
 
 /* Grouped by what they show: see the list. */

@@ -148,10 +148,11 @@ static double median_of(const bench *b, const kernel_shape *shape, int index, qu
 
 static json_t *shape_json(const kernel_shape *s)
 {
+    char mask[KERNEL_SHAPE_MASK_SIZE];
+    kernel_shape_mask_name(s, mask);
     return json_pack("{s:s, s:i, s:i, s:i, s:i, s:I, s:I, s:s, s:i}", "type", run_type_name((longspan_type)s->type),
                      "heads", s->heads, "kv_heads", s->kv_heads, "dim", s->dim, "value_dim", s->value_dim, "tokens",
-                     (json_int_t)s->tokens, "keys", (json_int_t)s->keys, "mask", s->causal ? "causal" : "full",
-                     "score_scale", s->score_scale);
+                     (json_int_t)s->tokens, "keys", (json_int_t)s->keys, "mask", mask, "score_scale", s->score_scale);
 }
 
 static void result_append(const bench *b, const kernel_shape *shape, int index)
@@ -180,14 +181,15 @@ static void result_append(const bench *b, const kernel_shape *shape, int index)
 
 static void print_shape(const kernel_shape *s)
 {
-    char kv_heads[32] = "", value_dim[32] = "", keys[64] = "", scores[64] = "";
+    char mask[KERNEL_SHAPE_MASK_SIZE], kv_heads[32] = "", value_dim[32] = "", keys[64] = "", scores[64] = "";
+    kernel_shape_mask_name(s, mask);
     if (s->kv_heads != s->heads) snprintf(kv_heads, sizeof kv_heads, " (%d of keys and values)", s->kv_heads);
     if (s->value_dim != s->dim) snprintf(value_dim, sizeof value_dim, " (values %d)", s->value_dim);
     if (s->keys != s->tokens) snprintf(keys, sizeof keys, " against %lld keys", (long long)s->keys);
     if (s->score_scale != 1) snprintf(scores, sizeof scores, ", scores %d times larger", s->score_scale);
-    printf("\n%s, %s, %d head%s%s of %d%s, %lld token%s%s%s\n", run_type_name((longspan_type)s->type),
-           s->causal ? "causal" : "full", s->heads, s->heads == 1 ? "" : "s", kv_heads, s->dim, value_dim,
-           (long long)s->tokens, s->tokens == 1 ? "" : "s", keys, scores);
+    printf("\n%s, %s, %d head%s%s of %d%s, %lld token%s%s%s\n", run_type_name((longspan_type)s->type), mask, s->heads,
+           s->heads == 1 ? "" : "s", kv_heads, s->dim, value_dim, (long long)s->tokens, s->tokens == 1 ? "" : "s", keys,
+           scores);
 }
 
 static void print_header(void)
@@ -216,9 +218,10 @@ static void print_variant(const bench *b, const kernel_shape *shape, int index)
 
 static bool has_mask(const kernel_shape *s, const mask_choice *mask)
 {
-    char name[MASK_NAME_SIZE];
+    char name[MASK_NAME_SIZE], own[KERNEL_SHAPE_MASK_SIZE];
     mask_choice_name(mask, name);
-    return strcmp(name, s->causal ? "causal" : "full") == 0;
+    kernel_shape_mask_name(s, own);
+    return strcmp(name, own) == 0;
 }
 
 static bool is_chosen(const options *o, const kernel_shape *s)

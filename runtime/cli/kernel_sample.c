@@ -4,6 +4,7 @@
 #include "runtime/cli/report.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -19,12 +20,24 @@ static int64_t visible_end(const kernel_shape *shape, int64_t token)
     return shape->causal ? token + 1 + shape->keys - shape->tokens : shape->keys;
 }
 
+static int64_t visible_begin(const kernel_shape *shape, int64_t token)
+{
+    const int64_t begin = visible_end(shape, token) - 1 - shape->window;
+    return shape->window > 0 && begin > 0 ? begin : 0;
+}
+
 double kernel_shape_scores(const kernel_shape *shape)
 {
     double scores = 0;
     for (int64_t t = 0; t < shape->tokens; t++)
-        if (visible_end(shape, t) > 0) scores += (double)visible_end(shape, t);
+        if (visible_end(shape, t) > 0) scores += (double)(visible_end(shape, t) - visible_begin(shape, t));
     return scores * shape->heads;
+}
+
+void kernel_shape_mask_name(const kernel_shape *shape, char name[KERNEL_SHAPE_MASK_SIZE])
+{
+    if (shape->window > 0) snprintf(name, KERNEL_SHAPE_MASK_SIZE, "window:%lld", (long long)shape->window);
+    else snprintf(name, KERNEL_SHAPE_MASK_SIZE, "%s", shape->causal ? "causal" : "full");
 }
 
 double kernel_shape_flops(const kernel_shape *shape)
@@ -71,7 +84,7 @@ void kernel_data_create(const kernel_shape *shape, int threads, kernel_data *dat
     random_normal(SEED, RANDOM_KEY, 0, key_rows * shape->dim, type, d.k, threads);
     random_normal(SEED, RANDOM_VALUE, 0, key_rows * shape->value_dim, type, d.v, threads);
     for (int64_t t = 0; t < shape->tokens; t++) {
-        d.visible_begin[t] = 0;
+        d.visible_begin[t] = visible_begin(shape, t);
         d.visible_end[t] = visible_end(shape, t);
     }
 }

@@ -32,6 +32,10 @@ typedef struct {
 void kernel_data_create(const kernel_shape *shape, int threads, kernel_data *data_p, failure *f);
 void kernel_data_destroy(kernel_data *data);
 
+enum { KERNEL_SHAPE_MASK_SIZE = 32 };
+/* As --mask has it. */
+void kernel_shape_mask_name(const kernel_shape *shape, char name[KERNEL_SHAPE_MASK_SIZE]);
+
 /* Few enough queries that reading the keys takes longer than folding them should. */
 bool kernel_shape_decodes(const kernel_shape *shape);
 /* Scores that a mask lets through, over all heads. */

@@ -64,6 +64,7 @@ static void mask_create(problem *p, uint64_t *state)
         switch (s->mask) {
         case MASK_CAUSAL:
             end = t + 1 + s->keys - s->tokens;
+            if (s->window > 0 && end - 1 - s->window > 0) begin = end - 1 - s->window;
             break;
         case MASK_RANDOM:
             begin = (int64_t)(random_uniform(state) * (double)(s->keys + 1));

@@ -33,6 +33,7 @@ typedef struct {
     kernel_type type;
     int heads, kv_heads, dim, value_dim;
     int64_t tokens, keys;
+    int64_t window;    /* > 0: MASK_CAUSAL sees so many keys before its own, no more */
     int64_t first_key; /* sequence position of the first key */
     float query_scale; /* queries are normal deviates times this */
     problem_mask mask;
