@@ -75,11 +75,10 @@ static prediction_machine machine_for(const prediction_machine *machine, const l
     return m;
 }
 
-longspan_status plan_rank(longspan_problem *p, const placement *place, choice **choices_p, int *count_p, failure *f)
+longspan_status plan_rank(const longspan_problem *p, const placement *place, choice **choices_p, int *count_p,
+                          failure *f)
 {
     choice_wish wish;
-    problem_fill_defaults(p);
-    problem_check(p, f);
     read_wishes(p, place, &wish, f);
     if (f->status != LONGSPAN_OK) return f->status;
 
@@ -95,7 +94,7 @@ longspan_status plan_rank(longspan_problem *p, const placement *place, choice **
     return f->status;
 }
 
-longspan_status plan_choose(longspan_problem *p, const placement *place, schedule_problem *scheduled_p,
+longspan_status plan_choose(const longspan_problem *p, const placement *place, schedule_problem *scheduled_p,
                             const strategy **strategy_p, failure *f)
 {
     choice *choices;

@@ -159,15 +159,13 @@ static longspan_plan *build(longspan_context *context, const longspan_problem *p
 
 /* Collective. Whether ranks of a node may share memory for this problem: where the choice of a strategy is ours, only
  * if every node has room for the keys and for two shards more on each rank. */
-static bool can_share(const longspan_context *context, const longspan_problem *problem)
+static bool can_share(const longspan_context *context, const longspan_problem *p)
 {
     if (!context->share_memory || context->node.ranks == 1) return false;
-    longspan_problem p = *problem;
-    problem_fill_defaults(&p);
-    const double row = (double)p.kv_heads * (p.dim + p.value_dim) * sizeof(float);
-    const double shard = (double)p.batch * ((double)p.keys / context->ranks + 64) * row;
+    const double row = (double)p->kv_heads * (p->dim + p->value_dim) * sizeof(float);
+    const double shard = (double)p->batch * ((double)p->keys / context->ranks + 64) * row;
     const double shards = context->node.ranks * (context->ranks > context->node.ranks ? 3.0 : 1.0);
-    int fits = strcmp(p.strategy, "auto") != 0 || shard * shards < shared_memory_free();
+    int fits = strcmp(p->strategy, "auto") != 0 || shard * shards < shared_memory_free();
     MPI_Allreduce(MPI_IN_PLACE, &fits, 1, MPI_INT, MPI_MIN, context->comm);
     return fits;
 }
@@ -177,15 +175,16 @@ longspan_status longspan_plan_create(longspan_context *context, const longspan_p
     *plan_p = NULL;
     failure f = {0};
     if (problem_check_equal(context, problem, &f) != LONGSPAN_OK) return f.status;
+    longspan_problem p = *problem; /* the same on all ranks, and so is what is wrong with it */
+    if (problem_complete(&p, &f) != LONGSPAN_OK) return context_agree(context, &f);
     const placement place = {
         .ranks = context->ranks,
         .node_ranks = context->node.ranks,
-        .may_share = can_share(context, problem),
-        .machine =
-            machine_of_rank(&context->machine, &context->seat, problem->type, compute_of(context, problem->type)),
+        .may_share = can_share(context, &p),
+        .machine = machine_of_rank(&context->machine, &context->seat, p.type, compute_of(context, p.type)),
         .memory_bytes = context->seat.memory_bytes,
     };
-    longspan_plan *plan = build(context, problem, &place, &f);
+    longspan_plan *plan = build(context, &p, &place, &f);
     if (context_agree(context, &f) != LONGSPAN_OK ||
         (plan->schedule->shares_memory && plan_share_memory(plan, &f) != LONGSPAN_OK)) {
         longspan_plan_destroy(&plan);

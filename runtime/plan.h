@@ -50,15 +50,13 @@ struct longspan_plan {
     longspan_timing timing;
 };
 
-/* Not collective. Fills the defaults of *problem in, checks it, and ranks the strategies and layouts that it leaves
- * open (partition/choice.h): the first is what plan_choose takes. *choices_p is to be freed; it borrows
- * problem->documents. A named strategy that refuses every layout left open is a failure. Pure: the same on every rank.
- */
-longspan_status plan_rank(longspan_problem *problem, const placement *place, choice **choices_p, int *count_p,
+/* Not collective. Ranks the strategies and layouts that a complete problem (problem.h) leaves open
+ * (partition/choice.h): the first is what plan_choose takes. *choices_p is to be freed; it borrows problem->documents.
+ * A named strategy that refuses every layout left open is a failure. Pure: the same on every rank. */
+longspan_status plan_rank(const longspan_problem *problem, const placement *place, choice **choices_p, int *count_p,
                           failure *f);
-/* The same, but only what is taken.
- * scheduled_p borrows problem->documents. Pure: the same on every rank. */
-longspan_status plan_choose(longspan_problem *problem, const placement *place, schedule_problem *scheduled_p,
+/* The same, but only what is taken. */
+longspan_status plan_choose(const longspan_problem *problem, const placement *place, schedule_problem *scheduled_p,
                             const strategy **strategy_p, failure *f);
 /* Not collective. The names of what was chosen. */
 plan_names plan_name_choice(const schedule_problem *scheduled, const strategy *strategy);

@@ -30,7 +30,7 @@ static void bound_distance(int64_t *distance, int64_t beyond)
     if (*distance > most_tokens) *distance = beyond;
 }
 
-void problem_fill_defaults(longspan_problem *p)
+static void fill_defaults(longspan_problem *p)
 {
     if (p->keys == 0) p->keys = p->queries;
     if (p->kv_heads == 0) p->kv_heads = p->heads;
@@ -154,11 +154,13 @@ static void check_scores(const longspan_problem *p, failure *f)
                         (double)p->sinks[h]);
 }
 
-void problem_check(const longspan_problem *p, failure *f)
+longspan_status problem_complete(longspan_problem *p, failure *f)
 {
+    fill_defaults(p);
     check_sizes(p, f);
     check_mask(p, f);
     check_scores(p, f);
+    return f->status;
 }
 
 /* Stands for an array of `count` elements, at most `most`; what has no sound count is found later, by every rank. */

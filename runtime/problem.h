@@ -5,11 +5,9 @@
 #include "runtime/context.h"
 
 /* Not collective. Puts a value where 0 or NULL stands for one; limits beyond any token become MASK_UNLIMITED or the
- * largest that means the same. */
-void problem_fill_defaults(longspan_problem *p);
-
-/* Not collective. Each field of a problem with its defaults, alone and with the others. */
-void problem_check(const longspan_problem *p, failure *f);
+ * largest that means the same. Then each field is checked, alone and with the others: nothing else looks at a problem
+ * before. */
+longspan_status problem_complete(longspan_problem *p, failure *f);
 
 /* Collective over the context. A failure on all, and the context's last error, unless all ranks have the same. */
 longspan_status problem_check_equal(longspan_context *context, const longspan_problem *p, failure *f);

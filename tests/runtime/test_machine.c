@@ -136,6 +136,7 @@ static void a_plan_is_chosen_and_predicted_by_the_numbers(void **state)
     int count;
     failure f = {0};
     prediction predicted;
+    assert_int_equal(problem_complete(&same, &f), LONGSPAN_OK);
     assert_int_equal(plan_rank(&same, &place, &choices, &count, &f), LONGSPAN_OK);
     assert_ptr_equal(choices[0].strategy, plan->strategy);
     assert_int_equal(choices[0].layout, plan->scheduled.query_layout.kind);
