@@ -144,6 +144,22 @@ static inline void transpose(const float *restrict source, int64_t source_stride
             target[c * target_stride + r] = source[r * source_stride + c];
 }
 
+/* The first numbers of a row of float16 that the ISA's own conversion takes, LANES at a time; returns how many. */
+INLINE int floats16_widen(const uint16_t *restrict numbers, int count, float *restrict row)
+{
+    int i = 0;
+#if LANES == 16 && defined(__AVX512F__)
+    for (; i + LANES <= count; i += LANES)
+        *(loose_vector *)(row + i) = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(numbers + i)));
+#elif LANES == 8 && defined(__F16C__)
+    for (; i + LANES <= count; i += LANES)
+        *(loose_vector *)(row + i) = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(numbers + i)));
+#else
+    (void)numbers, (void)count, (void)row;
+#endif
+    return i;
+}
+
 /* `count` numbers at element `offset` of `source`, as float32. */
 INLINE void row_widen(kernel_type type, const void *source, int64_t offset, int count, float *restrict row)
 {
@@ -156,7 +172,7 @@ INLINE void row_widen(kernel_type type, const void *source, int64_t offset, int 
         for (; i < count; i++) row[i] = floats[i];
         break;
     case KERNEL_FLOAT16:
-        for (; i < count; i++) row[i] = widen_float16(numbers[i]);
+        for (i = floats16_widen(numbers, count, row); i < count; i++) row[i] = widen_float16(numbers[i]);
         break;
     case KERNEL_BFLOAT16:
         for (; i < count; i++) row[i] = widen_bfloat16(numbers[i]);

@@ -3,7 +3,7 @@
 #define KERNELS_CPU_H
 
 enum {
-    CPU_AVX2 = 1u << 0,   /* AVX2 and FMA, and the system saves the registers */
+    CPU_AVX2 = 1u << 0,   /* AVX2, FMA and F16C, and the system saves the registers */
     CPU_AVX512 = 1u << 1, /* F, BW, DQ, VL */
     CPU_AVX512_BF16 = 1u << 2,
     CPU_AMX_BF16 = 1u << 3, /* AMX-TILE and AMX-BF16, and the system lets this process use the tiles */

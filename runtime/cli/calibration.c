@@ -15,7 +15,8 @@ enum {
     MANY_ROWS = 1536,
     MANY_KEYS = 2048,
     FEW_DIM = 128,
-    FEW_KEYS = 65536, /* 64 MiB of float32 keys and values: from memory */
+    FEW_HEADS = 2,    /* of keys, whose rows lie side by side, as they do in use */
+    FEW_KEYS = 32768, /* 64 MiB of float32 keys and values: from memory */
     MEMORY_BYTES = 64 << 20,
     OVERLAP_MESSAGE = 16 << 20,
 };
@@ -151,9 +152,12 @@ static void measure_few_rows(const session *s, const attention_kernel *kernel, k
 {
     const attention_compute compute = attention_compute_best(kernel, type);
     for (int i = 0; i < PREDICTION_FEW && f->status == LONGSPAN_OK; i++) {
-        const kernel_shape shape = plain_shape(type, FEW_DIM, prediction_few_rows[i], FEW_KEYS);
+        kernel_shape shape = plain_shape(type, FEW_DIM, 1, FEW_KEYS);
+        shape.kv_heads = FEW_HEADS;
+        shape.heads = FEW_HEADS * (int)prediction_few_rows[i];
         const double seconds = measure_shape(s, kernel, compute, c->threads, &shape, f);
-        c->machine.few_seconds[type][i] = seconds / ((double)FEW_KEYS * 2 * FEW_DIM) * c->threads * c->cpu_share;
+        const double elements = (double)FEW_KEYS * FEW_HEADS * 2 * FEW_DIM;
+        c->machine.few_seconds[type][i] = seconds / elements * c->threads * c->cpu_share;
     }
 }
 
