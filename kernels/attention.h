@@ -95,7 +95,7 @@ typedef struct {
     int threads;     /* OpenMP threads to use, >= 1 */
     void *workspace; /* attention_workspace_size() bytes, 64-byte aligned; contents need not be kept between calls */
     /* Called with poll_data by the calling thread between tiles, at most about 100 us apart, also while it waits
-     * for the others; `fraction` of the call's tasks are finished. NULL for none. */
+     * for the others, and once at the end; `fraction` of the call's tasks are finished. NULL for none. */
     void (*poll)(void *poll_data, double fraction);
     void *poll_data;
 } attention_call;

@@ -540,6 +540,7 @@ static void amx_fold(const attention_call *call, const attention_span *spans, in
             atomic_fetch_add(&queue.finished, 1);
         }
         while (polls && atomic_load(&queue.finished) < queue.tasks) task_queue_poll(&queue);
+        if (polls) task_queue_poll(&queue);
         tiles_release();
         environment_leave(environment);
     }

@@ -452,6 +452,7 @@ static void blocked_fold(const attention_call *call, const attention_span *spans
                           .poll_work = thread == 0 && call->poll ? &work : NULL};
         if (together) tasks_run_together(&task, &team, spans, span_count);
         else tasks_run_apart(&task, spans, span_count, lanes);
+        if (task.poll_work) poll_now(call, &queue);
         environment_leave(environment);
     }
 }

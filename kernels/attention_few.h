@@ -15,7 +15,8 @@
  * would have the memory read twice as much as it uses, or more.
  *
  * What a phase reads was written under tickets of phases before it, all finished; a thread without a ticket touches
- * nothing that is shared. Included by attention_blocked.h. Held by tests/kernels/test_fold_bits.c. */
+ * nothing that is shared. Its own workspace is: the others' blocks may lie where it would load the queries of a round
+ * that they have left behind, so it loads them under its first ticket of the round. Included by attention_blocked.h. Held by tests/kernels/test_fold_bits.c. */
 #ifndef KERNELS_ATTENTION_FEW_H
 #define KERNELS_ATTENTION_FEW_H
 
@@ -59,6 +60,7 @@ typedef struct {
     size_t width;          /* value columns, padded */
     size_t v_stride;       /* floats from one copied row of values to the next */
     float *q;              /* [key head][row][D], times scale * log2(e) */
+    bool queries_loaded;
     const attention_segment *segment;
     int64_t first_block; /* of the round, counted on the grid */
     int blocks;
@@ -73,6 +75,16 @@ static size_t few_slot_floats(const few_fold *few)
 static size_t few_query_floats(const few_fold *few)
 {
     return rounded_up((size_t)few->heads * (size_t)few->task->rows * (size_t)few->task->call->dim, 16);
+}
+
+static void few_queries_load(few_fold *few)
+{
+    const fold_task *task = few->task;
+    for (int i = 0; i < few->heads * task->rows; i++) {
+        few->task->kv_head = few->first_head + i / task->rows;
+        query_load(task, i % task->rows, few->q + (size_t)i * (size_t)task->call->dim);
+    }
+    few->queries_loaded = true;
 }
 
 /* Item `index` of a round: key head index % heads of block index / heads. */
@@ -385,6 +397,7 @@ static void few_phase(few_fold *few, int count, int unit, void (*item)(const few
     int64_t drawn = atomic_load(&team->drawn);
     while (drawn < end) {
         if (!atomic_compare_exchange_weak(&team->drawn, &drawn, drawn + 1)) continue;
+        if (!few->queries_loaded) few_queries_load(few);
         const int first = (int)(drawn - few->ticket) * unit;
         for (int i = first; i < first + unit && i < count; i++) item(few, i);
         atomic_fetch_add(&team->finished, 1);
@@ -433,22 +446,18 @@ static void few_heads_choose(few_fold *few, int heads)
 static int64_t few_run(fold_task *task, int head, int heads, few_team *team, int64_t ticket, int first_share,
                        int shares)
 {
-    const attention_call *call = task->call;
     few_fold few = {.task = task,
                     .team = team,
                     .ticket = ticket,
                     .first_share = first_share,
                     .shares = shares,
-                    .width = rounded_up((size_t)call->value_dim, 16),
-                    .v_stride = value_row_floats(call->value_dim),
+                    .width = rounded_up((size_t)task->call->value_dim, 16),
+                    .v_stride = value_row_floats(task->call->value_dim),
                     .q = task->space.q};
     if (span_looks_inside(task->span)) visible_load(task);
     for (few.first_head = head; few.first_head < head + heads; few.first_head += few.heads) {
         few_heads_choose(&few, head + heads - few.first_head);
-        for (int i = 0; i < few.heads * task->rows; i++) {
-            task->kv_head = few.first_head + i / task->rows;
-            query_load(task, i % task->rows, few.q + (size_t)i * (size_t)call->dim);
-        }
+        few.queries_loaded = false;
         for (int i = 0; i < task->span->segment_count; i++) {
             few.segment = &task->span->segments[i];
             few_segment_fold(&few);

@@ -9,6 +9,7 @@
 #include "tests/kernels/problem.h"
 
 #include <math.h>
+#include <time.h>
 
 enum { ALL_ROWS = 1 << 20 };
 
@@ -120,6 +121,40 @@ static void few_rows_of_many_heads_are_right(void **unused)
                                    .layout = (problem_layout)(i % LAYOUT_COUNT),
                                    .seed = 4500 + i},
                   &(fold_cut){.threads = threads}, 12, 1e-6);
+}
+
+/* The calling thread sleeps while it waits for the others, so that it comes to heads that they have left behind. */
+static void sleep_in_poll(void *data, double fraction)
+{
+    (void)fraction;
+    unsigned *calls = data;
+    nanosleep(&(struct timespec){.tv_nsec = 100000 * (long)(1 + ++*calls % 16)}, NULL);
+}
+
+static void few_rows_are_right_beside_a_slow_thread(void **unused)
+{
+    (void)unused;
+    const problem_shape shape = {.heads = 64,
+                                 .kv_heads = 64,
+                                 .dim = 512,
+                                 .value_dim = 512,
+                                 .tokens = 2,
+                                 .keys = 150,
+                                 .query_scale = 1,
+                                 .seed = 4600};
+    problem p = problem_create(&shape);
+    attention_state alone = problem_state(&p, kernel, &(fold_cut){0});
+    unsigned calls = 0;
+    problem_check(&p, alone, ALL_ROWS, 1e-6, 1e-6);
+    for (int i = 0; i < 50; i++) {
+        attention_state beside =
+            problem_state(&p, kernel, &(fold_cut){.threads = 2, .poll = sleep_in_poll, .poll_data = &calls});
+        assert_true(states_equal(alone, beside, shape.tokens * shape.heads, shape.value_dim));
+        state_destroy(&beside);
+    }
+    assert_true(calls > 0);
+    state_destroy(&alone);
+    problem_destroy(&p);
 }
 
 static void keys_may_start_anywhere_and_come_in_pieces(void **unused)
@@ -315,6 +350,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(tokens_need_not_be_as_many_as_keys),
         cmocka_unit_test(grouped_query_heads_use_their_key_head),
         cmocka_unit_test(few_rows_of_many_heads_are_right),
+        cmocka_unit_test(few_rows_are_right_beside_a_slow_thread),
         cmocka_unit_test(keys_may_start_anywhere_and_come_in_pieces),
         cmocka_unit_test(long_sums_keep_single_precision),
         cmocka_unit_test(scores_forty_times_larger_are_right),

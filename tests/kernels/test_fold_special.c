@@ -313,8 +313,8 @@ static void check_polls(const problem_shape *shape, int least_alone)
     problem_destroy(&p);
 }
 
-/* A poll at most every POLL_INTERVAL flop of the calling thread, which may get as little as one task: 1.3 Gflop here,
- * and 9 Mflop of a row whose keys take as long to read as ten times as many flop. */
+/* Alone, a poll at most every POLL_INTERVAL flop: 1.3 Gflop here, and 9 Mflop of a row whose keys take as long to read
+ * as ten times as many flop. Beside others the calling thread may be left with nothing but the poll at the end. */
 static void the_calling_thread_polls(void **unused)
 {
     (void)unused;
