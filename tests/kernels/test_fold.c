@@ -157,6 +157,35 @@ static void few_rows_are_right_beside_a_slow_thread(void **unused)
     problem_destroy(&p);
 }
 
+/* So that the others fold most of its rows, and finish tasks that it has just begun. */
+static void many_rows_have_their_bits_beside_a_slow_thread(void **unused)
+{
+    (void)unused;
+    const problem_shape shape = {.heads = 12,
+                                 .kv_heads = 3,
+                                 .dim = 40,
+                                 .value_dim = 24,
+                                 .tokens = 130,
+                                 .keys = 300,
+                                 .query_scale = 1,
+                                 .mask = MASK_CAUSAL,
+                                 .seed = 4700};
+    problem p = problem_create(&shape);
+    attention_state alone = problem_state(&p, kernel, &(fold_cut){.span_tokens = 37, .segment_keys = 100});
+    unsigned calls = 0;
+    problem_check(&p, alone, 100, 1e-6, 1e-6);
+    for (int i = 0; i < 20; i++) {
+        const fold_cut cut = {
+            .threads = 2 + i % 2, .span_tokens = 37, .segment_keys = 100, .poll = sleep_in_poll, .poll_data = &calls};
+        attention_state beside = problem_state(&p, kernel, &cut);
+        assert_true(states_equal(alone, beside, shape.tokens * shape.heads, shape.value_dim));
+        state_destroy(&beside);
+    }
+    assert_true(calls > 0);
+    state_destroy(&alone);
+    problem_destroy(&p);
+}
+
 static void keys_may_start_anywhere_and_come_in_pieces(void **unused)
 {
     (void)unused;
@@ -351,6 +380,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(grouped_query_heads_use_their_key_head),
         cmocka_unit_test(few_rows_of_many_heads_are_right),
         cmocka_unit_test(few_rows_are_right_beside_a_slow_thread),
+        cmocka_unit_test(many_rows_have_their_bits_beside_a_slow_thread),
         cmocka_unit_test(keys_may_start_anywhere_and_come_in_pieces),
         cmocka_unit_test(long_sums_keep_single_precision),
         cmocka_unit_test(scores_forty_times_larger_are_right),
