@@ -1,5 +1,5 @@
-/* Keys in memory that the ranks of a node share: the plan's own arrays, repeated executes, what is left behind, and
- * what happens where it cannot be had. */
+/* Keys in memory that the ranks of a node share: the plan's own arrays, repeated executes, what is left behind, what a
+ * node takes, and what happens where it cannot be had. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "runtime/context.h"
+#include "runtime/shared_memory.h"
 #include "tests/runtime/problem.h"
 
 static int rank, ranks;
@@ -153,6 +153,80 @@ static void memory_that_is_not_there_is_refused_and_says_what_to_do(void **state
     assert_non_null(strstr(r.text, "use a strategy that does not share memory"));
 }
 
+/* Bytes of a kind in this process's memory, a page that several processes have mapped shared out among them; -1 where
+ * the system does not tell. */
+static int64_t resident(const char *kind)
+{
+    char line[128];
+    long long kibibytes = -1;
+    FILE *file = fopen("/proc/self/smaps_rollup", "r");
+    while (file && kibibytes < 0 && fgets(line, sizeof line, file))
+        if (strncmp(line, kind, strlen(kind)) == 0) sscanf(line + strlen(kind), ": %lld", &kibibytes);
+    if (file) fclose(file);
+    return kibibytes < 0 ? -1 : kibibytes * 1024;
+}
+
+typedef struct {
+    int64_t shared, own; /* that all ranks together have gained */
+    int64_t most_own;    /* that one has gained since its plan was made and it had its arrays */
+} memory_gain;
+
+/* What a run with few queries takes, its k and v included: the plan's arrays, or its own where the plan has none. */
+static memory_gain measure_run(const test_problem *t)
+{
+    longspan_status status;
+    longspan_plan *plan;
+    longspan_context *context = open_context(t, &status);
+    assert_non_null(context);
+    memory_gain gain = {-resident("Pss_Shmem"), -resident("Pss_Anon"), 0};
+    MPI_Barrier(MPI_COMM_WORLD);
+    assert_int_equal(longspan_plan_create(context, &t->problem, &plan), LONGSPAN_OK);
+    const size_t q_floats = (size_t)longspan_plan_tokens(plan, LONGSPAN_QUERIES) * (size_t)t->problem.dim;
+    const size_t k_floats = (size_t)longspan_plan_tokens(plan, LONGSPAN_KEYS) * (size_t)t->problem.dim;
+    float *q = calloc(q_floats + 1, sizeof *q), *out = malloc((q_floats + 1) * sizeof *out);
+    void *k, *v, *made[2] = {NULL, NULL};
+    longspan_plan_key_arrays(plan, &k, &v);
+    if (!k) {
+        for (int i = 0; i < 2; i++) made[i] = malloc(k_floats * sizeof(float));
+        k = made[0], v = made[1];
+    }
+    for (size_t i = 0; i < k_floats; i++) ((float *)k)[i] = ((float *)v)[i] = (float)(i % 7);
+    const int64_t ready = resident("Pss_Anon");
+    assert_int_equal(longspan_plan_execute(plan, q, k, v, out, NULL), LONGSPAN_OK);
+    gain.most_own = resident("Pss_Anon") - ready;
+    gain.shared = sum(gain.shared + resident("Pss_Shmem"));
+    gain.own = sum(gain.own + resident("Pss_Anon"));
+    MPI_Allreduce(MPI_IN_PLACE, &gain.most_own, 1, MPI_INT64_T, MPI_MAX, MPI_COMM_WORLD);
+    for (int i = 0; i < 2; i++) free(made[i]);
+    free(q);
+    free(out);
+    longspan_plan_destroy(&plan);
+    longspan_context_destroy(&context);
+    return gain;
+}
+
+/* 96 MiB of them, 1024 bytes a token. Private memory besides: the queries' states, what the kernel and MPI need. */
+static void a_node_holds_its_keys_and_values_once(void **state)
+{
+    (void)state;
+    enum { MEBI = 1 << 20, COPY = 96 * MEBI };
+    const bool can = resident("Pss_Shmem") >= 0 && resident("Pss_Anon") >= 0 && shared_memory_free() > 2.0 * COPY;
+    if (ranks == 1 || sum(can) < ranks) skip();
+    test_problem t = make_problem(8, 1, 1, 128);
+    t.problem.keys = COPY / 1024;
+    t.problem.strategy = "shared";
+    const memory_gain once = measure_run(&t);
+    t.problem.strategy = "ring";
+    const memory_gain ring = measure_run(&t);
+    const int64_t shard = COPY / ranks, total = once.shared + once.own, ring_total = ring.shared + ring.own;
+    if (llabs(once.shared - COPY) > COPY / 25 || once.most_own > shard / 4 || total > COPY + ranks * 3 * MEBI)
+        fail_msg("a copy is %d bytes; %lld shared, %lld private, one rank's private memory grew by %lld in execute",
+                 COPY, (long long)once.shared, (long long)once.own, (long long)once.most_own);
+    /* A copy, and a buffer or two a rank for the shards that travel. */
+    if (ring_total < COPY + COPY / 2)
+        fail_msg("a ring takes %lld bytes, no more than shared memory", (long long)ring_total);
+}
+
 /* What the user has not asked for is not refused: auto takes another strategy. */
 static void sharing_is_refused_only_where_it_was_asked_for(void **state)
 {
@@ -204,6 +278,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(plans_may_live_side_by_side),
         cmocka_unit_test(nothing_is_left_in_the_file_system_while_a_plan_lives),
         cmocka_unit_test(memory_that_is_not_there_is_refused_and_says_what_to_do),
+        cmocka_unit_test(a_node_holds_its_keys_and_values_once),
         cmocka_unit_test(sharing_is_refused_only_where_it_was_asked_for),
         cmocka_unit_test(nodes_that_are_not_alike_are_no_nodes),
     };
