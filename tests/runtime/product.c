@@ -40,11 +40,11 @@ bool product_refuses(int strategy, int ranks)
 
 static const char *strategy_name(int strategy, int ranks)
 {
-    static char name[32];
+    static char names[PRODUCT_STRATEGIES][32];
     const int columns = columns_of(strategy);
     if (columns == 0) return strategy_cases[strategy].name;
-    snprintf(name, sizeof name, "hybrid:%dx%d", ranks >= columns ? ranks / columns : 1, columns);
-    return name;
+    snprintf(names[strategy], sizeof names[strategy], "hybrid:%dx%d", ranks >= columns ? ranks / columns : 1, columns);
+    return names[strategy];
 }
 
 test_problem product_open(int strategy, int ranks)
@@ -121,6 +121,11 @@ static void set_scores(longspan_problem *p, int scores)
 }
 
 static const char *const layouts[PRODUCT_LAYOUTS] = {"contiguous", "zigzag", "striped", "striped:3"};
+
+const char *product_layout(int layout)
+{
+    return layouts[layout];
+}
 
 /* N, M, B, H, G, E. Documents are for N queries and keys. */
 static const int shapes[PRODUCT_SHAPES][6] = {

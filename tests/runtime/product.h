@@ -11,8 +11,11 @@ typedef struct {
     int mask, scores, strategy, layout, shape;
 } product_point;
 
-/* The strategy with its context: which ranks make a node, and whether memory is shared. */
+/* The strategy with its context, which is the caller's: which ranks make a node, and whether memory is shared. */
 test_problem product_open(int strategy, int ranks);
+
+/* The name of a layout. */
+const char *product_layout(int layout);
 
 /* Sets the rest of a point in *t, which product_open made for its strategy; writes its description. */
 void product_set(test_problem *t, const product_point *point, char text[256]);
