@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { NAN_BYTE = 0xff }; /* makes a NaN of any type */
+
 void mpi_group_begin(int *argc, char ***argv)
 {
     int level, rank;
@@ -94,10 +96,15 @@ static int64_t token_of(const rows *r, int64_t local)
     return -1;
 }
 
+static size_t tensor_bytes(const test_problem *t, const rows *r, int heads, int dim)
+{
+    return (size_t)(t->problem.batch * r->tokens * heads) * (size_t)dim * number_size((kernel_type)t->problem.type);
+}
+
 static void *make_tensor(const test_problem *t, tensor which, const rows *r, int heads, int dim)
 {
     size_t row_bytes = (size_t)dim * number_size((kernel_type)t->problem.type);
-    char *data = malloc((size_t)(t->problem.batch * r->tokens * heads) * row_bytes + 1), *at = data;
+    char *data = malloc(tensor_bytes(t, r, heads, dim) + 1), *at = data;
     for (int64_t b = 0; b < t->problem.batch; b++)
         for (int64_t i = 0; i < r->tokens; i++)
             for (int h = 0; h < heads; h++, at += row_bytes) make_row(t, which, b, token_of(r, i), h, dim, at, NULL);
@@ -237,8 +244,7 @@ longspan_context *open_context(const test_problem *t, longspan_status *status_p)
     return context;
 }
 
-/* Executes a plan on made data and compares. */
-static test_result run_plan(const test_problem *t, longspan_plan *plan)
+test_result run_plan(const test_problem *t, longspan_plan *plan)
 {
     const longspan_problem p = oracle_defaults(&t->problem);
     rows queries = rows_of(plan, LONGSPAN_QUERIES), keys = rows_of(plan, LONGSPAN_KEYS);
@@ -250,18 +256,23 @@ static test_result run_plan(const test_problem *t, longspan_plan *plan)
     float *lse = malloc(out_rows * sizeof *lse + 1);
     longspan_plan_key_arrays(plan, &own_k, &own_v);
     const bool own = t->own_arrays && own_k && own_v;
+    const size_t q_bytes = tensor_bytes(t, &queries, p.heads, p.dim);
+    const size_t k_bytes = tensor_bytes(t, &keys, p.kv_heads, p.dim);
+    const size_t v_bytes = tensor_bytes(t, &keys, p.kv_heads, p.value_dim);
     if (own) {
-        size_t key_rows = (size_t)(p.batch * keys.tokens * p.kv_heads), size = number_size((kernel_type)p.type);
-        memcpy(own_k, k, key_rows * (size_t)p.dim * size);
-        memcpy(own_v, v, key_rows * (size_t)p.value_dim * size);
+        memcpy(own_k, k, k_bytes);
+        memcpy(own_v, v, v_bytes);
     }
 
     test_result result = {.status = longspan_plan_execute(plan, q, own ? own_k : k, own ? own_v : v, out, lse)};
+    memset(q, NAN_BYTE, q_bytes);
+    memset(own ? own_k : k, NAN_BYTE, k_bytes);
+    memset(own ? own_v : v, NAN_BYTE, v_bytes);
     if (result.status == LONGSPAN_OK) {
         comparison c = {0};
         longspan_timing timing;
         longspan_plan_timing(plan, &timing);
-        compare(&c, t, &queries, out, lse);
+        if (t->checked_rows != CHECK_NO_ROWS) compare(&c, t, &queries, out, lse);
         result = reduce(t->comm, &c, &timing, fingerprint(&p, &queries, out, lse));
     }
     free(q);

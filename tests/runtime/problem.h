@@ -9,6 +9,8 @@
 /* Data are a function of (seed, tensor, batch item, token, head, element), so every rank can make any row. */
 typedef enum { TENSOR_Q, TENSOR_K, TENSOR_V } tensor;
 
+enum { CHECK_NO_ROWS = -1 };
+
 typedef struct {
     MPI_Comm comm;
     longspan_problem problem;
@@ -18,7 +20,7 @@ typedef struct {
     int node_ranks;            /* as if so many ranks in a row were a node; 0: the real ones */
     bool own_arrays;           /* k and v are put into the plan's arrays, where it has some */
     uint64_t seed;
-    int64_t checked_rows; /* rows of each rank to hold against the oracle; 0 for all */
+    int64_t checked_rows; /* rows of each rank to hold against the oracle; 0 for all, or CHECK_NO_ROWS */
     float q_factor;       /* multiplies q; 0 means 1 */
     /* Replaces a value of the made data; NULL for none. */
     float (*replace)(tensor t, int64_t b, int64_t token, int head, int element, float made);
@@ -40,6 +42,10 @@ typedef struct {
 
 /* Collective over t->comm. */
 test_result run_problem(const test_problem *t);
+
+/* One execute of a plan of t's problem, which may have had others before it. As soon as it has returned the inputs are
+ * the caller's again: this one fills them with NaN. Collective over t->comm. */
+test_result run_plan(const test_problem *t, longspan_plan *plan);
 
 /* A problem over all ranks: N queries and keys, H heads, G key/value heads, head size D. */
 test_problem make_problem(int64_t tokens, int heads, int kv_heads, int dim);
