@@ -1,8 +1,7 @@
 /* A rank that is late. The first argument says where, the second is a strategy:
  *
- *     folds    rank 0 sleeps inside its folds: the others must give up after stall_seconds, naming the step and whom they
- *              wait for, instead of waiting for ever
- *     call     it sleeps before it calls execute: the same, naming the agreement
+ *     folds    rank 0 sleeps inside its folds: the others must give up after stall_seconds, naming the step and whom
+ * they wait for, instead of waiting for ever call     it sleeps before it calls execute: the same, naming the agreement
  *     patient  it sleeps as in folds, but no longer than it might have computed: all must end well
  *
  * The first two end by MPI_Abort; ctest looks for the line. */
