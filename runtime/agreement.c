@@ -1,5 +1,7 @@
 #include "runtime/agreement.h"
 
+#include "runtime/patience.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,10 +56,10 @@ longspan_status agreement_reach(MPI_Comm comm, failure *f, int *rank_p)
     struct {
         int status, rank;
     } mine = {(int)f->status, rank}, worst;
-    MPI_Allreduce(&mine, &worst, 1, MPI_2INT, MPI_MAXLOC, comm);
+    wait_allreduce(&mine, &worst, 1, MPI_2INT, MPI_MAXLOC, comm);
     if (worst.status == LONGSPAN_OK) return LONGSPAN_OK;
     f->status = (longspan_status)worst.status;
-    MPI_Bcast(f->text, (int)sizeof f->text, MPI_CHAR, worst.rank, comm);
+    wait_bcast(f->text, (int)sizeof f->text, MPI_CHAR, worst.rank, comm);
     *rank_p = worst.rank;
     return f->status;
 }
@@ -70,7 +72,7 @@ longspan_status agreement_check_equal(MPI_Comm comm, const agreement_value *valu
         extremes[2 * i] = values[i].value;
         extremes[2 * i + 1] = ~values[i].value;
     }
-    MPI_Allreduce(MPI_IN_PLACE, extremes, 2 * count, MPI_INT64_T, MPI_MAX, comm);
+    wait_allreduce(MPI_IN_PLACE, extremes, 2 * count, MPI_INT64_T, MPI_MAX, comm);
     for (int i = 0; i < count; i++) {
         int64_t most = extremes[2 * i], least = ~extremes[2 * i + 1];
         if (most != least) {

@@ -95,13 +95,14 @@ longspan_status plan_rank(const longspan_problem *p, const placement *place, cho
 }
 
 longspan_status plan_choose(const longspan_problem *p, const placement *place, schedule_problem *scheduled_p,
-                            const strategy **strategy_p, failure *f)
+                            const strategy **strategy_p, double *seconds_p, failure *f)
 {
     choice *choices;
     int count;
     if (plan_rank(p, place, &choices, &count, f) != LONGSPAN_OK) return f->status;
     *scheduled_p = choices[0].problem;
     *strategy_p = choices[0].strategy;
+    *seconds_p = choices[0].prediction.seconds;
     free(choices);
     return LONGSPAN_OK;
 }

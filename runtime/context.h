@@ -20,7 +20,7 @@ struct longspan_context {
     int compute;              /* attention_compute, or COMPUTE_AUTO */
     longspan_machine machine; /* no number of it 0; equal on all ranks, as the seat is */
     machine_seat seat;
-    double stall_seconds;
+    double stall_seconds; /* of the options; what holds now is the communicator's (patience.h) */
     void (*progress)(void *progress_data, double fraction);
     void *progress_data;
     trace *trace; /* where executes of this context note what they do; the caller's, NULL for nowhere */
@@ -32,5 +32,9 @@ struct longspan_context {
 longspan_status context_agree(longspan_context *context, failure *f);
 /* The same of values that must be equal on all ranks. */
 longspan_status context_agree_equal(longspan_context *context, const agreement_value *values, int count, failure *f);
+
+/* Not collective. A plan was made whose execute should take so long: ranks wait for each other some times longer than
+ * that on top of the options' limit, since some may compute through all of it while others have nothing to do. */
+void context_expect(longspan_context *context, double execute_seconds);
 
 #endif

@@ -93,7 +93,7 @@ static bool add_types(exchange *e)
 }
 
 exchange *exchange_create(MPI_Comm comm, MPI_Comm node, const schedule *s, int64_t batch,
-                          const row_format formats[ROWS_KINDS], const row_stores *stores, double stall_seconds)
+                          const row_format formats[ROWS_KINDS], const row_stores *stores)
 {
     exchange *e = calloc(1, sizeof *e);
     if (!e) return NULL;
@@ -107,8 +107,8 @@ exchange *exchange_create(MPI_Comm comm, MPI_Comm node, const schedule *s, int64
         const int64_t messages = message_count(e, &s->steps[i]);
         if (messages > most) most = messages;
     }
-    if (!add_types(e) || !request_set_create(&e->transfers, comm, most, stall_seconds) ||
-        !request_set_create(&e->barrier, comm, 1, stall_seconds)) {
+    if (!add_types(e) || !request_set_create(&e->transfers, comm, most) ||
+        !request_set_create(&e->barrier, comm, 1)) {
         exchange_destroy(e);
         return NULL;
     }

@@ -26,9 +26,9 @@ typedef struct {
 
 /* Not collective. Room for the largest step of the schedule. NULL if memory ran out. Schedule and stores stay the
  * caller's and must outlive the exchange; home pointers of `stores` may change between steps, its rows and heads not.
- * `node`: the ranks that share memory, used if the schedule says so. `stall_seconds`: see longspan_options. */
+ * `node`: the ranks that share memory, used if the schedule says so. */
 exchange *exchange_create(MPI_Comm comm, MPI_Comm node, const schedule *s, int64_t batch,
-                          const row_format formats[ROWS_KINDS], const row_stores *stores, double stall_seconds);
+                          const row_format formats[ROWS_KINDS], const row_stores *stores);
 void exchange_destroy(exchange *e); /* NULL allowed; no transfer may be under way */
 
 /* Returns when all ranks of the node have come here and see what each other have written; at once unless the schedule

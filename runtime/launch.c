@@ -2,6 +2,9 @@
 #define _GNU_SOURCE
 #include "runtime/launch.h"
 
+#include "runtime/node.h"
+#include "runtime/patience.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,19 +70,18 @@ static cpu_mask *gather_masks(MPI_Comm node, int *count_p)
     mask_of_process(0, &mine);
     /* An allgather must be joined by every rank: one without memory sends its mask and drops what it receives. */
     int ok = masks != NULL, all_ok;
-    MPI_Allreduce(&ok, &all_ok, 1, MPI_INT, MPI_MIN, node);
+    wait_allreduce(&ok, &all_ok, 1, MPI_INT, MPI_MIN, node);
     if (!all_ok) {
         free(masks);
         return NULL;
     }
-    MPI_Allgather(&mine, (int)sizeof mine, MPI_BYTE, masks, (int)sizeof mine, MPI_BYTE, node);
+    wait_allgather(&mine, (int)sizeof mine, MPI_BYTE, masks, (int)sizeof mine, MPI_BYTE, node);
     return masks;
 }
 
 int launch_sharing_ranks(MPI_Comm comm)
 {
-    MPI_Comm node;
-    MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
+    MPI_Comm node = node_split(comm);
     int ranks, me, sharing = 0;
     MPI_Comm_rank(node, &me);
     cpu_mask *masks = gather_masks(node, &ranks);
@@ -152,8 +154,8 @@ static void advise_node(MPI_Comm node, int threads, char *text, size_t size)
     MPI_Comm_rank(node, &me);
     text[0] = 0;
     cpu_mask *masks = gather_masks(node, &ranks);
-    MPI_Allreduce(&crowded, &any_crowded, 1, MPI_INT, MPI_MAX, node);
-    MPI_Allreduce(&threads, &all_threads, 1, MPI_INT, MPI_SUM, node);
+    wait_allreduce(&crowded, &any_crowded, 1, MPI_INT, MPI_MAX, node);
+    wait_allreduce(&threads, &all_threads, 1, MPI_INT, MPI_SUM, node);
     /* The launcher itself is not bound: its mask is what the node, the container or the allocation allows. */
     cpu_mask launcher;
     mask_of_process(getppid(), &launcher);
@@ -189,8 +191,7 @@ static void advise_node(MPI_Comm node, int threads, char *text, size_t size)
 
 void launch_advice(MPI_Comm comm, int threads, char *text, size_t size)
 {
-    MPI_Comm node;
-    MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
+    MPI_Comm node = node_split(comm);
     char mine[256] = "";
     advise_node(node, threads, mine, sizeof mine);
     MPI_Comm_free(&node);
@@ -199,9 +200,9 @@ void launch_advice(MPI_Comm comm, int threads, char *text, size_t size)
     } said = {mine[0] != 0, 0}, first;
     MPI_Comm_rank(comm, &said.rank);
     int rank = said.rank;
-    MPI_Allreduce(&said, &first, 1, MPI_2INT, MPI_MAXLOC, comm);
+    wait_allreduce(&said, &first, 1, MPI_2INT, MPI_MAXLOC, comm);
     text[0] = 0;
     if (!first.wanted) return;
-    MPI_Bcast(mine, (int)sizeof mine, MPI_CHAR, first.rank, comm);
+    wait_bcast(mine, (int)sizeof mine, MPI_CHAR, first.rank, comm);
     if (rank == 0) snprintf(text, size, "%s", mine);
 }

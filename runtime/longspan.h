@@ -86,7 +86,10 @@ typedef struct {
     int share_memory;     /* 1: ranks of a node may read each other's keys in place; 0: never. Default 1 */
     /* NULL: built in. Rank 0's counts for all. Copied. */
     const longspan_machine *machine;
-    double stall_seconds; /* abort when a transfer makes no progress for so long; 0: wait for ever */
+    /* How long a rank waits in any collective call for ranks that have not come, and for its transfers while none
+     * completes, before it aborts the job; 0: for ever. Default 600. Since a rank may compute through a whole execute
+     * while others wait, it is longer, once there are plans, by 4 times what the longest of them should take. */
+    double stall_seconds;
     /* Called on rank 0 now and then while a plan executes, with the fraction done; NULL for none. */
     void (*progress)(void *progress_data, double fraction);
     void *progress_data;

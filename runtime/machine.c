@@ -1,6 +1,7 @@
 #include "runtime/machine.h"
 
 #include "runtime/launch.h"
+#include "runtime/patience.h"
 
 #include <math.h>
 #include <unistd.h>
@@ -81,9 +82,9 @@ void machine_agree(MPI_Comm comm, int threads, int sharing, int node_ranks, long
     const double contenders = (double)threads * sharing, cpus = launch_allowed_cpus();
     const double pages = (double)sysconf(_SC_PHYS_PAGES), page_bytes = (double)sysconf(_SC_PAGESIZE);
     double least[2] = {contenders > cpus ? cpus / contenders : 1, 0.9 * pages * page_bytes / node_ranks};
-    MPI_Bcast(machine, (int)sizeof *machine, MPI_BYTE, 0, comm);
-    MPI_Bcast(&threads, 1, MPI_INT, 0, comm);
-    MPI_Allreduce(MPI_IN_PLACE, least, 2, MPI_DOUBLE, MPI_MIN, comm);
+    wait_bcast(machine, (int)sizeof *machine, MPI_BYTE, 0, comm);
+    wait_bcast(&threads, 1, MPI_INT, 0, comm);
+    wait_allreduce(MPI_IN_PLACE, least, 2, MPI_DOUBLE, MPI_MIN, comm);
     const double memory = machine->memory_bytes > 0 ? machine->memory_bytes : least[1];
     *seat_p =
         (machine_seat){.threads = threads, .cpu_share = least[0], .memory_bytes = memory > 0 ? (int64_t)memory : 0};

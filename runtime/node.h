@@ -12,7 +12,10 @@ typedef struct {
     int ranks;
 } node;
 
-/* Collective over comm. Ranks that can share memory, as MPI knows it. */
+/* Collective over comm. This rank and those that can share memory with it, as MPI knows them, in comm's order and with
+ * its patience; to be freed. */
+MPI_Comm node_split(MPI_Comm comm);
+/* Collective over comm. Such ranks as nodes. */
 void node_find(MPI_Comm comm, node *node_p);
 /* Collective over comm. As if each run of `ranks` ranks were a node: tests play several nodes on one machine. */
 void node_pretend(MPI_Comm comm, int ranks, node *node_p);

@@ -1,5 +1,7 @@
 #include "runtime/plan.h"
 
+#include "runtime/patience.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -120,8 +122,7 @@ static void allocate_buffers(longspan_plan *plan, failure *f)
     if (plan->records) memset(plan->records, 0, (size_t)s->step_count * sizeof *plan->records);
     plan->workspace =
         allocate(1, attention_workspace_size(context->threads, p->dim, p->value_dim), "the kernel's workspace", f);
-    plan->exchange = exchange_create(context->comm, context->node.comm, s, p->batch, plan->formats, &plan->stores,
-                                     context->stall_seconds);
+    plan->exchange = exchange_create(context->comm, context->node.comm, s, p->batch, plan->formats, &plan->stores);
     if (!plan->exchange) failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the exchange");
     /* A fold, a wait, a wait for the node, and the transfers for each step; the whole, the start and the finish. */
     if (context->trace && !trace_reserve(context->trace, 4 * s->step_count + 3))
@@ -139,7 +140,9 @@ static longspan_plan *build(longspan_context *context, const longspan_problem *p
     }
     plan->context = context;
     plan->problem = *problem;
-    if (plan_choose(&plan->problem, place, &plan->scheduled, &plan->strategy, f) != LONGSPAN_OK) return plan;
+    if (plan_choose(&plan->problem, place, &plan->scheduled, &plan->strategy, &plan->predicted_seconds, f) !=
+        LONGSPAN_OK)
+        return plan;
     choose_compute(plan, f);
     copy_arrays(plan, f);
     if (f->status != LONGSPAN_OK) return plan;
@@ -166,8 +169,25 @@ static bool can_share(const longspan_context *context, const longspan_problem *p
     const double shard = (double)p->batch * ((double)p->keys / context->ranks + 64) * row;
     const double shards = context->node.ranks * (context->ranks > context->node.ranks ? 3.0 : 1.0);
     int fits = strcmp(p->strategy, "auto") != 0 || shard * shards < shared_memory_free();
-    MPI_Allreduce(MPI_IN_PLACE, &fits, 1, MPI_INT, MPI_MIN, context->comm);
+    wait_allreduce(MPI_IN_PLACE, &fits, 1, MPI_INT, MPI_MIN, context->comm);
     return fits;
+}
+
+/* Collective. Fails on all ranks or on none, with NULL. */
+static longspan_plan *make(longspan_context *context, const longspan_problem *p, bool may_share, failure *f)
+{
+    const placement place = {
+        .ranks = context->ranks,
+        .node_ranks = context->node.ranks,
+        .may_share = may_share,
+        .machine = machine_of_rank(&context->machine, &context->seat, p->type, compute_of(context, p->type)),
+        .memory_bytes = context->seat.memory_bytes,
+    };
+    longspan_plan *plan = build(context, p, &place, f);
+    if (context_agree(context, f) != LONGSPAN_OK ||
+        (plan->schedule->shares_memory && plan_share_memory(plan, f) != LONGSPAN_OK))
+        longspan_plan_destroy(&plan);
+    return plan;
 }
 
 longspan_status longspan_plan_create(longspan_context *context, const longspan_problem *problem, longspan_plan **plan_p)
@@ -177,19 +197,15 @@ longspan_status longspan_plan_create(longspan_context *context, const longspan_p
     if (problem_check_equal(context, problem, &f) != LONGSPAN_OK) return f.status;
     longspan_problem p = *problem; /* the same on all ranks, and so is what is wrong with it */
     if (problem_complete(&p, &f) != LONGSPAN_OK) return context_agree(context, &f);
-    const placement place = {
-        .ranks = context->ranks,
-        .node_ranks = context->node.ranks,
-        .may_share = can_share(context, &p),
-        .machine = machine_of_rank(&context->machine, &context->seat, p.type, compute_of(context, p.type)),
-        .memory_bytes = context->seat.memory_bytes,
-    };
-    longspan_plan *plan = build(context, &p, &place, &f);
-    if (context_agree(context, &f) != LONGSPAN_OK ||
-        (plan->schedule->shares_memory && plan_share_memory(plan, &f) != LONGSPAN_OK)) {
-        longspan_plan_destroy(&plan);
-        return f.status;
+    const bool may_share = can_share(context, &p);
+    longspan_plan *plan = make(context, &p, may_share, &f);
+    /* The room may be taken since it was looked at, and ranks of a node may be in containers that share none. */
+    if (f.status == LONGSPAN_ERROR_MEMORY && may_share && strcmp(p.strategy, "auto") == 0) {
+        f = (failure){0};
+        plan = make(context, &p, false, &f);
     }
+    if (!plan) return f.status;
+    context_expect(context, plan->predicted_seconds);
     *plan_p = plan;
     return LONGSPAN_OK;
 }

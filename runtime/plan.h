@@ -35,6 +35,7 @@ struct longspan_plan {
     schedule *schedule;
     attention_compute compute;
     prediction_machine machine; /* what was chosen for */
+    double predicted_seconds;   /* of an execute */
 
     int64_t query_tokens, key_tokens; /* T of queries and of keys */
     row_format formats[ROWS_KINDS];
@@ -55,9 +56,9 @@ struct longspan_plan {
  * A named strategy that refuses every layout left open is a failure. Pure: the same on every rank. */
 longspan_status plan_rank(const longspan_problem *problem, const placement *place, choice **choices_p, int *count_p,
                           failure *f);
-/* The same, but only what is taken. */
+/* The same, but only what is taken, and the seconds that an execute should take. */
 longspan_status plan_choose(const longspan_problem *problem, const placement *place, schedule_problem *scheduled_p,
-                            const strategy **strategy_p, failure *f);
+                            const strategy **strategy_p, double *seconds_p, failure *f);
 /* Not collective. The names of what was chosen. */
 plan_names plan_name_choice(const schedule_problem *scheduled, const strategy *strategy);
 

@@ -109,7 +109,7 @@ static longspan_relayout *build(longspan_context *context, const longspan_relayo
     for (int64_t i = 0; i < r->moves.move_count; i++)
         if (!is_local(&r->moves.moves[i])) messages += r->batch * message_count(r, &r->moves.moves[i]);
     r->types = malloc((size_t)(r->moves.move_count + 1) * sizeof *r->types);
-    if (!r->types || !request_set_create(&r->requests, context->comm, messages, context->stall_seconds)) {
+    if (!r->types || !request_set_create(&r->requests, context->comm, messages)) {
         failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the messages of a change of layout");
         return r;
     }

@@ -1,18 +1,16 @@
 #include "runtime/requests.h"
 
+#include "runtime/patience.h"
+
 #include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 /* Polling more often than this costs time and moves nothing more (measured overlap is complete at 100 us). */
 static const double poll_interval = 20e-6;
-/* While waiting with nothing to compute, spin this often before giving the core to another rank for a while. */
-enum { SPINS_BEFORE_SLEEP = 200, SLEEP_NANOSECONDS = 20000 };
 
-bool request_set_create(request_set *set_p, MPI_Comm comm, int64_t most, double stall_seconds)
+bool request_set_create(request_set *set_p, MPI_Comm comm, int64_t most)
 {
-    *set_p = (request_set){.comm = comm, .stall_seconds = stall_seconds, .last_peer = REQUEST_OF_NODE};
+    *set_p = (request_set){.comm = comm, .last_peer = REQUEST_OF_NODE};
     if (most < 1) most = 1;
     if (most > INT_MAX) return false;
     set_p->capacity = (int)most;
@@ -66,30 +64,22 @@ bool request_set_poll(request_set *set)
     return set->pending == 0;
 }
 
-static void abort_stalled(const request_set *set, double idle)
+static void give_up(const request_set *set, double idle)
 {
-    int rank, peer = REQUEST_OF_NODE;
-    char whom[48] = "the other ranks of its node";
-    MPI_Comm_rank(set->comm, &rank);
+    int peer = REQUEST_OF_NODE;
     for (int i = 0; i < set->posted && peer == REQUEST_OF_NODE; i++)
         if (set->requests[i] != MPI_REQUEST_NULL) peer = set->peers[i];
-    if (peer != REQUEST_OF_NODE) snprintf(whom, sizeof whom, "rank %d", peer);
-    fprintf(stderr,
-            "longspan: rank %d has waited %.0f s for %s in %s: nothing completed; giving up (a lost link or a stopped "
-            "process?)\n",
-            rank, idle, whom, set->where);
-    MPI_Abort(set->comm, 1);
+    patience_end(set->comm, idle, peer, "the other ranks of its node", set->where);
 }
 
 void request_set_wait(request_set *set)
 {
-    double begin = MPI_Wtime();
-    for (int spins = 0; set->pending > 0; spins++) {
+    const double begin = MPI_Wtime(), limit = patience_of(set->comm);
+    for (int times = 0; set->pending > 0; times++) {
         double now = MPI_Wtime();
         test(set, now);
         double since = set->last_completion > begin ? set->last_completion : begin;
-        if (set->stall_seconds > 0 && now - since > set->stall_seconds) abort_stalled(set, now - since);
-        if (set->pending > 0 && spins >= SPINS_BEFORE_SLEEP)
-            nanosleep(&(struct timespec){.tv_nsec = SLEEP_NANOSECONDS}, NULL);
+        if (now - since > limit) give_up(set, now - since);
+        if (set->pending > 0) patience_rest(times);
     }
 }

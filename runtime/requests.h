@@ -15,8 +15,7 @@ enum { REQUEST_OF_NODE = -1 }; /* instead of a peer: all ranks of the node */
 
 typedef struct {
     MPI_Comm comm;
-    double stall_seconds;
-    char where[64]; /* for the message of a stall: "step 3" */
+    char where[64]; /* for the message when it gives up: "step 3" */
 
     MPI_Request *requests; /* completed ones become MPI_REQUEST_NULL */
     int *finished;         /* MPI_Testsome's indices */
@@ -27,7 +26,7 @@ typedef struct {
 } request_set;
 
 /* Not collective. Room for `most` requests at a time. False if memory ran out or that is more than MPI can count. */
-bool request_set_create(request_set *set_p, MPI_Comm comm, int64_t most, double stall_seconds);
+bool request_set_create(request_set *set_p, MPI_Comm comm, int64_t most);
 void request_set_destroy(request_set *set); /* nothing may be under way */
 
 /* Forgets completed requests; nothing may be under way. */
@@ -36,8 +35,8 @@ void request_set_begin(request_set *set);
 MPI_Request *request_set_add(request_set *set, int peer);
 /* Gives MPI a chance to progress; cheap when called more often than every 20 us. True when all is complete. */
 bool request_set_poll(request_set *set);
-/* Returns when all is complete. Aborts the job, saying where and which peer it waits for, when nothing has completed
- * for stall_seconds (0: never): a lost peer cannot be told from a slow one, and a hang helps nobody. */
+/* Returns when all is complete. When nothing has completed for as long as comm has patience (patience.h) it aborts the
+ * job, saying where and which peer it waits for. */
 void request_set_wait(request_set *set);
 
 #endif

@@ -1,5 +1,7 @@
 #include "runtime/shared_memory.h"
 
+#include "runtime/patience.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -122,7 +124,7 @@ static shared_memory *allocate(const node *n, failure *f)
 static void check_room(MPI_Comm node, size_t bytes, failure *f)
 {
     double total = (double)bytes;
-    MPI_Allreduce(MPI_IN_PLACE, &total, 1, MPI_DOUBLE, MPI_SUM, node);
+    wait_allreduce(MPI_IN_PLACE, &total, 1, MPI_DOUBLE, MPI_SUM, node);
     if (total > shared_memory_free()) set_failure(f, "no room for a segment of", bytes, ENOSPC);
 }
 
@@ -133,7 +135,7 @@ shared_memory *shared_memory_create(longspan_context *context, size_t bytes, fai
     if (s && f->status == LONGSPAN_OK) make_own(s, bytes, f);
     bool ok = context_agree(context, f) == LONGSPAN_OK;
     if (ok) {
-        MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, s->names, (int)sizeof *s->names, MPI_BYTE,
+        wait_allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, s->names, (int)sizeof *s->names, MPI_BYTE,
                       context->node.comm);
         for (int i = 0; i < s->count; i++)
             if (i != s->own) map_other(s, i, f);

@@ -1,5 +1,7 @@
 #include "runtime/trace.h"
 
+#include "runtime/patience.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +19,7 @@ static const char *const track_names[TRACE_TRACKS] = {[TRACE_WORK] = "work", [TR
 trace *trace_create(MPI_Comm comm, int64_t capacity)
 {
     trace *t = calloc(1, sizeof *t);
-    MPI_Barrier(comm);
+    wait_barrier(comm);
     if (!t) return NULL;
     t->origin = MPI_Wtime();
     if (trace_reserve(t, capacity)) return t;
@@ -105,14 +107,12 @@ static int print_piece(const trace *t, int rank, int64_t *next, char *piece)
 static void write_rank(const trace *t, MPI_Comm comm, int rank, char *piece, FILE *file)
 {
     int64_t next = -1;
-    /* An answer to this: a rank's pieces are not sent before they are wanted. */
-    if (rank != 0) MPI_Send(NULL, 0, MPI_CHAR, rank, 0, comm);
     for (;;) {
         int length;
         if (rank == 0) length = print_piece(t, 0, &next, piece);
         else {
             MPI_Status status;
-            MPI_Recv(piece, PIECE_BYTES, MPI_CHAR, rank, 0, comm, &status);
+            wait_receive(piece, PIECE_BYTES, MPI_CHAR, rank, comm, &status);
             MPI_Get_count(&status, MPI_CHAR, &length);
         }
         if (length == 0) return;
@@ -124,10 +124,9 @@ static void send_rank(const trace *t, MPI_Comm comm, int rank, char *piece)
 {
     int64_t next = -1;
     int length;
-    MPI_Recv(NULL, 0, MPI_CHAR, 0, 0, comm, MPI_STATUS_IGNORE);
     do {
         length = print_piece(t, rank, &next, piece);
-        MPI_Send(piece, length, MPI_CHAR, 0, 0, comm);
+        wait_send(piece, length, MPI_CHAR, 0, comm);
     } while (length > 0);
 }
 
@@ -138,15 +137,17 @@ void trace_write(const trace *t, MPI_Comm comm, FILE *file, failure *f)
     MPI_Comm_size(comm, &ranks);
     char *piece = malloc(PIECE_BYTES);
     int ok = piece != NULL;
-    MPI_Allreduce(MPI_IN_PLACE, &ok, 1, MPI_INT, MPI_MIN, comm);
+    wait_allreduce(MPI_IN_PLACE, &ok, 1, MPI_INT, MPI_MIN, comm);
     if (!ok) failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory to write the trace");
-    else if (rank != 0) send_rank(t, comm, rank, piece);
-    else {
-        fputs("{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n", file);
-        for (int r = 0; r < ranks; r++) {
-            if (r > 0) fputs(",\n", file);
-            write_rank(t, comm, r, piece, file);
-        }
+    if (ok && rank == 0) fputs("{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n", file);
+    for (int r = 0; ok && r < ranks; r++) {
+        /* A rank's pieces are not sent before they are wanted; and nobody waits longer than one rank takes. */
+        wait_barrier(comm);
+        if (rank == 0 && r > 0) fputs(",\n", file);
+        if (rank == 0) write_rank(t, comm, r, piece, file);
+        else if (rank == r) send_rank(t, comm, rank, piece);
+    }
+    if (ok && rank == 0) {
         fputs("\n]}\n", file);
         if (fflush(file) != 0 || ferror(file)) failure_set(f, LONGSPAN_ERROR_IO, "the trace could not be written");
     }

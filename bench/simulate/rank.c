@@ -187,7 +187,7 @@ int main(int argc, char **argv)
     const row_stores stores = make_stores(formats, s, &problem);
     MPI_Comm node;
     MPI_Comm_split(MPI_COMM_WORLD, rank / o.node_ranks, rank, &node);
-    exchange *e = exchange_create(MPI_COMM_WORLD, node, s, 1, formats, &stores, 0);
+    exchange *e = exchange_create(MPI_COMM_WORLD, node, s, 1, formats, &stores);
     if (!e) fail("no memory for the exchange");
 
     MPI_Barrier(MPI_COMM_WORLD);

@@ -5,9 +5,9 @@
 #include <limits.h>
 #include <stdlib.h>
 
-bool request_set_create(request_set *set_p, MPI_Comm comm, int64_t most, double stall_seconds)
+bool request_set_create(request_set *set_p, MPI_Comm comm, int64_t most)
 {
-    *set_p = (request_set){.comm = comm, .stall_seconds = stall_seconds, .last_peer = REQUEST_OF_NODE};
+    *set_p = (request_set){.comm = comm, .last_peer = REQUEST_OF_NODE};
     if (most > INT_MAX) return false;
     set_p->capacity = (int)most;
     set_p->requests = calloc((size_t)most + 1, sizeof *set_p->requests);

@@ -4,6 +4,7 @@
 #include "runtime/cli/head_values.h"
 #include "runtime/cli/random.h"
 #include "runtime/cli/run_report.h"
+#include "runtime/patience.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +29,7 @@ static void fill(const options *o, random_tensor tensor, const job *j, const lon
 /* Collective. One execution from a common start. */
 static bool execute(const session *s, const job *j, run_repeat *repeat_p, failure *f)
 {
-    MPI_Barrier(s->comm);
+    wait_barrier(s->comm);
     const double started = MPI_Wtime();
     const longspan_status status = longspan_plan_execute(j->plan, j->q, j->k, j->v, j->out, j->lse);
     const double wall = MPI_Wtime() - started;

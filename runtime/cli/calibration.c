@@ -5,6 +5,8 @@
 #include "runtime/cli/kernel_sample.h"
 #include "runtime/cli/report.h"
 #include "runtime/launch.h"
+#include "runtime/node.h"
+#include "runtime/patience.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -83,7 +85,7 @@ static double fold_seconds_of_all(const session *s, const fold_sample *x)
     double seconds[SAMPLES];
     fold_seconds(x);
     for (int i = 0; i < SAMPLES; i++) {
-        MPI_Barrier(s->comm);
+        wait_barrier(s->comm);
         seconds[i] = fold_seconds(x);
     }
     return mean_over_ranks(s->comm, median_of(seconds, SAMPLES));
@@ -178,7 +180,7 @@ static double copy_rate(const session *s, exchange_memory *memory, int threads)
     double seconds[SAMPLES];
     const int64_t share = memory->bytes / threads;
     for (int i = 0; i < SAMPLES; i++) {
-        MPI_Barrier(s->comm);
+        wait_barrier(s->comm);
         const double started = MPI_Wtime();
 #pragma omp parallel for num_threads(threads) schedule(static)
         for (int t = 0; t < threads; t++) memcpy(memory->received + t * share, memory->sent + t * share, (size_t)share);
@@ -227,7 +229,7 @@ static double busy_part(const session *s, const exchange_partners *p, exchange_m
     const double fold = fold_seconds_of_all(s, x);
     const int folds = 1 + (int)(2 * transfer / fold); /* equal on all ranks, as both means are */
     for (int i = 0; i < 2 * SAMPLES; i++) {
-        MPI_Barrier(p->comm);
+        wait_barrier(p->comm);
         const double started = MPI_Wtime();
         if (i % 2) exchange_begin(p, memory, OVERLAP_MESSAGE, &under_way.flight);
         for (int j = 0; j < folds; j++) fold_seconds(&folding);
@@ -258,11 +260,10 @@ static int regular_node_ranks(const session *s, MPI_Comm node)
 
 static void measure_links(const session *s, const attention_kernel *kernel, calibration *c, failure *f)
 {
-    MPI_Comm node;
+    MPI_Comm node = node_split(s->comm);
     kernel_data data;
     exchange_memory memory;
     const kernel_shape shape = plain_shape(KERNEL_FLOAT32, FEW_DIM, MANY_ROWS / 2, MANY_KEYS / 2);
-    MPI_Comm_split_type(s->comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
     kernel_data_create(&shape, c->threads, &data, f);
     exchange_memory_create(MEMORY_BYTES, &memory, f);
     if (session_agree(s, f)) {

@@ -5,6 +5,7 @@
 #include "runtime/cli/result_file.h"
 #include "runtime/cli/run_report.h"
 #include "runtime/cli/trace_file.h"
+#include "runtime/patience.h"
 #include "runtime/plan.h"
 
 #include <math.h>
@@ -43,7 +44,7 @@ static attend_checks check_result(const session *s, const job *j, double flops, 
         counts[1] += j->lse[i] == -INFINITY;
         counts[2] += isnan(j->lse[i]) != 0;
     }
-    MPI_Allreduce(counts, sums, 3, MPI_INT64_T, MPI_SUM, s->comm);
+    wait_allreduce(counts, sums, 3, MPI_INT64_T, MPI_SUM, s->comm);
     const attend_checks checks = {
         .rows = sums[0],
         .rows_without_keys = sums[1],

@@ -9,7 +9,7 @@ enum {
     ATTENTION_TAKES = TAKES_SHAPE | TAKES_TYPE | TAKES_OUT_TYPE | TAKES_MASK | TAKES_STRATEGY | TAKES_COMPUTE |
                       TAKES_SCORES | TAKES_SEED | TAKES_REPEAT | TAKES_REPORT | TAKES_FORCE | TAKES_ARITHMETIC |
                       TAKES_SHARE | TAKES_HEAD_VALUES | TAKES_DOCUMENTS | TAKES_STALL_LIMIT,
-    EXCHANGE_TAKES = TAKES_KEEP | TAKES_COMPUTE | TAKES_FORCE,
+    EXCHANGE_TAKES = TAKES_KEEP | TAKES_COMPUTE | TAKES_FORCE | TAKES_STALL_LIMIT,
     KERNELS_TAKES = TAKES_LIST | TAKES_TYPE | TAKES_MASK | TAKES_COMPUTE | TAKES_REPEAT | TAKES_REPORT | TAKES_FORCE,
 };
 
@@ -35,7 +35,7 @@ static const options_spec spec = {
         "a\n"
         "           few seconds: folds, memory, messages within a node and between nodes. Prints it and keeps it in\n"
         "           the file that LONGSPAN_MACHINE names, else in ~/.cache/longspan/machine.json, or in -o FILE.\n"
-        "           Beside that it takes --isa, --threads and --force.\n"
+        "           Beside that it takes --isa, --threads, --stall-limit and --force.\n"
         "kernels    measures the kernels of this machine, in one process, over a list of shapes: every one that the "
         "CPU\n"
         "           can run, with each arithmetic of the type, on 1 and 2 threads, in turn with the CPU's peaks.\n"

@@ -8,6 +8,7 @@
 
 #include "io/text.h"
 #include "kernels/number.h"
+#include "runtime/patience.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -25,7 +26,7 @@ static const options_spec spec = {
     .example = "mpirun -np 2 longspan embed text book.txt -o book.h5 --heads 4 --dim 64",
     .least_arguments = 2,
     .most_arguments = 2,
-    .takes = TAKES_OUTPUT | TAKES_THREADS | TAKES_HEADS | TAKES_TYPE | TAKES_SEED,
+    .takes = TAKES_OUTPUT | TAKES_THREADS | TAKES_HEADS | TAKES_TYPE | TAKES_SEED | TAKES_STALL_LIMIT,
 };
 
 /* The part of the document that is this rank's. */
@@ -116,7 +117,7 @@ static bool measure(const session *s, const char *path, portion *mine, failure *
         failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
     if (!session_agree(s, f)) return false;
 
-    MPI_Bcast(&mine->document_bytes, 1, MPI_INT64_T, 0, s->comm);
+    wait_bcast(&mine->document_bytes, 1, MPI_INT64_T, 0, s->comm);
     const int64_t share = mine->document_bytes / s->ranks, extra = mine->document_bytes % s->ranks;
     mine->begin = s->rank * share + (s->rank < extra ? s->rank : extra);
     mine->end = mine->begin + share + (s->rank < extra);
@@ -127,8 +128,8 @@ static bool measure(const session *s, const char *path, portion *mine, failure *
         passage_free(&p);
     }
     if (!session_agree(s, f)) return false;
-    MPI_Allreduce(&mine->tokens, &mine->total_tokens, 1, MPI_INT64_T, MPI_SUM, s->comm);
-    MPI_Exscan(&mine->tokens, &mine->first_token, 1, MPI_INT64_T, MPI_SUM, s->comm);
+    wait_allreduce(&mine->tokens, &mine->total_tokens, 1, MPI_INT64_T, MPI_SUM, s->comm);
+    wait_exscan(&mine->tokens, &mine->first_token, 1, MPI_INT64_T, MPI_SUM, s->comm);
     if (s->rank == 0) mine->first_token = 0; /* MPI_Exscan leaves it undefined */
     return true;
 }

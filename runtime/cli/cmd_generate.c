@@ -19,7 +19,8 @@ static const options_spec spec = {
     .example = "mpirun -np 4 longspan generate in.h5 --tokens 64k --heads 8 --kv-heads 2 --type bfloat16",
     .least_arguments = 1,
     .most_arguments = 1,
-    .takes = TAKES_FORCE | TAKES_THREADS | TAKES_SHAPE | TAKES_TYPE | TAKES_SEED | TAKES_HEAD_VALUES,
+    .takes =
+        TAKES_FORCE | TAKES_THREADS | TAKES_SHAPE | TAKES_TYPE | TAKES_SEED | TAKES_HEAD_VALUES | TAKES_STALL_LIMIT,
 };
 
 /* Fills in what was not given; false, having said why, if the shapes do not go together. */

@@ -11,6 +11,7 @@
 #include "partition/mask.h"
 #include "runtime/cli/command.h"
 #include "runtime/cli/result_file.h"
+#include "runtime/patience.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -27,7 +28,7 @@ static const options_spec spec = {
     .example = "mpirun -np 4 longspan map out.h5 -o map.svg --blocks 256",
     .least_arguments = 1,
     .most_arguments = 1,
-    .takes = TAKES_OUTPUT | TAKES_ROWS | TAKES_BLOCKS,
+    .takes = TAKES_OUTPUT | TAKES_ROWS | TAKES_BLOCKS | TAKES_STALL_LIMIT,
 };
 
 enum { DEFAULT_BLOCKS = 128, DEFAULT_ROWS = 8, MOST_ROWS = 4096, PIECE_FLOATS = 1 << 22, MOST_PIECE_KEYS = 4096 };
@@ -212,7 +213,7 @@ static bool measure(const session *s, const result_file *result, picture *p, fai
     if (!session_agree(s, f)) goto done;
     for (int64_t row = 0; row < p->rows; row++) {
         double *cells = p->mass + row * p->columns;
-        MPI_Reduce(s->rank == 0 ? MPI_IN_PLACE : cells, cells, (int)p->columns, MPI_DOUBLE, MPI_SUM, 0, s->comm);
+        wait_reduce(s->rank == 0 ? MPI_IN_PLACE : cells, cells, (int)p->columns, MPI_DOUBLE, MPI_SUM, 0, s->comm);
     }
 done:
     free(at.q);

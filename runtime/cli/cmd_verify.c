@@ -9,6 +9,7 @@
 #include "runtime/cli/result_file.h"
 #include "runtime/cli/row_oracle.h"
 #include "runtime/launch.h"
+#include "runtime/patience.h"
 
 #include <math.h>
 #include <omp.h>
@@ -25,7 +26,7 @@ static const options_spec spec = {
     .example = "mpirun -np 4 longspan verify in.h5 out.h5 --rows 256",
     .least_arguments = 2,
     .most_arguments = 2,
-    .takes = TAKES_ROWS | TAKES_SEED | TAKES_THREADS,
+    .takes = TAKES_ROWS | TAKES_SEED | TAKES_THREADS | TAKES_STALL_LIMIT,
 };
 
 enum {
@@ -153,7 +154,7 @@ static void join_ranks(const session *s, sample *g, double *top)
         const double lse = g->sum[i * g->sum_size + ORACLE_LSE];
         top[i] = isnan(lse) ? -INFINITY : lse; /* the weight carries the NaN */
     }
-    MPI_Allreduce(MPI_IN_PLACE, top, n, MPI_DOUBLE, MPI_MAX, s->comm);
+    wait_allreduce(MPI_IN_PLACE, top, n, MPI_DOUBLE, MPI_MAX, s->comm);
     for (int i = 0; i < n; i++) {
         double *sum = g->sum + i * g->sum_size;
         const double weight = sum[ORACLE_LSE] == -INFINITY ? 0 : exp(sum[ORACLE_LSE] - top[i]);
@@ -161,7 +162,7 @@ static void join_ranks(const session *s, sample *g, double *top)
         sum[ORACLE_LSE] = weight;
     }
     const bool root = s->rank == 0;
-    MPI_Reduce(root ? MPI_IN_PLACE : g->sum, g->sum, n * (int)g->sum_size, MPI_DOUBLE, MPI_SUM, 0, s->comm);
+    wait_reduce(root ? MPI_IN_PLACE : g->sum, g->sum, n * (int)g->sum_size, MPI_DOUBLE, MPI_SUM, 0, s->comm);
     if (!root) return;
     for (int i = 0; i < n; i++) {
         double *sum = g->sum + i * g->sum_size;
@@ -380,7 +381,7 @@ static void verify(session *s, const options *o, failure *f)
     verdict all = {.out.token = -1, .lse.token = -1};
     verify_rows(s, &result, threads, o->seed, rows, &all, f);
     if (f->status != LONGSPAN_OK) goto done;
-    MPI_Bcast(&all, sizeof all, MPI_BYTE, 0, s->comm);
+    wait_bcast(&all, sizeof all, MPI_BYTE, 0, s->comm);
     if (s->rank == 0) print_verdict(o, &result, rows, &all);
     if (all.over) f->status = LONGSPAN_ERROR_VERIFICATION;
 done:

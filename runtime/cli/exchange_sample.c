@@ -76,6 +76,7 @@ double median_of(double *values, int count)
     return (values[(count - 1) / 2] + values[count / 2]) / 2;
 }
 
+/* Here MPI itself waits, without a limit: what has one sleeps in between (patience.h), which would be measured. */
 double exchange_seconds(const exchange_partners *p, exchange_memory *memory, int64_t bytes, int times, int samples)
 {
     double seconds[EXCHANGE_MOST_SAMPLES];

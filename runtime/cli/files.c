@@ -1,5 +1,7 @@
 #include "runtime/cli/files.h"
 
+#include "runtime/patience.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +29,7 @@ static int comm_rank(MPI_Comm comm)
 /* After a last step that rank 0 does alone: a vote could declare a published file a failure. */
 static longspan_status outcome_of_rank_0(MPI_Comm comm, failure *f)
 {
-    MPI_Bcast(f, sizeof *f, MPI_BYTE, 0, comm);
+    wait_bcast(f, sizeof *f, MPI_BYTE, 0, comm);
     return f->status;
 }
 
@@ -156,7 +158,7 @@ longspan_status output_file_begin(MPI_Comm comm, const char *path, bool force, o
         if (!created) failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
     }
     if (agree(comm, f) != LONGSPAN_OK) goto discard;
-    for (int i = 0; i < dataset_count; i++) MPI_Bcast(&datasets[i].offset, 1, MPI_UINT64_T, 0, comm);
+    for (int i = 0; i < dataset_count; i++) wait_bcast(&datasets[i].offset, 1, MPI_UINT64_T, 0, comm);
     if (output_open(path, &output.writer, &error)) {
         output.writer.descriptor = -1;
         failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);

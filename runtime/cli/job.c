@@ -4,6 +4,7 @@
 #include "runtime/cli/machine_file.h"
 #include "runtime/cli/trace_file.h"
 #include "runtime/launch.h"
+#include "runtime/patience.h"
 #include "runtime/plan.h"
 
 #include <stdlib.h>
@@ -195,6 +196,7 @@ bool job_open(const session *s, const options *o, const longspan_problem *proble
         session_fail(s, f);
         return false;
     }
+    patience_set(s->comm, patience_of(job_p->context->comm));
     allocate_arrays(job_p, f);
     return session_agree(s, f);
 }

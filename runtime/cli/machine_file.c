@@ -5,6 +5,7 @@
 #include "runtime/cli/report.h"
 #include "runtime/cli/run_report.h"
 #include "runtime/machine.h"
+#include "runtime/patience.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -230,7 +231,7 @@ bool machine_load(const session *s, const attention_kernel *kernel, machine_sour
     if (s->rank == 0 && path[0]) read_file(path, named, kernel, &p, f);
     if (!session_agree(s, f)) return false;
     if (s->rank == 0) machine_fill(&p.machine, kernel->peak(peak_seconds));
-    MPI_Bcast(&p, (int)sizeof p, MPI_BYTE, 0, s->comm);
+    wait_bcast(&p, (int)sizeof p, MPI_BYTE, 0, s->comm);
     *source_p = p;
     return true;
 }

@@ -2,6 +2,7 @@
 
 #include "io/tensor_file.h"
 #include "runtime/launch.h"
+#include "runtime/patience.h"
 
 #include <cblas.h>
 #include <stdio.h>
@@ -119,6 +120,7 @@ static exit_status run(session *s, int argc, char **argv)
     options o;
     const options_outcome outcome = options_parse(s, found->spec, argc - 1, (const char **)argv + 1, &o);
     if (outcome != OPTIONS_GO_ON) return outcome == OPTIONS_DONE ? EXIT_DONE : EXIT_USAGE;
+    if (o.stall_limit >= 0) patience_set(s->comm, o.stall_limit);
     session_verbose(s, "longspan %s %s on %d rank%s\n", longspan_version(), s->command, s->ranks,
                     s->ranks == 1 ? "" : "s");
     const exit_status status = found->run(s, &o);
@@ -136,6 +138,7 @@ int main(int argc, char **argv)
     io_start();
     MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
     MPI_Comm_dup(MPI_COMM_WORLD, &s.comm);
+    patience_set(s.comm, PATIENCE_SECONDS);
     MPI_Comm_rank(s.comm, &s.rank);
     MPI_Comm_size(s.comm, &s.ranks);
     openblas_set_num_threads(1); /* kernels call it from threads of their own */
@@ -144,6 +147,7 @@ int main(int argc, char **argv)
     else status = run(&s, argc, argv);
     /* Once a rank has ended with a status other than 0, mpirun kills the others: what they said must be out by then. */
     fflush(NULL);
+    wait_barrier(s.comm); /* MPI_Finalize has no limit */
     MPI_Comm_free(&s.comm);
     MPI_Finalize();
     return (int)status;

@@ -346,7 +346,7 @@ static const option_line lines[] = {
     {"threads", 0, TAKES_COMPUTE | TAKES_THREADS, read_int, AT(threads), .least = 1, .most = MOST_THREADS, .value = "N",
      .help = "threads a rank (OMP_NUM_THREADS, else the CPUs it may use)"},
     {"stall-limit", 0, TAKES_STALL_LIMIT, read_number, AT(stall_limit), .least = 0, .value = "SECONDS",
-     .help = "give up when no transfer of a rank moves for so long; 0: never (600)"},
+     .help = "give up when a rank waits so long for others, attention 4 x its predicted time longer; 0: never (600)"},
     {"ranks", 0, TAKES_MACHINE, read_int, AT(ranks), .least = 1, .most = MOST_RANKS, .value = "P",
      .help = "ranks to plan for"},
     {"node-ranks", 0, TAKES_MACHINE, read_int, AT(node_ranks), .least = 1, .most = MOST_RANKS, .value = "N",

@@ -2,6 +2,7 @@
 
 #include "kernels/cpu.h"
 #include "runtime/launch.h"
+#include "runtime/patience.h"
 
 #include <cblas.h>
 #include <hdf5.h>
@@ -22,9 +23,9 @@ report_statistics report_reduce(MPI_Comm comm, double value)
     local[0].value = -value;
     local[1].value = value;
     local[0].rank = local[1].rank = rank;
-    MPI_Allreduce(local, extreme, 2, MPI_DOUBLE_INT, MPI_MAXLOC, comm);
+    wait_allreduce(local, extreme, 2, MPI_DOUBLE_INT, MPI_MAXLOC, comm);
     double sum = 0;
-    MPI_Allreduce(&value, &sum, 1, MPI_DOUBLE, MPI_SUM, comm);
+    wait_allreduce(&value, &sum, 1, MPI_DOUBLE, MPI_SUM, comm);
     return (report_statistics){.min = -extreme[0].value,
                                .mean = sum / ranks,
                                .max = extreme[1].value,
@@ -96,11 +97,11 @@ static double peak_of_all(MPI_Comm comm, double (*peak)(double seconds), int thr
 {
     double local = 0, all = 0;
     const double contenders = (double)threads * launch_sharing_ranks(comm), cpus = launch_allowed_cpus();
-    MPI_Barrier(comm);
+    wait_barrier(comm);
 #pragma omp parallel num_threads(threads) reduction(+ : local)
     local += peak(seconds);
     if (contenders > cpus) local *= cpus / contenders;
-    MPI_Allreduce(&local, &all, 1, MPI_DOUBLE, MPI_SUM, comm);
+    wait_allreduce(&local, &all, 1, MPI_DOUBLE, MPI_SUM, comm);
     return all;
 }
 

@@ -1,6 +1,7 @@
 #include "runtime/cli/run_report.h"
 
 #include "runtime/cli/files.h"
+#include "runtime/patience.h"
 #include "runtime/plan.h"
 
 #include <math.h>
@@ -23,7 +24,7 @@ run_repeat run_repeat_gather(MPI_Comm comm, const longspan_plan *plan, double wa
         .bytes_sent = report_reduce(comm, (double)t.bytes_sent),
     };
     const report_statistics busy = report_reduce(comm, t.compute + t.finish);
-    MPI_Allreduce(&t.flops, &r.flops, 1, MPI_DOUBLE, MPI_SUM, comm);
+    wait_allreduce(&t.flops, &r.flops, 1, MPI_DOUBLE, MPI_SUM, comm);
     r.overlap = r.transfer.mean > 0 ? fmax(0, 1 - r.wait.mean / r.transfer.mean) : 1;
     r.load_balance = busy.max > 0 ? busy.mean / busy.max : 1;
     r.communication_efficiency = r.wall > 0 ? busy.max / r.wall : 1;

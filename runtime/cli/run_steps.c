@@ -1,5 +1,6 @@
 #include "runtime/cli/run_steps.h"
 
+#include "runtime/patience.h"
 #include "runtime/plan.h"
 
 #include <stdlib.h>
@@ -29,7 +30,7 @@ static bool tables_open(MPI_Comm comm, int64_t steps, tables *t, run_step **step
     t->waited_for = calloc(count, sizeof *t->waited_for);
     *step_p = calloc(count, sizeof **step_p);
     int ok = t->sum && t->most && t->transfer && t->waited_for && *step_p;
-    MPI_Allreduce(MPI_IN_PLACE, &ok, 1, MPI_INT, MPI_MIN, comm);
+    wait_allreduce(MPI_IN_PLACE, &ok, 1, MPI_INT, MPI_MIN, comm);
     return ok;
 }
 
@@ -71,19 +72,19 @@ run_steps run_steps_gather(MPI_Comm comm, const longspan_plan *plan)
     tables t;
     MPI_Comm_rank(comm, &rank);
     MPI_Comm_size(comm, &ranks);
-    MPI_Allreduce(&count, &steps, 1, MPI_INT64_T, MPI_MAX, comm);
+    wait_allreduce(&count, &steps, 1, MPI_INT64_T, MPI_MAX, comm);
     if (!tables_open(comm, steps, &t, &gathered.step)) {
         tables_close(&t);
         run_steps_free(&gathered);
         return gathered;
     }
     fill(records, count, steps, rank, &t);
-    MPI_Allreduce(MPI_IN_PLACE, t.sum, SUMS * (int)steps, MPI_DOUBLE, MPI_SUM, comm);
-    MPI_Allreduce(MPI_IN_PLACE, t.most, MOSTS * (int)steps, MPI_DOUBLE_INT, MPI_MAXLOC, comm);
-    MPI_Allreduce(MPI_IN_PLACE, t.transfer, (int)steps, MPI_DOUBLE, MPI_MAX, comm);
+    wait_allreduce(MPI_IN_PLACE, t.sum, SUMS * (int)steps, MPI_DOUBLE, MPI_SUM, comm);
+    wait_allreduce(MPI_IN_PLACE, t.most, MOSTS * (int)steps, MPI_DOUBLE_INT, MPI_MAXLOC, comm);
+    wait_allreduce(MPI_IN_PLACE, t.transfer, (int)steps, MPI_DOUBLE, MPI_MAX, comm);
     for (int64_t n = 0; n < count; n++)
         if (t.most[n + MOST_WAIT * steps].rank == rank) t.waited_for[n] = records[n].waited_for + 1;
-    MPI_Allreduce(MPI_IN_PLACE, t.waited_for, (int)steps, MPI_INT, MPI_MAX, comm);
+    wait_allreduce(MPI_IN_PLACE, t.waited_for, (int)steps, MPI_INT, MPI_MAX, comm);
     for (int64_t n = 0; n < steps; n++)
         gathered.step[n] = (run_step){
             .compute = statistics_of(&t, SUM_COMPUTE, MOST_COMPUTE, n, steps, ranks),

@@ -159,6 +159,23 @@ static void a_nan_survives_every_merge(void **unused)
         }
 }
 
+/* The value was seen: whether Inf or 0 * Inf comes out, as of one fold over all keys, it is not a number. */
+static void an_infinite_value_survives_every_merge_however_small_its_weight(void **unused)
+{
+    (void)unused;
+    for (int side = 0; side < 2; side++)
+        for (float gap = 0; gap <= 400; gap += 50) {
+            attention_state bad = single(0, INFINITY), good = single(gap, 1);
+            attention_state_merge(side ? good : bad, side ? bad : good, 1, 1);
+            float out, lse;
+            attention_state_finish(side ? good : bad, 1, 1, KERNEL_FLOAT32, &out, &lse, 1);
+            assert_false(isfinite(out));
+            assert_true(isfinite(lse));
+            state_destroy(&bad);
+            state_destroy(&good);
+        }
+}
+
 static void merging_leaves_the_other_state_alone(void **unused)
 {
     (void)unused;
@@ -283,6 +300,7 @@ int main(void)
         cmocka_unit_test(merging_is_associative_up_to_rounding),
         cmocka_unit_test(scores_far_apart_merge_without_overflow),
         cmocka_unit_test(a_nan_survives_every_merge),
+        cmocka_unit_test(an_infinite_value_survives_every_merge_however_small_its_weight),
         cmocka_unit_test(merging_leaves_the_other_state_alone),
         cmocka_unit_test(many_merges_do_not_grow_the_error),
         cmocka_unit_test(finishing_rounds_once_to_the_output_type),

@@ -7,12 +7,14 @@
 
 #include <cmocka.h>
 #include <dirent.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
-#include "runtime/shared_memory.h"
+#include "runtime/plan.h"
 #include "tests/runtime/problem.h"
 
 static int rank, ranks;
@@ -242,6 +244,49 @@ static void sharing_is_refused_only_where_it_was_asked_for(void **state)
     assert_true(automatic.relative_rms <= 1e-6);
 }
 
+/* The plan of a problem for which auto shares memory where it may, as links are slow. */
+static longspan_plan *plan_slow_links(longspan_context *context, const char *strategy, longspan_status *status_p)
+{
+    longspan_problem p = make_problem(4096, 4, 4, 64).problem;
+    longspan_plan *plan;
+    p.strategy = strategy;
+    *status_p = longspan_plan_create(context, &p, &plan);
+    return plan;
+}
+
+static void auto_plans_without_shared_memory_that_it_does_not_get(void **state)
+{
+    (void)state;
+    const longspan_machine slow_links = {.node = {.latency = 1e-3, .bandwidth = 1e7, .busy = 1}};
+    longspan_options options;
+    longspan_context *context;
+    longspan_status status, named_status, automatic_status;
+    longspan_options_default(&options);
+    options.machine = &slow_links;
+    assert_int_equal(longspan_context_create(MPI_COMM_WORLD, &options, &context), LONGSPAN_OK);
+    longspan_plan *plan = plan_slow_links(context, "auto", &status);
+    assert_int_equal(status, LONGSPAN_OK);
+    assert_int_equal(sum(plan->shared != NULL), ranks > 1 ? ranks : 0);
+    longspan_plan_destroy(&plan);
+
+    /* One rank may make no file of any size, which nobody can see beforehand. */
+    struct rlimit usual, none;
+    getrlimit(RLIMIT_FSIZE, &usual);
+    none = (struct rlimit){.rlim_cur = rank == ranks - 1 ? 0 : usual.rlim_cur, .rlim_max = usual.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &none);
+    longspan_plan *named = plan_slow_links(context, "shared", &named_status);
+    longspan_plan *automatic = plan_slow_links(context, "auto", &automatic_status);
+    setrlimit(RLIMIT_FSIZE, &usual);
+    signal(SIGXFSZ, SIG_DFL);
+    assert_int_equal(named_status, ranks > 1 ? LONGSPAN_ERROR_MEMORY : LONGSPAN_OK);
+    assert_int_equal(automatic_status, LONGSPAN_OK);
+    assert_int_equal(sum(automatic->shared != NULL), 0);
+    longspan_plan_destroy(&named);
+    longspan_plan_destroy(&automatic);
+    longspan_context_destroy(&context);
+}
+
 static void nodes_that_are_not_alike_are_no_nodes(void **state)
 {
     (void)state;
@@ -280,6 +325,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(memory_that_is_not_there_is_refused_and_says_what_to_do),
         cmocka_unit_test(a_node_holds_its_keys_and_values_once),
         cmocka_unit_test(sharing_is_refused_only_where_it_was_asked_for),
+        cmocka_unit_test(auto_plans_without_shared_memory_that_it_does_not_get),
         cmocka_unit_test(nodes_that_are_not_alike_are_no_nodes),
     };
     mpi_group_begin(&argc, &argv);
