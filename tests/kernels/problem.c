@@ -367,7 +367,17 @@ void problem_check(const problem *p, attention_state state, int64_t rows, double
 
 static const attention_kernel *find_kernel(const char *name)
 {
-    return strcmp(name, attention_amx_emulated.name) == 0 ? &attention_amx_emulated : attention_kernel_find(name);
+    static const attention_kernel *const emulations[] = {
+#if defined(__x86_64__)
+        &attention_amx_emulated_avx512,
+#endif
+        &attention_amx_emulated,
+    };
+    const bool any = strcmp(name, "amx-emulated") == 0;
+    for (size_t i = 0; i < sizeof emulations / sizeof emulations[0]; i++)
+        if (any ? !(emulations[i]->features & ~cpu_features()) : strcmp(name, emulations[i]->name) == 0)
+            return emulations[i];
+    return any ? &attention_amx_emulated : attention_kernel_find(name);
 }
 
 const attention_kernel *kernel_under_test(int argc, char **argv)

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "kernels/cpu.h"
 #include "tests/kernels/problem.h"
 
 #include <float.h>
@@ -335,7 +336,7 @@ int main(int argc, char **argv)
 {
     char emulated[] = "amx-emulated", *plain[] = {argv[0], emulated};
     kernel = argc > 1 ? kernel_under_test(argc, argv) : kernel_under_test(2, plain);
-    blocked = attention_kernel_find(strcmp(kernel->name, "amx") == 0 ? "avx512" : "portable");
+    blocked = attention_kernel_find(kernel->features & CPU_AVX512 ? "avx512" : "portable");
     const struct CMUnitTest once[] = {
         cmocka_unit_test(six_products_are_as_exact_as_float32),
         cmocka_unit_test(three_products_are_good_to_2e_5_where_scores_are_ordinary),
