@@ -125,9 +125,11 @@ const attention_kernel *attention_kernel_find(const char *name);
 const char *attention_compute_name(attention_compute compute);
 bool attention_compute_from_name(const char *name, attention_compute *compute_p);
 
-/* The fastest arithmetic of the kernel that loses nothing of the type's precision: for float32 BF16X6, for float16
- * BF16X3, for bfloat16 BF16, each where the kernel offers it, else FP32. */
-attention_compute attention_compute_best(const attention_kernel *kernel, kernel_type type);
+/* The fastest arithmetic of the kernel that loses nothing of the type's precision, for `rows` = T * H / G query rows a key
+ * head: for float32 BF16X6, for float16 BF16X3, for bfloat16 BF16, each where the kernel offers it, else FP32; and FP32
+ * for 16 rows or fewer, which are bound by the memory that keys are read from, and which it alone shares out among
+ * threads by keys. */
+attention_compute attention_compute_best(const attention_kernel *kernel, kernel_type type, int64_t rows);
 
 /* Bytes of workspace that any kernel needs for a call of this shape, whatever its arithmetic. */
 size_t attention_workspace_size(int threads, int dim, int value_dim);

@@ -36,7 +36,8 @@
  * Bits. A query row or a key that does not split cleanly (kernels/attention_amx_parts.h) goes through the blocked fold,
  * on the same state: the row for all its keys; the key for the rows that see it, with the rest of its block that they
  * see. So a row's bits depend on the row and the keys it sees alone. For the same reason calls of few rows, which are
- * bound by memory, take the tiles too: who wants the blocked fold for them asks for COMPUTE_FP32.
+ * bound by memory, take the tiles too: who wants the blocked fold for them asks for COMPUTE_FP32, as
+ * attention_compute_best does.
  *
  * Sources: Henry, Tang, Heinecke, arXiv 1904.06376 (parts); Milakov & Gimelshein, arXiv 1805.02867 (online softmax);
  * FlashAttention-4 (2025) (deferred rescale; exponentials by polynomial). Held by tests/kernels/test_compute.c and,

@@ -37,18 +37,18 @@ static void copy_arrays(longspan_plan *plan, failure *f)
     p->sinks = plan->sinks;
 }
 
-/* The arithmetic asked for, which the kernel need not offer. */
-static attention_compute compute_of(const longspan_context *context, longspan_type type)
+/* The arithmetic asked for, which the kernel need not offer. It depends on the problem, not on what a rank has of it. */
+static attention_compute compute_of(const longspan_context *context, const longspan_problem *p)
 {
     if (context->compute != COMPUTE_AUTO) return (attention_compute)context->compute;
-    return attention_compute_best(context->kernel, (kernel_type)type);
+    return attention_compute_best(context->kernel, (kernel_type)p->type, p->queries * (p->heads / p->kv_heads));
 }
 
 /* The arithmetic of the folds on this rank's kernel. */
 static void choose_compute(longspan_plan *plan, failure *f)
 {
     const attention_kernel *kernel = plan->context->kernel;
-    plan->compute = compute_of(plan->context, plan->problem.type);
+    plan->compute = compute_of(plan->context, &plan->problem);
     if (kernel->computes >> plan->compute & 1) return;
     char offered[64] = "";
     for (int c = 0; c < COMPUTE_COUNT; c++)
@@ -181,7 +181,7 @@ longspan_status longspan_plan_create(longspan_context *context, const longspan_p
         .ranks = context->ranks,
         .node_ranks = context->node.ranks,
         .may_share = can_share(context, &p),
-        .machine = machine_of_rank(&context->machine, &context->seat, p.type, compute_of(context, p.type)),
+        .machine = machine_of_rank(&context->machine, &context->seat, p.type, compute_of(context, &p)),
         .memory_bytes = context->seat.memory_bytes,
     };
     longspan_plan *plan = build(context, &p, &place, &f);

@@ -66,6 +66,21 @@ static void features_are_described_in_words(void **unused)
     assert_int_equal(text[7], 'x');
 }
 
+/* Where a kernel offers every arithmetic; sixteen query rows a key head are bound by memory. */
+static void the_best_arithmetic_loses_nothing_and_leaves_few_rows_to_float32(void **unused)
+{
+    (void)unused;
+    const attention_kernel all = {.computes = (1u << COMPUTE_COUNT) - 1}, one = {.computes = 1u << COMPUTE_FP32};
+    assert_int_equal(attention_compute_best(&all, KERNEL_FLOAT32, 17), COMPUTE_BF16X6);
+    assert_int_equal(attention_compute_best(&all, KERNEL_FLOAT16, 17), COMPUTE_BF16X3);
+    assert_int_equal(attention_compute_best(&all, KERNEL_BFLOAT16, INT64_C(1) << 40), COMPUTE_BF16);
+    for (int type = KERNEL_FLOAT32; type <= KERNEL_BFLOAT16; type++) {
+        assert_int_equal(attention_compute_best(&all, (kernel_type)type, 16), COMPUTE_FP32);
+        assert_int_equal(attention_compute_best(&all, (kernel_type)type, 1), COMPUTE_FP32);
+        assert_int_equal(attention_compute_best(&one, (kernel_type)type, 17), COMPUTE_FP32);
+    }
+}
+
 static void workspace_grows_with_threads_and_stays_aligned(void **unused)
 {
     (void)unused;
@@ -88,6 +103,7 @@ int main(void)
         cmocka_unit_test(features_are_those_the_compiler_finds),
 #endif
         cmocka_unit_test(features_are_described_in_words),
+        cmocka_unit_test(the_best_arithmetic_loses_nothing_and_leaves_few_rows_to_float32),
         cmocka_unit_test(workspace_grows_with_threads_and_stays_aligned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
