@@ -118,7 +118,8 @@ extern const attention_kernel *const attention_kernels[];
 extern const int attention_kernel_count;
 
 /* The kernel called `name`, or for "auto" the fastest whose features this CPU has. NULL if there is none of the
- * name; a kernel that this CPU cannot run is returned only for its name: compare features with cpu_features(). */
+ * name; a kernel that this CPU cannot run is returned only for its name: see cpu_features_missing().
+ * For "auto" the system is asked for AMX. */
 const attention_kernel *attention_kernel_find(const char *name);
 
 /* "fp32", "bf16x6", "bf16x3", "bf16", as in --compute. False if there is none of the name. */

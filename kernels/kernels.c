@@ -20,10 +20,9 @@ const int attention_kernel_count = sizeof attention_kernels / sizeof attention_k
 const attention_kernel *attention_kernel_find(const char *name)
 {
     const bool automatic = strcmp(name, "auto") == 0;
-    const unsigned features = automatic ? cpu_features() : 0;
     for (int i = attention_kernel_count - 1; i >= 0; i--) {
         const attention_kernel *kernel = attention_kernels[i];
-        if (automatic ? (kernel->features & ~features) == 0 : strcmp(kernel->name, name) == 0) return kernel;
+        if (automatic ? !cpu_features_missing(kernel->features) : strcmp(kernel->name, name) == 0) return kernel;
     }
     return NULL;
 }

@@ -375,7 +375,7 @@ static const attention_kernel *find_kernel(const char *name)
     };
     const bool any = strcmp(name, "amx-emulated") == 0;
     for (size_t i = 0; i < sizeof emulations / sizeof emulations[0]; i++)
-        if (any ? !(emulations[i]->features & ~cpu_features()) : strcmp(name, emulations[i]->name) == 0)
+        if (any ? !cpu_features_missing(emulations[i]->features) : strcmp(name, emulations[i]->name) == 0)
             return emulations[i];
     return any ? &attention_amx_emulated : attention_kernel_find(name);
 }
@@ -388,7 +388,7 @@ const attention_kernel *kernel_under_test(int argc, char **argv)
         print_error("no kernel is called %s, or no arithmetic %s\n", name, argc > 2 ? argv[2] : "fp32");
         exit(1);
     }
-    if (kernel->features & ~cpu_features() || !(kernel->computes >> compute_under_test & 1)) {
+    if (cpu_features_missing(kernel->features) || !(kernel->computes >> compute_under_test & 1)) {
         print_message("this CPU cannot run %s %s\n", name, attention_compute_name(compute_under_test));
         exit(77);
     }

@@ -33,7 +33,7 @@ static void auto_is_the_last_kernel_that_this_cpu_runs(void **unused)
     (void)unused;
     const attention_kernel *expected = NULL;
     for (int i = 0; i < attention_kernel_count; i++)
-        if ((attention_kernels[i]->features & ~cpu_features()) == 0) expected = attention_kernels[i];
+        if (!cpu_features_missing(attention_kernels[i]->features)) expected = attention_kernels[i];
     assert_ptr_equal(attention_kernel_find("auto"), expected);
 }
 
@@ -51,6 +51,16 @@ static void features_are_those_the_compiler_finds(void **unused)
     if (features & (CPU_AVX512_BF16 | CPU_AMX_BF16)) assert_true(features & CPU_AVX512);
 }
 #endif
+
+static void what_the_cpu_has_is_not_missing_unless_the_system_refuses_it(void **unused)
+{
+    (void)unused;
+    const unsigned all = CPU_AVX2 | CPU_AVX512 | CPU_AVX512_BF16 | CPU_AMX_BF16, features = cpu_features();
+    assert_int_equal(cpu_features_missing(0), 0);
+    assert_int_equal(cpu_features_missing(features & ~(unsigned)CPU_AMX_BF16), 0);
+    assert_int_equal(cpu_features_missing(all) & ~(unsigned)CPU_AMX_BF16, all & ~features & ~(unsigned)CPU_AMX_BF16);
+    if (!(features & CPU_AMX_BF16)) assert_true(cpu_features_missing(all) & CPU_AMX_BF16);
+}
 
 static void features_are_described_in_words(void **unused)
 {
@@ -102,6 +112,7 @@ int main(void)
 #if defined(__x86_64__)
         cmocka_unit_test(features_are_those_the_compiler_finds),
 #endif
+        cmocka_unit_test(what_the_cpu_has_is_not_missing_unless_the_system_refuses_it),
         cmocka_unit_test(features_are_described_in_words),
         cmocka_unit_test(the_best_arithmetic_loses_nothing_and_leaves_few_rows_to_float32),
         cmocka_unit_test(workspace_grows_with_threads_and_stays_aligned),
