@@ -60,6 +60,23 @@ static void choose_compute(longspan_plan *plan, failure *f)
                 attention_compute_name(plan->compute), kernel->name, offered);
 }
 
+/* Collective. "auto" is the same text on every rank, and each resolves it by its own CPU: a row's bits would depend on
+ * who folds it, and a prediction on who makes it. */
+static longspan_status agree_on_kernel(longspan_context *context, attention_compute compute, failure *f)
+{
+    int kernel = 0;
+    while (kernel + 1 < attention_kernel_count && attention_kernels[kernel] != context->kernel) kernel++;
+    int most[] = {kernel, -kernel, (int)compute, -(int)compute};
+    MPI_Allreduce(MPI_IN_PLACE, most, 4, MPI_INT, MPI_MAX, context->comm);
+    if (most[0] == -most[1] && most[2] == -most[3]) return LONGSPAN_OK;
+    failure_set(f, LONGSPAN_ERROR_MISMATCH,
+                "kernel or compute differs between ranks, whose CPUs differ (from '%s' to '%s', from '%s' to '%s'): "
+                "name one that all of them have in options.isa",
+                attention_kernels[-most[1]]->name, attention_kernels[most[0]]->name,
+                attention_compute_name((attention_compute)-most[3]), attention_compute_name((attention_compute)most[2]));
+    return context_agree(context, f);
+}
+
 static void set_formats(longspan_plan *plan)
 {
     const longspan_problem *p = &plan->problem;
@@ -177,6 +194,7 @@ longspan_status longspan_plan_create(longspan_context *context, const longspan_p
     if (problem_check_equal(context, problem, &f) != LONGSPAN_OK) return f.status;
     longspan_problem p = *problem; /* the same on all ranks, and so is what is wrong with it */
     if (problem_complete(&p, &f) != LONGSPAN_OK) return context_agree(context, &f);
+    if (agree_on_kernel(context, compute_of(context, &p), &f) != LONGSPAN_OK) return f.status;
     const placement place = {
         .ranks = context->ranks,
         .node_ranks = context->node.ranks,
