@@ -95,7 +95,8 @@ typedef struct {
     int threads;     /* OpenMP threads to use, >= 1 */
     void *workspace; /* attention_workspace_size() bytes, 64-byte aligned; contents need not be kept between calls */
     /* Called with poll_data by the calling thread between tiles, at most about 100 us apart, also while it waits
-     * for the others, and once at the end; `fraction` of the call's tasks are finished. NULL for none. */
+     * for the others, and once at the end if there was anything to fold; `fraction` of the call's tasks are finished.
+     * NULL for none. */
     void (*poll)(void *poll_data, double fraction);
     void *poll_data;
 } attention_call;
@@ -139,7 +140,8 @@ size_t attention_workspace_size(int threads, int dim, int value_dim);
 void attention_state_clear(attention_state state, int64_t rows, int value_dim);
 
 /* into = into (+) from, for `rows` = T * H rows; `from` is left as it was. Associative and commutative up to
- * rounding; never overflows, whatever the gap between the two m. */
+ * rounding; never overflows, whatever the gap between the two m. A NaN in o stays, also where l is 0. Flushes to zero
+ * like a fold, and so does attention_state_finish: denormals of float32 are 0, those of float16 are not. */
 void attention_state_merge(attention_state into, attention_state from, int64_t rows, int value_dim);
 
 /* A learned sink a head (arXiv 2309.17453; 2508.10925): a key of score sinks[h] and value 0 that every row sees, joined to
