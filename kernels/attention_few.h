@@ -14,9 +14,10 @@
  * Several key heads go through a round together: where the rows of a token's heads lie side by side, one head alone
  * would have the memory read twice as much as it uses, or more.
  *
- * What a phase reads was written under tickets of phases before it, all finished; a thread without a ticket touches
- * nothing that is shared. Its own workspace is: the others' blocks may lie where it would load the queries of a round
- * that they have left behind, so it loads them under its first ticket of the round. Included by attention_blocked.h. Held by tests/kernels/test_fold_bits.c. */
+ * What a phase reads was written under tickets of phases before it, all finished. A thread without a ticket touches
+ * nothing that is shared, which the workspaces of all are, its own too: a late one that loaded the queries of a round
+ * that the others have left behind would overwrite what they keep there now. So queries are loaded under a thread's
+ * first ticket of the round. Included by attention_blocked.h. Held by tests/kernels/test_fold_bits.c. */
 #ifndef KERNELS_ATTENTION_FEW_H
 #define KERNELS_ATTENTION_FEW_H
 
