@@ -376,13 +376,13 @@ static void task_choose(fold_task *task, const attention_span *span, int64_t fir
     task->sub_blocks = (task->rows + SUB_LANES - 1) / SUB_LANES;
 }
 
-/* Task t of the span's, the last rows first. */
+/* Task t of the span's: the last rows of every key head, then those before them. */
 static void span_task_run(fold_task *task, const attention_span *span, int64_t t, int lanes)
 {
     const int64_t blocks = span_blocks(task->call, span, lanes);
     const bool all_heads = span_rows(task->call, span) <= FEW_ROWS;
-    task_choose(task, span, (blocks - 1 - t % blocks) * lanes, lanes);
-    task->kv_head = (int)(t / blocks);
+    task_choose(task, span, (blocks - 1 - t / task->call->kv_heads) * lanes, lanes);
+    task->kv_head = (int)(t % task->call->kv_heads);
     if (task->rows > FEW_ROWS) task_run(task);
     else few_run(task, task->kv_head, all_heads ? task->call->kv_heads : 1, &(few_team){0}, 0, task->thread, 1);
 }
@@ -418,7 +418,7 @@ static void tasks_run_together(fold_task *task, few_team *team, const attention_
     }
 }
 
-/* Threads draw tasks from one counter: last span first, then key heads, and of a span the last rows first, which are
+/* Threads draw tasks from one counter: last span first, and of a span the last rows of all key heads first, which are
  * the heaviest under a causal mask. The calling thread polls while others still compute. */
 static void tasks_run_apart(fold_task *task, const attention_span *spans, int64_t span_count, int lanes)
 {
