@@ -95,7 +95,8 @@ typedef struct {
     int threads;     /* OpenMP threads to use, >= 1 */
     void *workspace; /* attention_workspace_size() bytes, 64-byte aligned; contents need not be kept between calls */
     /* Called with poll_data by the calling thread between tiles, at most about 100 us apart, also while it waits
-     * for the others, and once at the end; `fraction` of the call's tasks are finished. NULL for none. */
+     * for the others, and once at the end if there was anything to fold; `fraction` of the call's tasks are finished.
+     * NULL for none. */
     void (*poll)(void *poll_data, double fraction);
     void *poll_data;
 } attention_call;
@@ -118,16 +119,19 @@ extern const attention_kernel *const attention_kernels[];
 extern const int attention_kernel_count;
 
 /* The kernel called `name`, or for "auto" the fastest whose features this CPU has. NULL if there is none of the
- * name; a kernel that this CPU cannot run is returned only for its name: compare features with cpu_features(). */
+ * name; a kernel that this CPU cannot run is returned only for its name: see cpu_features_missing().
+ * For "auto" the system is asked for AMX. */
 const attention_kernel *attention_kernel_find(const char *name);
 
 /* "fp32", "bf16x6", "bf16x3", "bf16", as in --compute. False if there is none of the name. */
 const char *attention_compute_name(attention_compute compute);
 bool attention_compute_from_name(const char *name, attention_compute *compute_p);
 
-/* The fastest arithmetic of the kernel that loses nothing of the type's precision: for float32 BF16X6, for float16
- * BF16X3, for bfloat16 BF16, each where the kernel offers it, else FP32. */
-attention_compute attention_compute_best(const attention_kernel *kernel, kernel_type type);
+/* The fastest arithmetic of the kernel that loses nothing of the type's precision, for `rows` = T * H / G query rows a key
+ * head: for float32 BF16X6, for float16 BF16X3, for bfloat16 BF16, each where the kernel offers it, else FP32; and FP32
+ * for 16 rows or fewer, which are bound by the memory that keys are read from, and which it alone shares out among
+ * threads by keys. */
+attention_compute attention_compute_best(const attention_kernel *kernel, kernel_type type, int64_t rows);
 
 /* Bytes of workspace that any kernel needs for a call of this shape, whatever its arithmetic. */
 size_t attention_workspace_size(int threads, int dim, int value_dim);
@@ -136,7 +140,8 @@ size_t attention_workspace_size(int threads, int dim, int value_dim);
 void attention_state_clear(attention_state state, int64_t rows, int value_dim);
 
 /* into = into (+) from, for `rows` = T * H rows; `from` is left as it was. Associative and commutative up to
- * rounding; never overflows, whatever the gap between the two m. */
+ * rounding; never overflows, whatever the gap between the two m. A NaN in o stays, also where l is 0. Flushes to zero
+ * like a fold, and so does attention_state_finish: denormals of float32 are 0, those of float16 are not. */
 void attention_state_merge(attention_state into, attention_state from, int64_t rows, int value_dim);
 
 /* A learned sink a head (arXiv 2309.17453; 2508.10925): a key of score sinks[h] and value 0 that every row sees, joined to

@@ -36,7 +36,8 @@
  * Bits. A query row or a key that does not split cleanly (kernels/attention_amx_parts.h) goes through the blocked fold,
  * on the same state: the row for all its keys; the key for the rows that see it, with the rest of its block that they
  * see. So a row's bits depend on the row and the keys it sees alone. For the same reason calls of few rows, which are
- * bound by memory, take the tiles too: who wants the blocked fold for them asks for COMPUTE_FP32.
+ * bound by memory, take the tiles too: who wants the blocked fold for them asks for COMPUTE_FP32, as
+ * attention_compute_best does.
  *
  * Sources: Henry, Tang, Heinecke, arXiv 1904.06376 (parts); Milakov & Gimelshein, arXiv 1805.02867 (online softmax);
  * FlashAttention-4 (2025) (deferred rescale; exponentials by polynomial). Held by tests/kernels/test_compute.c and,
@@ -49,6 +50,9 @@
 #include "kernels/attention_rotary.h"
 
 #include <omp.h>
+
+/* Tile flop in the time that a sub-block of the blocked fold takes for one element of a key: about. */
+enum { AMX_BLOCKED_FLOP = 1500 };
 
 typedef struct {
     int64_t begin_min, begin_max, end_min, end_max; /* of the visible ranges of a sub-block's rows */
@@ -94,10 +98,10 @@ static int64_t amx_state_row(const amx_task *task, int lane)
     return index / task->group * rows + task->place.kv_head * task->group + index % task->group;
 }
 
+/* The poll of a blocked fold inside a task. Its last one, at 1, is for the end of a call, which this is not. */
 static void poll_of_blocked(void *queue, double fraction)
 {
-    (void)fraction; /* of its own, small, call */
-    task_queue_poll(queue);
+    if (fraction < 1) task_queue_poll(queue);
 }
 
 /* Folds keys [begin, end) of the segment into the rows of lanes [first, first + count), at most 32, by the blocked
@@ -145,6 +149,7 @@ static void lanes_fold_blocked(amx_task *task, const attention_segment *segment,
         span.segments = &keys;
         span.segment_count = 1;
         AMX_BLOCKED.fold(&part, &span, 1);
+        sweep_poll_after(&task->sweep, (end - begin) * (call->dim + call->value_dim) * AMX_BLOCKED_FLOP);
     }
 }
 
@@ -346,7 +351,7 @@ static void block_pack(amx_task *task, const attention_segment *segment, int64_t
         const int64_t offset =
             (begin - segment->begin + j) * segment->v_token_stride + task->place.kv_head * segment->v_head_stride;
         row_load(call, segment->v, offset, call->value_dim, e, rows + (int64_t)j * e);
-        if (!value_splits(rows + (int64_t)j * e, e)) unclean |= 1ull << j;
+        if (!value_splits(rows + (int64_t)j * e, e, task->parts)) unclean |= 1ull << j;
     }
     for (int j = 0; j < ATTENTION_KEY_BLOCK; j++) {
         float *row = columns; /* free until the values are transposed */
@@ -505,7 +510,7 @@ static void amx_fold(const attention_call *call, const attention_span *spans, in
     const double factor = (double)call->scale * 1.4426950408889634;
 
     /* A scale of 0, NaN or a denormal would make NaN of a score of -inf. */
-    if (call->compute == COMPUTE_FP32 || !(fabs(factor) >= 0x1p-126)) {
+    if (call->compute == COMPUTE_FP32 || !(fabs(factor) >= 0x1p-126 && fabs(factor) <= factor_limit)) {
         AMX_BLOCKED.fold(call, spans, span_count);
         return;
     }

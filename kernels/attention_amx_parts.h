@@ -5,12 +5,16 @@
  * That needs numbers whose parts neither overflow nor are flushed as denormals, and products that do not. So the fold
  * takes on tiles only
  *
- *     |q|, |q scale log2(e)|, |k| < 2^55     a score then is finite. Parts of small ones that are flushed change it by
- * less than D 2^-126 2^55, which is nothing beside its exponential's own error. v = 0, or 2^-80 <= |v| < 2^100 p v is
- * then not lost where p is of the order of its row's largest, 2^-24 of it included; denormal v is 0 here as in every
- * fold.
+ *     scale log2(e) <= 2^38, and |q|, |q scale log2(e)|, |k| < 2^55
+ *         A score then is finite. Parts of small ones that are flushed change it by less than D 2^-126 2^55 2^38 <= 2^-24,
+ *         which is nothing beside its exponential's own error.
+ *     |v| < 2^100, and v = 0 or |v| >= 2^-80 (three parts), 2^-88 (two)
+ *         p v is flushed where it is below 2^-126: of 2^20 keys together no more than 2^-26, or 2^-18, of one whose p is
+ *         its row's largest. One part has no lower limit: of |v| >= 2^-117 what is flushed of the largest p v is within
+ *         its rounding. Denormal v is 0 here as in every fold.
  *
- * and leaves other query rows and keys to the blocked fold. */
+ * and leaves other query rows and keys to the blocked fold. The limits are as wide as that allows: where they are passed
+ * a rate depends on the data. */
 #ifndef KERNELS_ATTENTION_AMX_PARTS_H
 #define KERNELS_ATTENTION_AMX_PARTS_H
 
@@ -23,6 +27,9 @@
 typedef uint16_t halves __attribute__((vector_size(LANES * 2), may_alias, aligned(2)));
 
 static const float key_limit = 0x1p55f;
+static const double factor_limit = 0x1p38;
+static const float value_limit = 0x1p100f;
+static const float value_least[AMX_PARTS_MAX] = {0x1p-126f, 0x1p-88f, 0x1p-80f};
 
 /* The bfloat16 nearest to x, ties to even, in the upper half of each lane. */
 INLINE bits part_nearest(vector x)
@@ -96,9 +103,10 @@ static bool key_splits(const float *row, int width, float factor)
 }
 
 /* The same of a value. */
-static bool value_splits(const float *row, int width)
+static bool value_splits(const float *row, int width, int parts)
 {
-    const int32_t normal = 0x00800000, low = (int32_t)float_bits(0x1p-80f), high = (int32_t)float_bits(0x1p100f);
+    const int32_t normal = (int32_t)float_bits(0x1p-126f), low = (int32_t)float_bits(value_least[parts - 1]);
+    const int32_t high = (int32_t)float_bits(value_limit);
     integers beyond = {0};
     for (int i = 0; i < width; i += LANES) {
         const integers magnitude = *(const integers *)(row + i) & 0x7fffffff;

@@ -63,7 +63,7 @@ static inline task_cursor task_cursor_first(const task_queue *queue)
     return (task_cursor){.span = queue->span_count - 1};
 }
 
-/* The next task: last span first, then key heads, and of a span the last rows first, which are the heaviest under a
+/* The next task: last span first, and of a span the last rows of all key heads first, which are the heaviest under a
  * causal mask. False when there is none. */
 static inline bool task_draw(task_queue *queue, task_cursor *cursor, task_place *place_p)
 {
@@ -76,10 +76,10 @@ static inline bool task_draw(task_queue *queue, task_cursor *cursor, task_place 
         blocks = span_blocks(call, &queue->spans[--cursor->span], queue->lanes);
     }
     const attention_span *span = &queue->spans[cursor->span];
-    const int64_t t = drawn - cursor->passed, first_row = (blocks - 1 - t % blocks) * queue->lanes;
+    const int64_t t = drawn - cursor->passed, first_row = (blocks - 1 - t / call->kv_heads) * queue->lanes;
     const int64_t rows = span->tokens * (call->heads / call->kv_heads) - first_row;
     *place_p = (task_place){.span = span,
-                            .kv_head = (int)(t / blocks),
+                            .kv_head = (int)(t % call->kv_heads),
                             .rows = rows < queue->lanes ? (int)rows : queue->lanes,
                             .first_row = first_row};
     return true;

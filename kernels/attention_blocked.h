@@ -376,25 +376,34 @@ static void task_choose(fold_task *task, const attention_span *span, int64_t fir
     task->sub_blocks = (task->rows + SUB_LANES - 1) / SUB_LANES;
 }
 
-/* Task t of the span's, the last rows first. */
+/* Task t of the span's: the last rows of every key head, then those before them. */
 static void span_task_run(fold_task *task, const attention_span *span, int64_t t, int lanes)
 {
     const int64_t blocks = span_blocks(task->call, span, lanes);
     const bool all_heads = span_rows(task->call, span) <= FEW_ROWS;
-    task_choose(task, span, (blocks - 1 - t % blocks) * lanes, lanes);
-    task->kv_head = (int)(t / blocks);
+    task_choose(task, span, (blocks - 1 - t / task->call->kv_heads) * lanes, lanes);
+    task->kv_head = (int)(t % task->call->kv_heads);
     if (task->rows > FEW_ROWS) task_run(task);
     else few_run(task, task->kv_head, all_heads ? task->call->kv_heads : 1, &(few_team){0}, 0, task->thread, 1);
 }
 
-/* Whether every task is one of few rows, and there are not enough of them to keep all threads busy to the end. */
+/* Whether all threads are to work on one span after the other: every span is of few rows, and there are not enough tasks
+ * to keep all threads busy to the end. Of more than FEW_ROWS rows the blocked form is faster while it has a task for
+ * each thread. */
 static bool threads_share_tasks(const attention_call *call, const attention_span *spans, int64_t span_count,
                                 int64_t tasks)
 {
-    if (call->threads == 1 || tasks >= 4 * (int64_t)call->threads) return false;
+    int64_t most = 0;
     for (int64_t s = 0; s < span_count; s++)
-        if (span_rows(call, &spans[s]) > FEW_ROWS) return false;
-    return true;
+        if (span_rows(call, &spans[s]) > most) most = span_rows(call, &spans[s]);
+    return call->threads > 1 && most <= FEW_ROWS_MOST && tasks < (most > FEW_ROWS ? 1 : 4) * (int64_t)call->threads;
+}
+
+static int64_t spans_with_tokens(const attention_span *spans, int64_t span_count)
+{
+    int64_t count = 0;
+    for (int64_t s = 0; s < span_count; s++) count += spans[s].tokens > 0;
+    return count;
 }
 
 /* All threads work on one task after the other. */
@@ -403,13 +412,13 @@ static void tasks_run_together(fold_task *task, few_team *team, const attention_
     int64_t ticket = 0;
     for (int64_t s = 0; s < span_count; s++) {
         if (spans[s].tokens == 0) continue;
-        task_choose(task, &spans[s], 0, FEW_ROWS);
+        task_choose(task, &spans[s], 0, FEW_ROWS_MOST);
         ticket = few_run(task, 0, task->call->kv_heads, team, ticket, 0, task->call->threads);
         if (task->thread == 0) atomic_fetch_add(&task->queue->finished, 1);
     }
 }
 
-/* Threads draw tasks from one counter: last span first, then key heads, and of a span the last rows first, which are
+/* Threads draw tasks from one counter: last span first, and of a span the last rows of all key heads first, which are
  * the heaviest under a causal mask. The calling thread polls while others still compute. */
 static void tasks_run_apart(fold_task *task, const attention_span *spans, int64_t span_count, int lanes)
 {
@@ -432,6 +441,7 @@ static void blocked_fold(const attention_call *call, const attention_span *spans
     task_queue queue = {.tasks = tasks_of(call, spans, span_count, lanes)};
     if (queue.tasks == 0) return;
     const bool together = threads_share_tasks(call, spans, span_count, queue.tasks);
+    if (together) queue.tasks = spans_with_tokens(spans, span_count);
     few_team team = {0};
 
 #pragma omp parallel num_threads(call->threads)

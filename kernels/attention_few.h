@@ -14,9 +14,10 @@
  * Several key heads go through a round together: where the rows of a token's heads lie side by side, one head alone
  * would have the memory read twice as much as it uses, or more.
  *
- * What a phase reads was written under tickets of phases before it, all finished; a thread without a ticket touches
- * nothing that is shared. Its own workspace is: the others' blocks may lie where it would load the queries of a round
- * that they have left behind, so it loads them under its first ticket of the round. Included by attention_blocked.h. Held by tests/kernels/test_fold_bits.c. */
+ * What a phase reads was written under tickets of phases before it, all finished. A thread without a ticket touches
+ * nothing that is shared, which the workspaces of all are, its own too: a late one that loaded the queries of a round
+ * that the others have left behind would overwrite what they keep there now. So queries are loaded under a thread's
+ * first ticket of the round. Included by attention_blocked.h. Held by tests/kernels/test_fold_bits.c. */
 #ifndef KERNELS_ATTENTION_FEW_H
 #define KERNELS_ATTENTION_FEW_H
 
@@ -25,17 +26,18 @@
 #include <sched.h>
 
 enum {
-    FEW_ROWS = 16,
-    FEW_ROW_VECTORS = FEW_ROWS / LANES,
+    FEW_ROWS = 16,      /* that one thread takes this way */
+    FEW_ROWS_MOST = 64, /* that threads take together, where the blocked form has not a task for each */
+    FEW_VECTORS_MOST = FEW_ROWS_MOST / LANES,
     FEW_TILE = 4, /* rows of a register tile */
     KEY_VECTORS = ATTENTION_KEY_BLOCK / LANES,
-    FEW_TICKET_BLOCKS = 4,
+    FEW_TICKET_BLOCKS = 4, /* of FEW_ROWS or fewer */
     FEW_FETCH_ROWS = 24, /* between a row and the one that is fetched into the cache beside it */
     FEW_SPINS = 2000,    /* before a thread that waits gives its core away */
 };
 
-_Static_assert((int)FEW_ROWS <= (int)SUB_LANES, "the rows are loaded as a sub-block");
-_Static_assert(KEY_VECTORS % 4 == 0 && FEW_ROWS % LANES == 0, "vectors fill blocks");
+_Static_assert((int)FEW_ROWS_MOST <= 2 * (int)WORKSPACE_SUB_LANES, "any shape has room for the rows of a task");
+_Static_assert(KEY_VECTORS % 4 == 0 && FEW_ROWS_MOST % LANES == 0, "vectors fill blocks");
 
 /* Tickets drawn and finished since the team was made; those of a phase follow those of the phase before. */
 typedef struct {
@@ -46,7 +48,7 @@ typedef struct {
 typedef struct {
     float *scores;                              /* [row][key of the block], then probabilities */
     float *o;                                   /* [row][E padded] */
-    float *largest, *reference, *rescale, *sum; /* [FEW_ROWS] */
+    float *largest, *reference, *rescale, *sum; /* [few_lanes] */
 } few_slot;
 
 /* A thread's view of the task. */
@@ -66,9 +68,20 @@ typedef struct {
     int blocks;
 } few_fold;
 
+/* The rows, filled up to whole vectors of any ISA. */
+static int few_lanes(const few_fold *few)
+{
+    return (few->task->rows + 15) / 16 * 16;
+}
+
+static int few_ticket_blocks(const few_fold *few)
+{
+    return few->task->rows > FEW_ROWS ? 1 : FEW_TICKET_BLOCKS;
+}
+
 static size_t few_slot_floats(const few_fold *few)
 {
-    return (size_t)few->task->rows * (ATTENTION_KEY_BLOCK + few->width) + 4 * (size_t)FEW_ROWS;
+    return (size_t)few->task->rows * (ATTENTION_KEY_BLOCK + few->width) + 4 * (size_t)few_lanes(few);
 }
 
 /* Floats of a thread's share for its queries; its slots follow. */
@@ -95,11 +108,12 @@ static few_slot few_slot_of(const few_fold *few, int index)
     float *next = workspace_of_thread(call, share).q + few_query_floats(few);
     few_slot slot;
     next += (size_t)(index % few->slots_of_share) * few_slot_floats(few);
+    const size_t lanes = (size_t)few_lanes(few);
     slot.largest = next;
-    slot.reference = next + FEW_ROWS;
-    slot.rescale = next + 2 * (size_t)FEW_ROWS;
-    slot.sum = next + 3 * (size_t)FEW_ROWS;
-    slot.scores = next + 4 * (size_t)FEW_ROWS;
+    slot.reference = next + lanes;
+    slot.rescale = next + 2 * lanes;
+    slot.sum = next + 3 * lanes;
+    slot.scores = next + 4 * lanes;
     slot.o = slot.scores + (size_t)few->task->rows * ATTENTION_KEY_BLOCK;
     return slot;
 }
@@ -254,7 +268,7 @@ static __attribute__((noinline)) void few_scores(const few_fold *few, int index)
         for (int x = 0; x < KEY_VECTORS; x += 4)
             few_tile_scores(1, 4, q + r * dim, k + x * dim * LANES, dim,
                             slot.scores + r * ATTENTION_KEY_BLOCK + x * LANES);
-    for (r = 0; r < FEW_ROWS; r++)
+    for (r = 0; r < few_lanes(few); r++)
         slot.largest[r] =
             r < rows ? few_row_scores(few, &block, r, (vector *)(slot.scores + r * ATTENTION_KEY_BLOCK)) : -INFINITY;
     few_poll(few, &block);
@@ -265,17 +279,18 @@ static void few_references(const few_fold *few, int head)
 {
     const attention_state *state = &few->task->span->state;
     union {
-        vector vectors[FEW_ROW_VECTORS];
-        float row[FEW_ROWS];
+        vector vectors[FEW_VECTORS_MOST];
+        float row[FEW_ROWS_MOST];
     } m;
+    const int lanes = few_lanes(few);
     few_head_choose(few, head);
-    for (int r = 0; r < FEW_ROWS; r++) m.row[r] = r < few->task->rows ? state->m[state_row(few->task, r)] : -INFINITY;
+    for (int r = 0; r < lanes; r++) m.row[r] = r < few->task->rows ? state->m[state_row(few->task, r)] : -INFINITY;
     for (int b = 0; b < few->blocks; b++) {
         const few_slot slot = few_slot_of(few, b * few->heads + head);
-        for (int x = 0; x < FEW_ROW_VECTORS; x++)
+        for (int x = 0; x < lanes / LANES; x++)
             ((vector *)slot.reference)[x] =
                 reference_move(((const vector *)slot.largest)[x], &m.vectors[x], &((vector *)slot.rescale)[x]);
-        poll_after(few->task, 64 * FEW_ROWS);
+        poll_after(few->task, 64 * lanes);
     }
     for (int r = 0; r < few->task->rows; r++) state->m[state_row(few->task, r)] = m.row[r];
 }
@@ -420,14 +435,14 @@ static void few_segment_fold(few_fold *few)
     for (int64_t grid = begin / ATTENTION_KEY_BLOCK; grid < grid_end; grid += few->blocks) {
         few->first_block = grid;
         few->blocks = grid_end - grid < most ? (int)(grid_end - grid) : most;
-        few_phase(few, few->blocks * few->heads, FEW_TICKET_BLOCKS * few->heads, few_scores);
+        few_phase(few, few->blocks * few->heads, few_ticket_blocks(few) * few->heads, few_scores);
         few_phase(few, few->heads, 1, few_references);
-        few_phase(few, few->blocks * few->heads, FEW_TICKET_BLOCKS * few->heads, few_values);
+        few_phase(few, few->blocks * few->heads, few_ticket_blocks(few) * few->heads, few_values);
         few_phase(few, few->task->rows * few->heads, 1, few_accumulate);
     }
 }
 
-/* As many of the heads as leave a share room for FEW_TICKET_BLOCKS blocks; one at least. */
+/* As many of the heads as leave a share room for a ticket's blocks; one at least. */
 static void few_heads_choose(few_fold *few, int heads)
 {
     const attention_call *call = few->task->call;
@@ -436,7 +451,7 @@ static void few_heads_choose(few_fold *few, int heads)
     for (few->heads = heads;; few->heads = (few->heads + 1) / 2) {
         const size_t queries = few_query_floats(few);
         few->slots_of_share = queries < room ? (int)((room - queries) / few_slot_floats(few)) : 0;
-        if (few->heads == 1 || few->slots_of_share >= FEW_TICKET_BLOCKS * few->heads) return;
+        if (few->heads == 1 || few->slots_of_share >= few_ticket_blocks(few) * few->heads) return;
     }
 }
 

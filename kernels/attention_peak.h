@@ -1,40 +1,11 @@
-/* The floating-point environment of a fold, and the rate of multiply-adds that it is measured against. Included after
- * LANES is defined. */
+/* The rate of multiply-adds that a fold is measured against. Included after LANES is defined. */
 #ifndef KERNELS_ATTENTION_PEAK_H
 #define KERNELS_ATTENTION_PEAK_H
 
 #include "kernels/attention_vector.h"
+#include "kernels/float_environment.h"
 
 #include <time.h>
-
-#if defined(__SSE__)
-typedef unsigned float_environment;
-
-/* Flush-to-zero, denormals-are-zero, to nearest, every exception masked, whatever the caller has set. */
-static float_environment environment_enter(void)
-{
-    const unsigned saved = _mm_getcsr();
-    _mm_setcsr(0x1f80 | 0x8040);
-    return saved;
-}
-
-static void environment_leave(float_environment saved)
-{
-    _mm_setcsr(saved);
-}
-#else
-typedef int float_environment;
-
-static float_environment environment_enter(void)
-{
-    return 0;
-}
-
-static void environment_leave(float_environment saved)
-{
-    (void)saved;
-}
-#endif
 
 static double seconds_now(void)
 {

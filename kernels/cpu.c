@@ -1,11 +1,11 @@
 #define _GNU_SOURCE /* syscall */
 #include "kernels/cpu.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
-#include <stdbool.h>
 #include <stdint.h>
 #if defined(__linux__)
 #include <sys/syscall.h>
@@ -47,16 +47,28 @@ unsigned cpu_features(void)
     const unsigned amx = 1u << 22 | 1u << 24; /* AMX-BF16, AMX-TILE */
     if ((saved & SAVED_AVX512) != SAVED_AVX512 || (b & avx512) != avx512) return features;
     features |= CPU_AVX512;
-    if ((saved & SAVED_AMX) == SAVED_AMX && (d & amx) == amx && tiles_allowed()) features |= CPU_AMX_BF16;
+    if ((saved & SAVED_AMX) == SAVED_AMX && (d & amx) == amx) features |= CPU_AMX_BF16;
     if (__get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5)) features |= CPU_AVX512_BF16;
     return features;
 }
 #else
+static bool tiles_allowed(void)
+{
+    return false;
+}
+
 unsigned cpu_features(void)
 {
     return 0;
 }
 #endif
+
+unsigned cpu_features_missing(unsigned needed)
+{
+    const unsigned missing = needed & ~cpu_features();
+    const bool asks = needed & CPU_AMX_BF16 && !(missing & CPU_AMX_BF16);
+    return asks && !tiles_allowed() ? missing | CPU_AMX_BF16 : missing;
+}
 
 void cpu_features_describe(unsigned features, char *text, int size)
 {

@@ -6,12 +6,15 @@ enum {
     CPU_AVX2 = 1u << 0,   /* AVX2, FMA and F16C, and the system saves the registers */
     CPU_AVX512 = 1u << 1, /* F, BW, DQ, VL */
     CPU_AVX512_BF16 = 1u << 2,
-    CPU_AMX_BF16 = 1u << 3, /* AMX-TILE and AMX-BF16, and the system lets this process use the tiles */
+    CPU_AMX_BF16 = 1u << 3, /* AMX-TILE and AMX-BF16; the system gives the tiles on request */
 };
 
-/* Features of the CPU this runs on; 0 on architectures other than x86-64. Asks the system for what it gives on request
- * (AMX), so a kernel runs only after its features were found here. */
+/* Features of the CPU this runs on, and of the system; 0 on architectures other than x86-64. Requests nothing. */
 unsigned cpu_features(void);
+
+/* Those of `needed` that this process has not. Requests of the system what it gives on request (AMX) if it is among
+ * them, so a kernel runs only after nothing of its features was found missing here. */
+unsigned cpu_features_missing(unsigned needed);
 
 /* "avx2 avx512 ..." into text, at most `size` bytes with the final zero; "none" without features. */
 void cpu_features_describe(unsigned features, char *text, int size);

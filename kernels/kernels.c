@@ -20,10 +20,9 @@ const int attention_kernel_count = sizeof attention_kernels / sizeof attention_k
 const attention_kernel *attention_kernel_find(const char *name)
 {
     const bool automatic = strcmp(name, "auto") == 0;
-    const unsigned features = automatic ? cpu_features() : 0;
     for (int i = attention_kernel_count - 1; i >= 0; i--) {
         const attention_kernel *kernel = attention_kernels[i];
-        if (automatic ? (kernel->features & ~features) == 0 : strcmp(kernel->name, name) == 0) return kernel;
+        if (automatic ? !cpu_features_missing(kernel->features) : strcmp(kernel->name, name) == 0) return kernel;
     }
     return NULL;
 }
@@ -46,11 +45,12 @@ bool attention_compute_from_name(const char *name, attention_compute *compute_p)
     return false;
 }
 
-attention_compute attention_compute_best(const attention_kernel *kernel, kernel_type type)
+attention_compute attention_compute_best(const attention_kernel *kernel, kernel_type type, int64_t rows)
 {
+    enum { FEW_ROWS = 16 };
     static const attention_compute best[] = {
         [KERNEL_FLOAT32] = COMPUTE_BF16X6, [KERNEL_FLOAT16] = COMPUTE_BF16X3, [KERNEL_BFLOAT16] = COMPUTE_BF16};
-    return kernel->computes >> best[type] & 1 ? best[type] : COMPUTE_FP32;
+    return rows > FEW_ROWS && kernel->computes >> best[type] & 1 ? best[type] : COMPUTE_FP32;
 }
 
 size_t attention_workspace_size(int threads, int dim, int value_dim)

@@ -1,5 +1,6 @@
 /* The monoid of partial results, kernels/attention.h. */
 #include "kernels/attention.h"
+#include "kernels/float_environment.h"
 
 #include <math.h>
 #include <string.h>
@@ -20,16 +21,33 @@ static float weight_below(float m, float top)
     return gap < -126 ? 0 : exp2f(gap);
 }
 
+/* o of a row whose l is 0 is 0, or NaN where a score of -inf met a value that is not finite: that stays, as it does when
+ * the row's other keys are folded after it. */
+static void keep_nan(float *restrict o, const float *restrict other, int value_dim)
+{
+    for (int e = 0; e < value_dim; e++) o[e] = isnan(other[e]) ? other[e] : o[e];
+}
+
+/* o of the row is 0 or NaN; becomes the other's, or stays NaN. */
+static void take_unless_nan(float *restrict o, const float *restrict other, int value_dim)
+{
+    for (int e = 0; e < value_dim; e++) o[e] = isnan(o[e]) ? o[e] : other[e];
+}
+
 void attention_state_merge(attention_state into, attention_state from, int64_t rows, int value_dim)
 {
+    const float_environment environment = environment_enter();
     for (int64_t r = 0; r < rows; r++) {
         float *restrict o = into.o + r * value_dim;
         const float *restrict other = from.o + r * value_dim;
 
         /* l = 0: has seen nothing, or only scores of -inf, which weigh nothing. NaN is not 0. */
-        if (from.l[r] == 0) continue;
+        if (from.l[r] == 0) {
+            keep_nan(o, other, value_dim);
+            continue;
+        }
         if (into.l[r] == 0) {
-            memcpy(o, other, (size_t)value_dim * sizeof *o);
+            take_unless_nan(o, other, value_dim);
             into.m[r] = from.m[r];
             into.l[r] = from.l[r];
             continue;
@@ -40,6 +58,7 @@ void attention_state_merge(attention_state into, attention_state from, int64_t r
         into.m[r] = top;
         into.l[r] = a * into.l[r] + b * from.l[r];
     }
+    environment_leave(environment);
 }
 
 void attention_state_add_sinks(attention_state state, int64_t rows, int heads, int value_dim, const float *sinks)
@@ -67,11 +86,16 @@ void attention_state_finish(attention_state state, int64_t rows, int value_dim, 
 {
     const double ln2 = 0.693147180559945309417232;
     const size_t row_size = number_size(out_type) * (size_t)value_dim;
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t r = 0; r < rows; r++) {
-        float row[VALUE_DIM_MAX];
-        row_finish(state.o + r * value_dim, state.l[r], value_dim, row);
-        number_narrow(out_type, row, (char *)out + (size_t)r * row_size, value_dim);
-        if (lse) lse[r] = state.l[r] == 0 ? -INFINITY : (float)((double)state.m[r] * ln2 + log((double)state.l[r]));
+#pragma omp parallel num_threads(threads)
+    {
+        const float_environment environment = environment_enter();
+#pragma omp for schedule(static)
+        for (int64_t r = 0; r < rows; r++) {
+            float row[VALUE_DIM_MAX];
+            row_finish(state.o + r * value_dim, state.l[r], value_dim, row);
+            number_narrow(out_type, row, (char *)out + (size_t)r * row_size, value_dim);
+            if (lse) lse[r] = state.l[r] == 0 ? -INFINITY : (float)((double)state.m[r] * ln2 + log((double)state.l[r]));
+        }
+        environment_leave(environment);
     }
 }

@@ -106,7 +106,7 @@ INLINE void tiles_stores_before(void)
 }
 
 /* Eight tiles of 16 rows of 64 bytes, palette 1 (Intel SDM, volume 1, section 18.2). The system must have allowed the
- * process to use tiles: cpu_features() asks. */
+ * process to use tiles: cpu_features_missing() asks. */
 INLINE void tiles_configure(void)
 {
     struct {

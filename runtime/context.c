@@ -45,7 +45,7 @@ static const attention_kernel *choose_kernel(const longspan_options *options, fa
 {
     const attention_kernel *kernel = attention_kernel_find(options->isa ? options->isa : "auto");
     if (!kernel) failure_set(f, LONGSPAN_ERROR_ARGUMENT, "isa '%s' is not one of this build", options->isa);
-    else if (kernel->features & ~cpu_features())
+    else if (cpu_features_missing(kernel->features))
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "isa '%s' needs CPU features that this CPU lacks", options->isa);
     return kernel;
 }

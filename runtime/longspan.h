@@ -81,8 +81,9 @@ typedef struct {
 typedef struct {
     int threads;          /* OpenMP threads; 0: OMP_NUM_THREADS if set, else the CPUs this rank may use */
     const char *isa;      /* "auto", or the name of a kernel: "portable", "avx2", "avx512", "amx" */
-    const char *compute;  /* "auto": the fastest arithmetic that loses nothing of the type's precision; or "fp32",
-                             "bf16x6", "bf16x3", "bf16", which the kernel must offer */
+    const char *compute;  /* "auto": the fastest arithmetic that loses nothing of the type's precision, and "fp32" where
+                             N H / G <= 16, since memory bounds that; or "fp32", "bf16x6", "bf16x3", "bf16", which the
+                             kernel must offer */
     int share_memory;     /* 1: ranks of a node may read each other's keys in place; 0: never. Default 1 */
     /* NULL: built in. Rank 0's counts for all. Copied. */
     const longspan_machine *machine;

@@ -39,18 +39,18 @@ static void copy_arrays(longspan_plan *plan, failure *f)
     p->sinks = plan->sinks;
 }
 
-/* The arithmetic asked for, which the kernel need not offer. */
-static attention_compute compute_of(const longspan_context *context, longspan_type type)
+/* The arithmetic asked for, which the kernel need not offer. It depends on the problem, not on what a rank has of it. */
+static attention_compute compute_of(const longspan_context *context, const longspan_problem *p)
 {
     if (context->compute != COMPUTE_AUTO) return (attention_compute)context->compute;
-    return attention_compute_best(context->kernel, (kernel_type)type);
+    return attention_compute_best(context->kernel, (kernel_type)p->type, p->queries * (p->heads / p->kv_heads));
 }
 
 /* The arithmetic of the folds on this rank's kernel. */
 static void choose_compute(longspan_plan *plan, failure *f)
 {
     const attention_kernel *kernel = plan->context->kernel;
-    plan->compute = compute_of(plan->context, plan->problem.type);
+    plan->compute = compute_of(plan->context, &plan->problem);
     if (kernel->computes >> plan->compute & 1) return;
     char offered[64] = "";
     for (int c = 0; c < COMPUTE_COUNT; c++)
@@ -60,6 +60,23 @@ static void choose_compute(longspan_plan *plan, failure *f)
         }
     failure_set(f, LONGSPAN_ERROR_ARGUMENT, "compute '%s' needs a kernel that offers it; kernel '%s' offers %s",
                 attention_compute_name(plan->compute), kernel->name, offered);
+}
+
+/* Collective. "auto" is the same text on every rank, and each resolves it by its own CPU: a row's bits would depend on
+ * who folds it, and a prediction on who makes it. */
+static longspan_status agree_on_kernel(longspan_context *context, attention_compute compute, failure *f)
+{
+    int kernel = 0;
+    while (kernel + 1 < attention_kernel_count && attention_kernels[kernel] != context->kernel) kernel++;
+    int most[] = {kernel, -kernel, (int)compute, -(int)compute};
+    MPI_Allreduce(MPI_IN_PLACE, most, 4, MPI_INT, MPI_MAX, context->comm);
+    if (most[0] == -most[1] && most[2] == -most[3]) return LONGSPAN_OK;
+    failure_set(f, LONGSPAN_ERROR_MISMATCH,
+                "kernel or compute differs between ranks, whose CPUs differ (from '%s' to '%s', from '%s' to '%s'): "
+                "name one that all of them have in options.isa",
+                attention_kernels[-most[1]]->name, attention_kernels[most[0]]->name,
+                attention_compute_name((attention_compute)-most[3]), attention_compute_name((attention_compute)most[2]));
+    return context_agree(context, f);
 }
 
 static void set_formats(longspan_plan *plan)
@@ -180,7 +197,7 @@ static longspan_plan *make(longspan_context *context, const longspan_problem *p,
         .ranks = context->ranks,
         .node_ranks = context->node.ranks,
         .may_share = may_share,
-        .machine = machine_of_rank(&context->machine, &context->seat, p->type, compute_of(context, p->type)),
+        .machine = machine_of_rank(&context->machine, &context->seat, p->type, compute_of(context, p)),
         .memory_bytes = context->seat.memory_bytes,
     };
     longspan_plan *plan = build(context, p, &place, f);
@@ -197,6 +214,7 @@ longspan_status longspan_plan_create(longspan_context *context, const longspan_p
     if (problem_check_equal(context, problem, &f) != LONGSPAN_OK) return f.status;
     longspan_problem p = *problem; /* the same on all ranks, and so is what is wrong with it */
     if (problem_complete(&p, &f) != LONGSPAN_OK) return context_agree(context, &f);
+    if (agree_on_kernel(context, compute_of(context, &p), &f) != LONGSPAN_OK) return f.status;
     const bool may_share = can_share(context, &p);
     longspan_plan *plan = make(context, &p, may_share, &f);
     /* The room may be taken since it was looked at, and ranks of a node may be in containers that share none. */

@@ -298,7 +298,7 @@ static void choose_variants(bench *b, failure *f)
         if (kernel) add_kernel(b, kernel);
     } else {
         for (int i = 0; i < attention_kernel_count; i++)
-            if (!(attention_kernels[i]->features & ~cpu_features())) add_kernel(b, attention_kernels[i]);
+            if (!cpu_features_missing(attention_kernels[i]->features)) add_kernel(b, attention_kernels[i]);
     }
     for (int i = 0; i < b->variant_count; i++)
         if (b->variants[i].threads > b->most_threads) b->most_threads = b->variants[i].threads;

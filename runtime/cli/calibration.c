@@ -152,11 +152,11 @@ static void measure_many_rows(const session *s, const attention_kernel *kernel, 
 static void measure_few_rows(const session *s, const attention_kernel *kernel, kernel_type type, calibration *c,
                              failure *f)
 {
-    const attention_compute compute = attention_compute_best(kernel, type);
     for (int i = 0; i < PREDICTION_FEW && f->status == LONGSPAN_OK; i++) {
         kernel_shape shape = plain_shape(type, FEW_DIM, 1, FEW_KEYS);
         shape.kv_heads = FEW_HEADS;
         shape.heads = FEW_HEADS * (int)prediction_few_rows[i];
+        const attention_compute compute = attention_compute_best(kernel, type, prediction_few_rows[i]);
         const double seconds = measure_shape(s, kernel, compute, c->threads, &shape, f);
         const double elements = (double)FEW_KEYS * FEW_HEADS * 2 * FEW_DIM;
         c->machine.few_seconds[type][i] = seconds / elements * c->threads * c->cpu_share;

@@ -33,16 +33,16 @@ static void print_field(const char *name, const json_t *object, const char *key)
 
 static void print_kernels(void)
 {
-    const unsigned features = cpu_features();
     const attention_kernel *chosen = attention_kernel_find("auto");
     printf("%-10s", "kernels");
     for (int i = 0; i < attention_kernel_count; i++) {
         const attention_kernel *kernel = attention_kernels[i];
-        const bool usable = (kernel->features & ~features) == 0;
+        const bool on_cpu = !(kernel->features & ~cpu_features());
         printf("%s %s%s", i ? "," : "", kernel->name,
-               kernel == chosen ? " (chosen)"
-               : usable         ? ""
-                                : " (not on this CPU)");
+               kernel == chosen                          ? " (chosen)"
+               : !on_cpu                                 ? " (not on this CPU)"
+               : cpu_features_missing(kernel->features) ? " (tiles refused by the system)"
+                                                         : "");
     }
     printf("\n");
 }

@@ -85,7 +85,8 @@ static bool place_make(const options *o, const longspan_problem *p, const machin
 {
     const attention_kernel *kernel = job_kernel(o->isa, f);
     if (!kernel) return false;
-    attention_compute compute = attention_compute_best(kernel, (kernel_type)p->type);
+    attention_compute compute =
+        attention_compute_best(kernel, (kernel_type)p->type, p->queries * (p->heads / p->kv_heads));
     if (strcmp(o->compute, "auto") != 0 && attention_compute_from_name(o->compute, &compute) &&
         !(kernel->computes >> compute & 1u)) {
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "--compute %s: kernel '%s' does not offer it", o->compute,

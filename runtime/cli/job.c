@@ -67,7 +67,7 @@ static void name_kernels(char *text, int size)
 {
     int length = 0;
     for (int i = 0; i < attention_kernel_count; i++) {
-        if (attention_kernels[i]->features & ~cpu_features() || length >= size) continue;
+        if (cpu_features_missing(attention_kernels[i]->features) || length >= size) continue;
         length += snprintf(text + length, (size_t)(size - length), "%s%s", length ? ", " : "",
                            attention_kernels[i]->name);
     }
@@ -76,15 +76,16 @@ static void name_kernels(char *text, int size)
 const attention_kernel *job_kernel(const char *isa, failure *f)
 {
     char names[64];
-    name_kernels(names, sizeof names);
     const attention_kernel *kernel = attention_kernel_find(isa);
     if (!kernel) {
+        name_kernels(names, sizeof names);
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "--isa %s: there is no kernel of this name; this CPU runs %s", isa, names);
         return NULL;
     }
-    const unsigned missing = kernel->features & ~cpu_features();
+    const unsigned missing = cpu_features_missing(kernel->features);
     if (missing) {
         char text[64];
+        name_kernels(names, sizeof names);
         cpu_features_describe(missing, text, sizeof text);
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "--isa %s: this CPU lacks %s; it runs %s", isa, text, names);
         return NULL;

@@ -341,7 +341,8 @@ static const option_line lines[] = {
     {"share", 0, TAKES_SHARE, read_share, AT(share), .value = "WHEN",
      .help = "whether ranks of a node read each other's keys in place: auto or off (auto)"},
     {"compute", 0, TAKES_ARITHMETIC, read_compute, AT(compute), .value = "NAME",
-     .help = "arithmetic of the products: fp32, bf16x6, bf16x3, bf16 (auto: loses nothing of the type)"},
+     .help = "arithmetic of the products: fp32, bf16x6, bf16x3, bf16 (auto: loses nothing of the type; fp32 where a key\n"
+             "head has 16 query rows or fewer)"},
     {"isa", 0, TAKES_COMPUTE, read_isa, AT(isa), .value = "NAME", .help = "instruction set of the kernel (auto)"},
     {"threads", 0, TAKES_COMPUTE | TAKES_THREADS, read_int, AT(threads), .least = 1, .most = MOST_THREADS, .value = "N",
      .help = "threads a rank (OMP_NUM_THREADS, else the CPUs it may use)"},

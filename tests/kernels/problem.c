@@ -367,7 +367,17 @@ void problem_check(const problem *p, attention_state state, int64_t rows, double
 
 static const attention_kernel *find_kernel(const char *name)
 {
-    return strcmp(name, attention_amx_emulated.name) == 0 ? &attention_amx_emulated : attention_kernel_find(name);
+    static const attention_kernel *const emulations[] = {
+#if defined(__x86_64__)
+        &attention_amx_emulated_avx512,
+#endif
+        &attention_amx_emulated,
+    };
+    const bool any = strcmp(name, "amx-emulated") == 0;
+    for (size_t i = 0; i < sizeof emulations / sizeof emulations[0]; i++)
+        if (any ? !cpu_features_missing(emulations[i]->features) : strcmp(name, emulations[i]->name) == 0)
+            return emulations[i];
+    return any ? &attention_amx_emulated : attention_kernel_find(name);
 }
 
 const attention_kernel *kernel_under_test(int argc, char **argv)
@@ -378,7 +388,7 @@ const attention_kernel *kernel_under_test(int argc, char **argv)
         print_error("no kernel is called %s, or no arithmetic %s\n", name, argc > 2 ? argv[2] : "fp32");
         exit(1);
     }
-    if (kernel->features & ~cpu_features() || !(kernel->computes >> compute_under_test & 1)) {
+    if (cpu_features_missing(kernel->features) || !(kernel->computes >> compute_under_test & 1)) {
         print_message("this CPU cannot run %s %s\n", name, attention_compute_name(compute_under_test));
         exit(77);
     }

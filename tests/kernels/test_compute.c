@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "kernels/cpu.h"
 #include "tests/kernels/problem.h"
 
 #include <float.h>
@@ -227,15 +228,21 @@ static void a_query_that_does_not_split_is_folded_in_float32_and_alone(void **un
     problem_destroy(&p);
 }
 
-/* A huge element in every key or a tiny one in every value: the whole of it has the bits of the float32 fold. */
+/* A value that does not split: with one part only huge ones do not. */
+static float odd_value(void)
+{
+    return compute_under_test == COMPUTE_BF16 ? 0x1p101f : 1e-30f;
+}
+
+/* A huge element in every key or an odd one in every value: the whole of it has the bits of the float32 fold. */
 static void keys_and_values_that_do_not_split_are_folded_in_float32(void **unused)
 {
     (void)unused;
-    for (int tiny_values = 0; tiny_values < 2; tiny_values++) {
+    for (int values = 0; values < 2; values++) {
         problem p = problem_create(&mixed);
         for (int64_t j = 0; j < mixed.keys; j++)
             for (int g = 0; g < mixed.kv_heads; g++)
-                problem_set(&p, tiny_values ? &p.v : &p.k, j, g, (int)j % 20, tiny_values ? 1e-30f : 0x1p56f);
+                problem_set(&p, values ? &p.v : &p.k, j, g, (int)j % 20, values ? odd_value() : 0x1p56f);
         attention_state state = problem_state(&p, kernel, &(fold_cut){.threads = 2, .span_tokens = 41});
         attention_state float32 = state_of(&p, blocked, COMPUTE_FP32);
         assert_true(states_equal(state, float32, mixed.tokens * mixed.heads, mixed.value_dim));
@@ -245,7 +252,59 @@ static void keys_and_values_that_do_not_split_are_folded_in_float32(void **unuse
     }
 }
 
-/* One tiny value: rows that do not see its key keep their bits. */
+/* Beside ordinary values it is nothing: all bits are those with 0 in its place, so it went the same way. */
+static void a_value_goes_through_the_tiles_however_small_as_long_as_its_parts_count(void **unused)
+{
+    (void)unused;
+    static const float least[] = {[COMPUTE_BF16X6] = 0x1p-80f, [COMPUTE_BF16X3] = 0x1p-88f, [COMPUTE_BF16] = 0x1p-126f};
+    problem p = problem_create(&mixed);
+    problem_set(&p, &p.v, 70, 1, 5, 0);
+    attention_state without = problem_state(&p, kernel, &(fold_cut){0});
+    problem_set(&p, &p.v, 70, 1, 5, least[compute_under_test]);
+    attention_state with = problem_state(&p, kernel, &(fold_cut){0});
+    assert_true(states_equal(without, with, mixed.tokens * mixed.heads, mixed.value_dim));
+    state_destroy(&without);
+    state_destroy(&with);
+    problem_destroy(&p);
+}
+
+static void a_huge_scale_is_folded_in_float32(void **unused)
+{
+    (void)unused;
+    problem_shape shape = mixed;
+    shape.query_scale = 0x1p-38f;
+    problem p = problem_create(&shape);
+    p.scale = 0x1p38f;
+    attention_state state = problem_state(&p, kernel, &(fold_cut){0}), float32 = state_of(&p, blocked, COMPUTE_FP32);
+    assert_true(states_equal(state, float32, shape.tokens * shape.heads, shape.value_dim));
+    state_destroy(&state);
+    state_destroy(&float32);
+    problem_destroy(&p);
+}
+
+static int end_polls;
+
+static void count_ends(void *unused, double fraction)
+{
+    (void)unused;
+    if (fraction >= 1) end_polls++;
+}
+
+/* Huge queries and values: many folds in float32 inside the call's own. */
+static void a_call_ends_once_whatever_goes_through_float32(void **unused)
+{
+    (void)unused;
+    problem p = problem_create(&mixed);
+    for (int64_t t = 0; t < mixed.tokens; t += 3) problem_set(&p, &p.q, t, (int)t % mixed.heads, 1, 0x1p60f);
+    for (int64_t j = 0; j < mixed.keys; j += 5) problem_set(&p, &p.v, j, (int)j % mixed.kv_heads, 1, 0x1p101f);
+    end_polls = 0;
+    attention_state state = problem_state(&p, kernel, &(fold_cut){.poll = count_ends});
+    assert_int_equal(end_polls, 1);
+    state_destroy(&state);
+    problem_destroy(&p);
+}
+
+/* One odd value: rows that do not see its key keep their bits. */
 static void a_key_that_does_not_split_changes_the_rows_that_see_it_alone(void **unused)
 {
     (void)unused;
@@ -254,7 +313,7 @@ static void a_key_that_does_not_split_changes_the_rows_that_see_it_alone(void **
     attention_state before = problem_state(&p, kernel, &(fold_cut){0});
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         const float kept = (float)problem_get(&p, &p.v, keys[i], 1, 5);
-        problem_set(&p, &p.v, keys[i], 1, 5, 1e-30f);
+        problem_set(&p, &p.v, keys[i], 1, 5, odd_value());
         attention_state state = problem_state(&p, kernel, &(fold_cut){0});
         for (int64_t row = 0; row < mixed.tokens * mixed.heads; row++) {
             const bool sees = row % mixed.heads >= 3 && problem_sees(&p, row / mixed.heads, keys[i]);
@@ -335,7 +394,7 @@ int main(int argc, char **argv)
 {
     char emulated[] = "amx-emulated", *plain[] = {argv[0], emulated};
     kernel = argc > 1 ? kernel_under_test(argc, argv) : kernel_under_test(2, plain);
-    blocked = attention_kernel_find(strcmp(kernel->name, "amx") == 0 ? "avx512" : "portable");
+    blocked = attention_kernel_find(kernel->features & CPU_AVX512 ? "avx512" : "portable");
     const struct CMUnitTest once[] = {
         cmocka_unit_test(six_products_are_as_exact_as_float32),
         cmocka_unit_test(three_products_are_good_to_2e_5_where_scores_are_ordinary),
@@ -348,6 +407,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(large_queries_against_small_keys_are_right_and_the_other_way_round),
         cmocka_unit_test(a_query_that_does_not_split_is_folded_in_float32_and_alone),
         cmocka_unit_test(keys_and_values_that_do_not_split_are_folded_in_float32),
+        cmocka_unit_test(a_value_goes_through_the_tiles_however_small_as_long_as_its_parts_count),
+        cmocka_unit_test(a_huge_scale_is_folded_in_float32),
+        cmocka_unit_test(a_call_ends_once_whatever_goes_through_float32),
         cmocka_unit_test(a_key_that_does_not_split_changes_the_rows_that_see_it_alone),
         cmocka_unit_test(tasks_and_chunks_of_every_length_are_right),
         cmocka_unit_test(any_scale_is_right),

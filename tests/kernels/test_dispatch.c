@@ -33,7 +33,7 @@ static void auto_is_the_last_kernel_that_this_cpu_runs(void **unused)
     (void)unused;
     const attention_kernel *expected = NULL;
     for (int i = 0; i < attention_kernel_count; i++)
-        if ((attention_kernels[i]->features & ~cpu_features()) == 0) expected = attention_kernels[i];
+        if (!cpu_features_missing(attention_kernels[i]->features)) expected = attention_kernels[i];
     assert_ptr_equal(attention_kernel_find("auto"), expected);
 }
 
@@ -52,6 +52,16 @@ static void features_are_those_the_compiler_finds(void **unused)
 }
 #endif
 
+static void what_the_cpu_has_is_not_missing_unless_the_system_refuses_it(void **unused)
+{
+    (void)unused;
+    const unsigned all = CPU_AVX2 | CPU_AVX512 | CPU_AVX512_BF16 | CPU_AMX_BF16, features = cpu_features();
+    assert_int_equal(cpu_features_missing(0), 0);
+    assert_int_equal(cpu_features_missing(features & ~(unsigned)CPU_AMX_BF16), 0);
+    assert_int_equal(cpu_features_missing(all) & ~(unsigned)CPU_AMX_BF16, all & ~features & ~(unsigned)CPU_AMX_BF16);
+    if (!(features & CPU_AMX_BF16)) assert_true(cpu_features_missing(all) & CPU_AMX_BF16);
+}
+
 static void features_are_described_in_words(void **unused)
 {
     (void)unused;
@@ -64,6 +74,21 @@ static void features_are_described_in_words(void **unused)
     cpu_features_describe(CPU_AVX2 | CPU_AVX512, text, 7);
     assert_string_equal(text, "avx2 a");
     assert_int_equal(text[7], 'x');
+}
+
+/* Where a kernel offers every arithmetic; sixteen query rows a key head are bound by memory. */
+static void the_best_arithmetic_loses_nothing_and_leaves_few_rows_to_float32(void **unused)
+{
+    (void)unused;
+    const attention_kernel all = {.computes = (1u << COMPUTE_COUNT) - 1}, one = {.computes = 1u << COMPUTE_FP32};
+    assert_int_equal(attention_compute_best(&all, KERNEL_FLOAT32, 17), COMPUTE_BF16X6);
+    assert_int_equal(attention_compute_best(&all, KERNEL_FLOAT16, 17), COMPUTE_BF16X3);
+    assert_int_equal(attention_compute_best(&all, KERNEL_BFLOAT16, INT64_C(1) << 40), COMPUTE_BF16);
+    for (int type = KERNEL_FLOAT32; type <= KERNEL_BFLOAT16; type++) {
+        assert_int_equal(attention_compute_best(&all, (kernel_type)type, 16), COMPUTE_FP32);
+        assert_int_equal(attention_compute_best(&all, (kernel_type)type, 1), COMPUTE_FP32);
+        assert_int_equal(attention_compute_best(&one, (kernel_type)type, 17), COMPUTE_FP32);
+    }
 }
 
 static void workspace_grows_with_threads_and_stays_aligned(void **unused)
@@ -87,7 +112,9 @@ int main(void)
 #if defined(__x86_64__)
         cmocka_unit_test(features_are_those_the_compiler_finds),
 #endif
+        cmocka_unit_test(what_the_cpu_has_is_not_missing_unless_the_system_refuses_it),
         cmocka_unit_test(features_are_described_in_words),
+        cmocka_unit_test(the_best_arithmetic_loses_nothing_and_leaves_few_rows_to_float32),
         cmocka_unit_test(workspace_grows_with_threads_and_stays_aligned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

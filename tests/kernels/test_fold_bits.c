@@ -146,6 +146,37 @@ static void few_rows_have_their_bits_on_any_number_of_threads(void **unused)
         }
 }
 
+/* Rows that one thread folds in blocks and several share out by keys, of shapes that leave room for one block a thread or
+ * for many; some of a key head more than a vector's lanes. */
+static void more_rows_have_their_bits_when_threads_share_them(void **unused)
+{
+    (void)unused;
+    static const int sizes[][3] = {{512, 512, 64}, {64, 64, 32}, {171, 512, 63}, {128, 20, 17}, {1, 512, 49}};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        const bool terms = i % 2;
+        const problem_shape shape = {.type = (kernel_type)(i % 3),
+                                     .heads = i == 1 ? 8 : 1,
+                                     .kv_heads = 1,
+                                     .dim = sizes[i][0],
+                                     .value_dim = sizes[i][1],
+                                     .tokens = i == 1 ? 4 : sizes[i][2],
+                                     .keys = 700,
+                                     .first_key = 128,
+                                     .query_scale = 6,
+                                     .mask = (problem_mask)(i % MASK_COUNT),
+                                     .softcap = terms ? 30 : 0,
+                                     .sloped = terms,
+                                     .rope_dim = terms ? sizes[i][0] / 2 * 2 : 0,
+                                     .places = PLACES_STRIPED,
+                                     .seed = 25000 + i};
+        problem p = problem_create(&shape);
+        for (int threads = 2; threads <= 4; threads++)
+            check_equal(&p, &(fold_cut){0}, &(fold_cut){.threads = threads});
+        check_equal(&p, &(fold_cut){.threads = 3}, &(fold_cut){.threads = 3, .span_tokens = shape.tokens - 1});
+        problem_destroy(&p);
+    }
+}
+
 /* The same rows again and again, until there are too many to be few: they are the first rows of one problem. */
 static void rows_have_their_bits_however_many_they_are(void **unused)
 {
@@ -324,6 +355,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(spans_may_be_cut_anywhere),
         cmocka_unit_test(threads_change_nothing),
         cmocka_unit_test(few_rows_have_their_bits_on_any_number_of_threads),
+        cmocka_unit_test(more_rows_have_their_bits_when_threads_share_them),
         cmocka_unit_test(rows_have_their_bits_however_many_they_are),
         cmocka_unit_test(segments_may_be_cut_on_the_grid),
         cmocka_unit_test(calls_may_be_cut_on_the_grid),

@@ -176,6 +176,59 @@ static void an_infinite_value_survives_every_merge_however_small_its_weight(void
         }
 }
 
+/* Keys of the first half have scores of -inf, and one a value of NaN: it reaches the row whether the second half is folded
+ * on or merged, from either side. */
+static void a_nan_value_at_a_score_of_minus_infinity_survives_a_merge_as_it_does_a_fold(void **unused)
+{
+    (void)unused;
+    const problem_shape shape = {
+        .heads = 1, .kv_heads = 1, .dim = 1, .value_dim = 3, .tokens = 1, .keys = 128, .query_scale = 1, .seed = 52000};
+    problem p = problem_create(&shape);
+    problem_set(&p, &p.q, 0, 0, 0, -1);
+    for (int64_t j = 0; j < 64; j++) problem_set(&p, &p.k, j, 0, 0, INFINITY);
+    problem_set(&p, &p.v, 7, 0, 1, NAN);
+    attention_state folded = problem_state(&p, portable, &(fold_cut){0});
+    for (int side = 0; side < 2; side++) {
+        attention_state into = state_create(1, 3), from = state_create(1, 3);
+        problem_fold_keys(&p, portable, &(fold_cut){0}, side ? 64 : 0, side ? 128 : 64, into);
+        problem_fold_keys(&p, portable, &(fold_cut){0}, side ? 0 : 64, side ? 64 : 128, from);
+        attention_state_merge(into, from, 1, 3);
+        for (int e = 0; e < 3; e++) {
+            assert_int_equal(isnan(into.o[e]) != 0, e == 1);
+            assert_int_equal(isnan(folded.o[e]) != 0, e == 1);
+        }
+        assert_true(into.l[0] == folded.l[0] && into.m[0] == folded.m[0]);
+        state_destroy(&into);
+        state_destroy(&from);
+    }
+    state_destroy(&folded);
+    problem_destroy(&p);
+}
+
+/* Products that would be denormal are 0, the caller's environment comes back, and denormals of float16 are numbers. */
+static void merge_and_finish_flush_denormals_of_float32_alone(void **unused)
+{
+    (void)unused;
+    volatile float smallest = 0x1p-126f;
+    attention_state into = single(0, 0x1p-100f), from = single(60 * log(2), 0);
+    attention_state_merge(into, from, 1, 1);
+#if defined(__SSE__)
+    assert_true(into.o[0] == 0);
+#endif
+    assert_true(smallest * 0.5f > 0);
+
+    attention_state small = single(0, 0x1.8p-23f);
+    for (int threads = 1; threads <= 2; threads++) {
+        uint16_t out;
+        attention_state_finish(small, 1, 1, KERNEL_FLOAT16, &out, NULL, threads);
+        assert_int_equal(out, 3); /* times 2^-24 */
+        assert_true(smallest * 0.5f > 0);
+    }
+    state_destroy(&into);
+    state_destroy(&from);
+    state_destroy(&small);
+}
+
 static void merging_leaves_the_other_state_alone(void **unused)
 {
     (void)unused;
@@ -301,6 +354,8 @@ int main(void)
         cmocka_unit_test(scores_far_apart_merge_without_overflow),
         cmocka_unit_test(a_nan_survives_every_merge),
         cmocka_unit_test(an_infinite_value_survives_every_merge_however_small_its_weight),
+        cmocka_unit_test(a_nan_value_at_a_score_of_minus_infinity_survives_a_merge_as_it_does_a_fold),
+        cmocka_unit_test(merge_and_finish_flush_denormals_of_float32_alone),
         cmocka_unit_test(merging_leaves_the_other_state_alone),
         cmocka_unit_test(many_merges_do_not_grow_the_error),
         cmocka_unit_test(finishing_rounds_once_to_the_output_type),

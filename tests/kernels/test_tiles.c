@@ -112,7 +112,7 @@ static void denormal_numbers_are_zero(void **unused)
 int main(int argc, char **argv)
 {
     const bool real = argc > 1 && strcmp(argv[1], "amx") == 0;
-    if (real && !(cpu_features() & CPU_AMX_BF16)) {
+    if (real && cpu_features_missing(CPU_AMX_BF16)) {
         print_message("this CPU has no tiles\n");
         return 77;
     }

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "runtime/agreement.h"
+#include "runtime/context.h"
 #include "tests/runtime/problem.h"
 
 static int my_rank, rank_count;
@@ -154,6 +155,22 @@ static void an_arithmetic_that_the_kernel_lacks_is_refused_naming_both(void **st
     options.compute = "fp64";
     assert_int_equal(longspan_context_create(MPI_COMM_WORLD, &options, &context), LONGSPAN_ERROR_ARGUMENT);
     assert_null(context);
+}
+
+/* As if "auto" had found other CPUs under the last rank. */
+static void kernels_that_differ_between_ranks_are_refused_naming_both(void **state)
+{
+    (void)state;
+    if (rank_count == 1 || !attention_kernel_find("avx2")) skip();
+    longspan_context *context = default_context();
+    const longspan_problem p = make_problem(100, 4, 2, 16).problem;
+    const bool last = my_rank == rank_count - 1;
+    context->kernel = attention_kernel_find(last ? "avx2" : "portable");
+    assert_refused(context, &p, LONGSPAN_ERROR_MISMATCH, "from 'portable' to 'avx2'");
+    context->kernel = attention_kernel_find("portable");
+    context->compute = last ? COMPUTE_BF16 : COMPUTE_FP32;
+    assert_refused(context, &p, LONGSPAN_ERROR_MISMATCH, "from 'fp32' to 'bf16'");
+    longspan_context_destroy(&context);
 }
 
 static void bad_documents_are_refused_by_name(void **state)
@@ -336,6 +353,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(limits_of_any_size_are_right),
         cmocka_unit_test(strategies_and_layouts_that_do_not_fit_are_refused_by_name),
         cmocka_unit_test(an_arithmetic_that_the_kernel_lacks_is_refused_naming_both),
+        cmocka_unit_test(kernels_that_differ_between_ranks_are_refused_naming_both),
         cmocka_unit_test(bad_documents_are_refused_by_name),
         cmocka_unit_test(a_problem_that_does_not_fit_is_refused),
         cmocka_unit_test(arguments_that_differ_between_ranks_are_refused_by_name),
