@@ -26,6 +26,7 @@ static schedule_problem make_scheduled(const longspan_problem *p, const placemen
         .kv_heads = p->kv_heads,
         .node_ranks = place->node_ranks,
         .may_share = place->may_share,
+        .share_off = place->share_off,
     };
 }
 
@@ -85,13 +86,19 @@ longspan_status plan_rank(const longspan_problem *p, const placement *place, cho
     const schedule_problem scheduled = make_scheduled(p, place);
     const cost_sizes sizes = plan_sizes(p);
     const prediction_machine machine = machine_for(&place->machine, p);
-    if (choice_rank(&scheduled, &wish, &sizes, &machine, place->memory_bytes, choices_p, count_p) != 0)
+    choice *choices;
+    int count;
+    if (choice_rank(&scheduled, &wish, &sizes, &machine, place->memory_bytes, &choices, &count) != 0)
         return failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the choice of a strategy");
-    const choice *first = &(*choices_p)[0];
-    if (!first->refusal) return LONGSPAN_OK;
-    failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "strategy '%s': %s", first->strategy->name, first->refusal);
-    free(*choices_p);
-    return f->status;
+    const choice *first = &choices[0];
+    if (first->refusal) {
+        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "strategy '%s': %s", first->strategy->name, first->refusal);
+        free(choices);
+        return f->status;
+    }
+    *choices_p = choices;
+    *count_p = count;
+    return LONGSPAN_OK;
 }
 
 longspan_status plan_choose(const longspan_problem *p, const placement *place, schedule_problem *scheduled_p,

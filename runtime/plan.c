@@ -183,6 +183,7 @@ longspan_status longspan_plan_create(longspan_context *context, const longspan_p
         .may_share = can_share(context, &p),
         .machine = machine_of_rank(&context->machine, &context->seat, p.type, compute_of(context, p.type)),
         .memory_bytes = context->seat.memory_bytes,
+        .share_off = !context->share_memory,
     };
     longspan_plan *plan = build(context, &p, &place, &f);
     if (context_agree(context, &f) != LONGSPAN_OK ||

@@ -207,6 +207,19 @@ class Plan(harness.Case):
         self.assertEqual(self.plan("--tokens", "1k", "--ranks", "4", *MACHINE, ranks=3)[0],
                          self.plan("--tokens", "1k", "--ranks", "4", *MACHINE, ranks=1)[0])
 
+    def test_a_strategy_that_refuses_and_a_size_over_the_limits_are_one_line(self):
+        size = ("--tokens", "1k", "--ranks")
+        cases = [((*size, "3", "--node-ranks", "1", "--strategy", "shared"), "'shared'", "on every node"),
+                 ((*size, "3", "--node-ranks", "1", "--strategy", "double-ring"), "'double-ring'", "on every node"),
+                 ((*size, "3", "--node-ranks", "1", "--strategy", "hybrid"), "'hybrid'", "hybrid:RxC"),
+                 ((*size, "3", "--strategy", "hybrid:2x2"), "'hybrid:2x2'", "4 ranks", "there are 3"),
+                 ((*size, "4", "--node-ranks", "4", "--strategy", "shared", "--share", "off"), "'shared'", "--share off"),
+                 (("--tokens", "4G", "--ranks", "2"), "queries is 4294967296", "2\\^31"),
+                 (("--tokens", "64", "--batch", "4G", "--ranks", "2"), "batch is 4294967296")]
+        for options, *patterns in cases:
+            with self.subTest(options=options):
+                self.assert_refused(self.longspan("plan", *options, ranks=1), 2, *patterns)
+
     def test_what_is_missing_is_named(self):
         self.assert_refused(self.longspan("plan", "--ranks", "4", ranks=1), 2, "--tokens is missing")
         self.assert_refused(self.longspan("plan", "--tokens", "4", ranks=1), 2, "--ranks is missing")
