@@ -102,6 +102,7 @@ static bool place_make(const options *o, const longspan_problem *p, const machin
     *place_p = (placement){.ranks = o->ranks,
                            .node_ranks = node_ranks,
                            .may_share = o->share && node_ranks > 1,
+                           .share_off = !o->share,
                            .machine = machine_of_rank(&source->machine, &seat, p->type, compute),
                            .memory_bytes = (int64_t)source->machine.memory_bytes};
     heed_options(o, p, &place_p->machine);
@@ -118,7 +119,7 @@ static const char *chosen_by(const char *option)
 static void print_ranking(const forecast *c)
 {
     printf("\n  %-16s %-14s %7s %9s %12s %12s %12s  %s\n", "strategy", "layout", "steps", "messages", "MiB sent",
-           "MiB memory", "seconds", "bound by");
+           "MiB memory", "predicted s", "bound by");
     for (int i = 0; i < c->choice_count; i++) {
         const choice *one = &c->choices[i];
         const prediction *p = &one->prediction;
