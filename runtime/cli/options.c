@@ -351,6 +351,8 @@ static const option_line lines[] = {
      .help = "ranks to plan for"},
     {"node-ranks", 0, TAKES_MACHINE, read_int, AT(node_ranks), .least = 1, .most = MOST_RANKS, .value = "N",
      .help = "ranks of each node (as many as this machine has CPUs, where that divides P)"},
+    {"memory", 0, TAKES_MACHINE, read_count, AT(memory), .least = 1, .most = INT64_MAX, .value = "SIZE",
+     .help = "bytes of memory of each node, of which ranks use nine tenths (this machine's)"},
     {"rate", 0, TAKES_MACHINE, read_number, AT(rate), .least = 1, .value = "X", .help = "GFLOP/s of a rank"},
     {"bandwidth", 0, TAKES_MACHINE, read_number, AT(bandwidth), .least = 1, .value = "X",
      .help = "GB/s that a rank can send"},
