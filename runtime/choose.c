@@ -57,7 +57,9 @@ cost_sizes plan_sizes(const longspan_problem *p)
         .output_bytes = p->batch * (p->value_dim * out_element + word),
         .flops_per_pair = 2.0 * (p->dim + p->value_dim) * (double)p->batch,
         .batch = p->batch,
-        .messages = {[ROWS_KEYS] = 2 * p->batch, [ROWS_QUERIES] = p->batch, [ROWS_STATES] = 3 * p->batch},
+        .tensor_bytes = {[ROWS_KEYS] = {p->dim * element, p->value_dim * element},
+                         [ROWS_QUERIES] = {p->dim * element},
+                         [ROWS_STATES] = {p->value_dim * word, word, word}},
     };
 }
 
