@@ -123,9 +123,7 @@ static void allocate_buffers(longspan_plan *plan, failure *f)
     plan->exchange = exchange_create(context->comm, context->node.comm, s, p->batch, plan->formats, &plan->stores,
                                      context->stall_seconds);
     if (!plan->exchange) failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the exchange");
-    /* A fold, a wait, a wait for the node, and the transfers for each step; the whole, the start and the finish. */
-    if (context->trace && !trace_reserve(context->trace, 4 * s->step_count + 3))
-        failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the trace");
+    if (!plan_trace_reserve(plan)) failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the trace");
 }
 
 /* Local part of longspan_plan_create: everything after the arguments were found equal. */

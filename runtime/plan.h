@@ -80,6 +80,8 @@ static inline attention_state plan_state_at(const longspan_plan *plan, const row
     return (attention_state){part[0], part[1], part[2], heads_count(store->heads)};
 }
 
+/* Not collective. Makes room for one execute in the context's trace, if it has one. False if memory ran out. */
+bool plan_trace_reserve(const longspan_plan *plan);
 /* Notes the last execute in the context's trace, if it has one: from `begin`, the steps' records, from `finish` to
  * `end`. */
 void plan_trace(const longspan_plan *plan, double begin, double finish, double end);

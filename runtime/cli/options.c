@@ -370,7 +370,7 @@ static const option_line lines[] = {
      .help = "seed of all that is random (1)"},
     {"report", 0, TAKES_REPORT, read_text, AT(report), .value = "FILE", .help = "write a report as JSON"},
     {"trace", 0, TAKES_TRACE, read_text, AT(trace), .value = "FILE",
-     .help = "write a timeline in Chrome trace format, a track a rank and thread"},
+     .help = "write a timeline in Chrome trace format: of each rank its phases and waits, transfers, folds by thread"},
     {"progress", 0, TAKES_PROGRESS, read_progress, .value = "WHEN",
      .help = "progress bar: on, off, or auto, on a terminal (auto)"},
     {"quiet", 0, ALWAYS, read_flag, AT(quiet), .help = "print errors only"},
