@@ -99,6 +99,10 @@ typedef struct {
      * NULL for none. */
     void (*poll)(void *poll_data, double fraction);
     void *poll_data;
+    /* Called with mark_data by each thread, numbered from 0 to threads - 1, when it begins and when it ends its share of
+     * the call, once each; not at all by a call that has no tasks. NULL for none. */
+    void (*mark)(void *mark_data, int thread, bool begin);
+    void *mark_data;
 } attention_call;
 
 /* One implementation of the fold. A row's resulting bits depend on the row, its keys and the order of its

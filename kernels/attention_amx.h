@@ -138,6 +138,7 @@ static void lanes_fold_blocked(amx_task *task, const attention_segment *segment,
         part.workspace = task->space.blocked;
         part.poll = task->sweep.poll_work ? poll_of_blocked : NULL;
         part.poll_data = task->queue;
+        part.mark = NULL; /* within this thread's share */
         if (call->scores.slopes) part.scores.slopes = call->scores.slopes + head;
         attention_span span = *task->place.span;
         span.q = (const char *)span.q + amx_query_offset(task, first + done) * size;
@@ -540,10 +541,12 @@ static void amx_fold(const attention_call *call, const attention_span *spans, in
                          .group = call->heads / call->kv_heads,
                          .sweep = {.call = call, .queue = &queue, .poll_work = polls ? &work : NULL}};
         tiles_configure();
+        if (call->mark) call->mark(call->mark_data, thread, true);
         while (task_draw(&queue, &cursor, &task.place)) {
             amx_task_run(&task);
             atomic_fetch_add(&queue.finished, 1);
         }
+        if (call->mark) call->mark(call->mark_data, thread, false);
         while (polls && atomic_load(&queue.finished) < queue.tasks) task_queue_poll(&queue);
         if (polls) task_queue_poll(&queue);
         tiles_release();

@@ -419,7 +419,7 @@ static void tasks_run_together(fold_task *task, few_team *team, const attention_
 }
 
 /* Threads draw tasks from one counter: last span first, and of a span the last rows of all key heads first, which are
- * the heaviest under a causal mask. The calling thread polls while others still compute. */
+ * the heaviest under a causal mask. */
 static void tasks_run_apart(fold_task *task, const attention_span *spans, int64_t span_count, int lanes)
 {
     const attention_call *call = task->call;
@@ -432,9 +432,9 @@ static void tasks_run_apart(fold_task *task, const attention_span *spans, int64_
         span_task_run(task, &spans[s], t - passed, lanes);
         atomic_fetch_add(&queue->finished, 1);
     }
-    while (task->poll_work && atomic_load(&queue->finished) < queue->tasks) poll_now(call, queue);
 }
 
+/* The calling thread polls while others still compute. */
 static void blocked_fold(const attention_call *call, const attention_span *spans, int64_t span_count)
 {
     const int lanes = lanes_of_tasks(call, spans, span_count);
@@ -460,8 +460,11 @@ static void blocked_fold(const attention_call *call, const attention_span *spans
                           .cap = score_cap_of(call->scores.softcap),
                           .rotary = call->scores.rope_dim ? &rotary : NULL,
                           .poll_work = thread == 0 && call->poll ? &work : NULL};
+        if (call->mark) call->mark(call->mark_data, thread, true);
         if (together) tasks_run_together(&task, &team, spans, span_count);
         else tasks_run_apart(&task, spans, span_count, lanes);
+        if (call->mark) call->mark(call->mark_data, thread, false);
+        while (task.poll_work && atomic_load(&queue.finished) < queue.tasks) poll_now(call, &queue);
         if (task.poll_work) poll_now(call, &queue);
         environment_leave(environment);
     }

@@ -1,5 +1,15 @@
 #include "partition/cost.h"
 
+#include "partition/message.h"
+
+int64_t cost_messages(const cost_sizes *sizes, const schedule_transfer *t)
+{
+    int64_t messages = 0;
+    for (int i = 0; i < COST_TENSORS && sizes->tensor_bytes[t->kind][i] > 0; i++)
+        messages += message_count(range_length(t->rows), heads_count(t->heads) * sizes->tensor_bytes[t->kind][i]);
+    return sizes->batch * messages;
+}
+
 void cost_of_step(const schedule *s, int64_t step, const schedule_problem *problem, const cost_sizes *sizes,
                   cost_step *cost_p)
 {
@@ -12,7 +22,7 @@ void cost_of_step(const schedule *s, int64_t step, const schedule_problem *probl
         const int64_t bytes = range_length(t->rows) * heads_count(t->heads) * sizes->row_bytes[t->kind];
         if (t->direction == TRANSFER_SEND) {
             c.sends++;
-            c.messages_sent += sizes->messages[t->kind];
+            c.messages_sent += cost_messages(sizes, t);
             c.bytes_sent[t->kind] += bytes;
         } else {
             c.receives++;

@@ -4,6 +4,8 @@
 
 #include "partition/schedule.h"
 
+enum { COST_TENSORS = 3 };
+
 /* Sizes of one row of one head, for all batch items. */
 typedef struct {
     int64_t row_bytes[ROWS_KINDS]; /* as it is held and travels: keys (D + E) B and queries D B times the element size,
@@ -11,7 +13,8 @@ typedef struct {
     int64_t output_bytes;          /* of out and lse */
     double flops_per_pair;         /* 2 (D + E) B: a query against a key that it sees */
     int64_t batch;                 /* B */
-    int64_t messages[ROWS_KINDS];  /* that carry a transfer: of keys, one of k and one of v for each batch item, ... */
+    int64_t tensor_bytes[ROWS_KINDS][COST_TENSORS]; /* of one batch item, in each tensor, that travel apart: of keys in k
+                                                       and v, of queries in q, of states in o, m and l; 0: none */
 } cost_sizes;
 
 /* What a rank does in one step. Pairs, rows cleared and rows merged count each head, of one batch item. */
@@ -30,6 +33,9 @@ typedef struct {
     int64_t memory_bytes; /* q, k, v, out, the state of the queries, and all slots; keys that a rank reads in another's
                              memory count where they lie */
 } cost;
+
+/* Messages that carry a transfer (partition/message.h). */
+int64_t cost_messages(const cost_sizes *sizes, const schedule_transfer *t);
 
 /* 0 <= step < s->step_count. */
 void cost_of_step(const schedule *s, int64_t step, const schedule_problem *problem, const cost_sizes *sizes,

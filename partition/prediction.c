@@ -150,7 +150,7 @@ static double transfers_of_step(int rank, const schedule_step *step, int node_ra
     for (int64_t i = 0; i < step->transfer_count; i++) {
         const schedule_transfer *t = &step->transfers[i];
         traffic *to = t->peer / node_ranks == rank / node_ranks ? &inside : &outside;
-        to->messages[t->direction] += (double)sizes->messages[t->kind];
+        to->messages[t->direction] += (double)cost_messages(sizes, t);
         to->bytes[t->direction] += (double)range_length(t->rows) * row_bytes(sizes, t->kind, t->heads);
     }
     const double within = link_seconds(&inside, &machine->node), across = link_seconds(&outside, &machine->network);
@@ -243,7 +243,7 @@ static void raise_counts(const walker *w, const schedule_problem *problem, const
         for (int64_t i = 0; i < s->steps[at].transfer_count; i++) {
             const schedule_transfer *t = &s->steps[at].transfers[i];
             if (t->direction != TRANSFER_SEND) continue;
-            messages += sizes->messages[t->kind];
+            messages += cost_messages(sizes, t);
             bytes += (double)range_length(t->rows) * row_bytes(sizes, t->kind, t->heads);
         }
     }

@@ -118,6 +118,7 @@ typedef struct {
     int heads, kv_heads; /* H, G */
     int node_ranks;      /* ranks of a node where all nodes have as many, rank = node * node_ranks + index; else 1 */
     bool may_share;      /* ranks of a node can read each other's keys in place */
+    bool share_off;      /* they could, but are not to: may_share is false for this reason */
     int columns;         /* hybrid: ranks that share heads among them; 0: not given */
 } schedule_problem;
 

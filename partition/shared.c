@@ -104,6 +104,8 @@ static const char *shared_refuse(const schedule_problem *problem)
     const char *fault = schedule_problem_fault(problem);
     if (fault) return fault;
     if (problem->key_layout.ranks % problem->node_ranks != 0) return "shared needs as many ranks on every node";
+    if (problem->key_layout.ranks > 1 && problem->share_off)
+        return "shared reads keys in place, which --share off (longspan_options.share_memory) forbids; say ring";
     if (problem->key_layout.ranks > 1 && !problem->may_share)
         return "shared needs ranks that can read each other's memory, as many on every node; say ring";
     return NULL;

@@ -26,6 +26,7 @@ static schedule_problem make_scheduled(const longspan_problem *p, const placemen
         .kv_heads = p->kv_heads,
         .node_ranks = place->node_ranks,
         .may_share = place->may_share,
+        .share_off = place->share_off,
     };
 }
 
@@ -56,7 +57,9 @@ cost_sizes plan_sizes(const longspan_problem *p)
         .output_bytes = p->batch * (p->value_dim * out_element + word),
         .flops_per_pair = 2.0 * (p->dim + p->value_dim) * (double)p->batch,
         .batch = p->batch,
-        .messages = {[ROWS_KEYS] = 2 * p->batch, [ROWS_QUERIES] = p->batch, [ROWS_STATES] = 3 * p->batch},
+        .tensor_bytes = {[ROWS_KEYS] = {p->dim * element, p->value_dim * element},
+                         [ROWS_QUERIES] = {p->dim * element},
+                         [ROWS_STATES] = {p->value_dim * word, word, word}},
     };
 }
 
@@ -85,13 +88,19 @@ longspan_status plan_rank(const longspan_problem *p, const placement *place, cho
     const schedule_problem scheduled = make_scheduled(p, place);
     const cost_sizes sizes = plan_sizes(p);
     const prediction_machine machine = machine_for(&place->machine, p);
-    if (choice_rank(&scheduled, &wish, &sizes, &machine, place->memory_bytes, choices_p, count_p) != 0)
+    choice *choices;
+    int count;
+    if (choice_rank(&scheduled, &wish, &sizes, &machine, place->memory_bytes, &choices, &count) != 0)
         return failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the choice of a strategy");
-    const choice *first = &(*choices_p)[0];
-    if (!first->refusal) return LONGSPAN_OK;
-    failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "strategy '%s': %s", first->strategy->name, first->refusal);
-    free(*choices_p);
-    return f->status;
+    const choice *first = &choices[0];
+    if (first->refusal) {
+        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "strategy '%s': %s", first->strategy->name, first->refusal);
+        free(choices);
+        return f->status;
+    }
+    *choices_p = choices;
+    *count_p = count;
+    return LONGSPAN_OK;
 }
 
 longspan_status plan_choose(const longspan_problem *p, const placement *place, schedule_problem *scheduled_p,

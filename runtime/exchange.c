@@ -1,5 +1,6 @@
 #include "runtime/exchange.h"
 
+#include "partition/message.h"
 #include "runtime/requests.h"
 
 #include <stdatomic.h>
@@ -34,11 +35,11 @@ static cut cut_of(const row_format *format, int tensor, const schedule_transfer 
 {
     const size_t head = format->head_bytes[tensor];
     cut c = {.bytes = (size_t)heads_count(t->heads) * head, .stride = (size_t)heads_count(store->heads) * head};
-    c.rows = c.bytes > 0 && c.bytes < MESSAGE_MAX_BYTES ? (int64_t)(MESSAGE_MAX_BYTES / c.bytes) : 1;
+    c.rows = message_rows((int64_t)c.bytes);
     return c;
 }
 
-static int64_t message_count(const exchange *e, const schedule_step *step)
+static int64_t messages_of_step(const exchange *e, const schedule_step *step)
 {
     int64_t messages = 0;
     for (int64_t i = 0; i < step->transfer_count; i++) {
@@ -46,7 +47,7 @@ static int64_t message_count(const exchange *e, const schedule_step *step)
         const row_format *format = &e->formats[t->kind];
         for (int tensor = 0; tensor < format->tensors; tensor++) {
             const cut c = cut_of(format, tensor, t, row_stores_find(e->stores, t->kind, t->slot));
-            messages += e->batch * ((range_length(t->rows) + c.rows - 1) / c.rows);
+            messages += e->batch * message_count(range_length(t->rows), (int64_t)c.bytes);
         }
     }
     return messages;
@@ -104,7 +105,7 @@ exchange *exchange_create(MPI_Comm comm, MPI_Comm node, const schedule *s, int64
     for (int kind = 0; kind < ROWS_KINDS; kind++) e->formats[kind] = formats[kind];
     int64_t most = 0;
     for (int64_t i = 0; i < s->step_count; i++) {
-        const int64_t messages = message_count(e, &s->steps[i]);
+        const int64_t messages = messages_of_step(e, &s->steps[i]);
         if (messages > most) most = messages;
     }
     if (!add_types(e) || !request_set_create(&e->transfers, comm, most) ||

@@ -12,6 +12,7 @@
 typedef struct {
     longspan_plan *plan;
     double done, now; /* flops of the finished calls, and of the running one */
+    int64_t step;
 } execution;
 
 /* Between tiles, on the thread that owns MPI. */
@@ -22,6 +23,13 @@ static void poll(void *data, double fraction)
     exchange_poll(x->plan->exchange);
     if (context->progress && context->rank == 0 && x->plan->flops > 0)
         context->progress(context->progress_data, (x->done + fraction * x->now) / x->plan->flops);
+}
+
+/* On every thread of a fold. */
+static void mark(void *data, int thread, bool begin)
+{
+    const execution *x = data;
+    trace_mark_fold(x->plan->context->trace, thread, begin, x->step);
 }
 
 static void clear_states(const longspan_plan *plan, const schedule_step *step)
@@ -48,6 +56,7 @@ static void run_folds(execution *x, int64_t step_index)
                                 .node = plan->node,
                                 .node_first = plan->context->rank - plan->context->node.comm_rank};
     int calls = 0;
+    x->step = step_index;
     for (fold_call call = {0}; fold_call_next(&plan->folds, step, &call);) calls++;
     if (calls > 0) x->now = plan->folds.step_flops[step_index] / calls;
     for (fold_call call = {0}; fold_call_next(&plan->folds, step, &call); x->done += x->now) {
@@ -70,6 +79,8 @@ static void run_folds(execution *x, int64_t step_index)
             .workspace = plan->workspace,
             .poll = poll,
             .poll_data = x,
+            .mark = plan->context->trace ? mark : NULL,
+            .mark_data = x,
         };
         plan->context->kernel->fold(&kernel_call, plan->folds.spans, spans);
     }

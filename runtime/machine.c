@@ -14,6 +14,7 @@ static const double score_flops = 50;   /* at the peak, in the time of a score b
 static const double tile_gain[COMPUTE_COUNT] = {1, 1.2, 1.95, 8}; /* of products, over fp32 */
 static const double few_attainable = 0.5;                         /* of the peak, where few rows share a key */
 static const double element_bytes[] = {4, 2, 2};                  /* by longspan_type */
+static const double usable_memory = 0.9; /* of a node's; the rest is the system's */
 static const double built_in_memory = 8e9, built_in_barrier = 3e-6, step_seconds = 4e-6;
 static const longspan_link built_in_node = {.latency = 1.5e-6, .bandwidth = 4e9, .busy = 1};
 static const longspan_link built_in_network = {.latency = 3e-6, .bandwidth = 10e9, .busy = 0.1};
@@ -76,18 +77,23 @@ bool machine_check(const longspan_machine *machine, failure *f)
            check_link(&machine->network, "network.latency", "network.bandwidth", "network.busy", f);
 }
 
+int64_t machine_rank_memory(double node_bytes, int node_ranks)
+{
+    const double pages = (double)sysconf(_SC_PHYS_PAGES), page_bytes = (double)sysconf(_SC_PAGESIZE);
+    if (node_bytes <= 0) node_bytes = pages > 0 && page_bytes > 0 ? pages * page_bytes : 0;
+    return (int64_t)(usable_memory * node_bytes / node_ranks);
+}
+
 void machine_agree(MPI_Comm comm, int threads, int sharing, int node_ranks, longspan_machine *machine,
                    machine_seat *seat_p)
 {
     const double contenders = (double)threads * sharing, cpus = launch_allowed_cpus();
-    const double pages = (double)sysconf(_SC_PHYS_PAGES), page_bytes = (double)sysconf(_SC_PAGESIZE);
-    double least[2] = {contenders > cpus ? cpus / contenders : 1, 0.9 * pages * page_bytes / node_ranks};
+    double least[2] = {contenders > cpus ? cpus / contenders : 1, (double)machine_rank_memory(0, node_ranks)};
     wait_bcast(machine, (int)sizeof *machine, MPI_BYTE, 0, comm);
     wait_bcast(&threads, 1, MPI_INT, 0, comm);
     wait_allreduce(MPI_IN_PLACE, least, 2, MPI_DOUBLE, MPI_MIN, comm);
     const double memory = machine->memory_bytes > 0 ? machine->memory_bytes : least[1];
-    *seat_p =
-        (machine_seat){.threads = threads, .cpu_share = least[0], .memory_bytes = memory > 0 ? (int64_t)memory : 0};
+    *seat_p = (machine_seat){.threads = threads, .cpu_share = least[0], .memory_bytes = (int64_t)memory};
 }
 
 static prediction_link link_of(const longspan_link *link)

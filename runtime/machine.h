@@ -20,8 +20,12 @@ void machine_fill(longspan_machine *machine, double peak);
 /* Not collective. False, with the reason in *f (ARGUMENT), if a number is negative, not finite or out of range. */
 bool machine_check(const longspan_machine *machine, failure *f);
 
-/* Collective. Fills the seat of a rank of `threads` threads, with nine tenths of its share of the node's memory unless
- * the machine says how much, and makes rank 0's machine and threads, the least share of a CPU and the least memory
+/* Not collective. Bytes that a rank may use: its share of nine tenths of the node's memory, which has `node_bytes`; 0: of
+ * this machine's. 0 where that is not known. */
+int64_t machine_rank_memory(double node_bytes, int node_ranks);
+
+/* Collective. Fills the seat of a rank of `threads` threads, with machine_rank_memory unless the machine says how much,
+ * and makes rank 0's machine and threads, the least share of a CPU and the least memory
  * those of every rank: what is chosen by them must be equal. */
 void machine_agree(MPI_Comm comm, int threads, int sharing, int node_ranks, longspan_machine *machine,
                    machine_seat *seat_p);

@@ -141,9 +141,7 @@ static void allocate_buffers(longspan_plan *plan, failure *f)
         allocate(1, attention_workspace_size(context->threads, p->dim, p->value_dim), "the kernel's workspace", f);
     plan->exchange = exchange_create(context->comm, context->node.comm, s, p->batch, plan->formats, &plan->stores);
     if (!plan->exchange) failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the exchange");
-    /* A fold, a wait, a wait for the node, and the transfers for each step; the whole, the start and the finish. */
-    if (context->trace && !trace_reserve(context->trace, 4 * s->step_count + 3))
-        failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the trace");
+    if (!plan_trace_reserve(plan)) failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the trace");
 }
 
 /* Local part of longspan_plan_create: everything after the arguments were found equal. */
@@ -199,6 +197,7 @@ static longspan_plan *make(longspan_context *context, const longspan_problem *p,
         .may_share = may_share,
         .machine = machine_of_rank(&context->machine, &context->seat, p->type, compute_of(context, p)),
         .memory_bytes = context->seat.memory_bytes,
+        .share_off = !context->share_memory,
     };
     longspan_plan *plan = build(context, p, &place, f);
     if (context_agree(context, f) != LONGSPAN_OK ||

@@ -13,6 +13,7 @@ typedef struct {
     int ranks;
     int node_ranks; /* of a node, as schedule_problem has it */
     bool may_share; /* ranks of a node may read each other's keys in place */
+    bool share_off; /* not so because the options say it */
     prediction_machine machine;
     int64_t memory_bytes; /* that a rank may use; 0: as many as it likes */
 } placement;
@@ -53,7 +54,7 @@ struct longspan_plan {
 
 /* Not collective. Ranks the strategies and layouts that a complete problem (problem.h) leaves open
  * (partition/choice.h): the first is what plan_choose takes. *choices_p is to be freed; it borrows problem->documents.
- * A named strategy that refuses every layout left open is a failure. Pure: the same on every rank. */
+ * Both are set only on success. A named strategy that refuses every layout left open is a failure. Pure: the same on every rank. */
 longspan_status plan_rank(const longspan_problem *problem, const placement *place, choice **choices_p, int *count_p,
                           failure *f);
 /* The same, but only what is taken, and the seconds that an execute should take. */
@@ -80,6 +81,8 @@ static inline attention_state plan_state_at(const longspan_plan *plan, const row
     return (attention_state){part[0], part[1], part[2], heads_count(store->heads)};
 }
 
+/* Not collective. Makes room for one execute in the context's trace, if it has one. False if memory ran out. */
+bool plan_trace_reserve(const longspan_plan *plan);
 /* Notes the last execute in the context's trace, if it has one: from `begin`, the steps' records, from `finish` to
  * `end`. */
 void plan_trace(const longspan_plan *plan, double begin, double finish, double end);

@@ -14,7 +14,7 @@ static void add_work(trace *t, const char *name, double begin, double end, int64
 static void add_step(trace *t, const step_record *r, int64_t step)
 {
     const double node = r->end - r->node_wait;
-    add_work(t, "fold", r->begin, r->computed, step);
+    add_work(t, "compute", r->begin, r->computed, step);
     if (node > r->computed)
         trace_add(t, &(trace_event){.name = "wait for transfers",
                                     .category = "wait",
@@ -31,6 +31,18 @@ static void add_step(trace *t, const step_record *r, int64_t step)
                                     .arguments = {{"step", step},
                                                   {"bytes sent", r->bytes_sent},
                                                   {"bytes received", r->bytes_received}}});
+}
+
+bool plan_trace_reserve(const longspan_plan *plan)
+{
+    trace *t = plan->context->trace;
+    const schedule *s = plan->schedule;
+    if (!t) return true;
+    int64_t calls = 0;
+    for (int64_t i = 0; i < s->step_count; i++)
+        for (fold_call call = {0}; fold_call_next(&plan->folds, &s->steps[i], &call);) calls++;
+    /* A computation, a wait, a wait for the node, and the transfers for each step; the whole, the start and the finish. */
+    return trace_reserve(t, 4 * s->step_count + 3) && trace_reserve_threads(t, plan->context->threads, calls);
 }
 
 void plan_trace(const longspan_plan *plan, double begin, double finish, double end)

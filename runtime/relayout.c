@@ -1,5 +1,6 @@
 /* Runs the moves of partition/relayout.h: one message a move and batch item, or several where it is large. Runs of rows
  * travel as a derived type, straight from and to where they lie. */
+#include "partition/message.h"
 #include "partition/relayout.h"
 #include "runtime/plan.h"
 #include "runtime/requests.h"
@@ -29,8 +30,7 @@ static size_t run_bytes(const longspan_relayout *r, const relayout_move *move)
 /* Messages of one batch item: several runs each, or several for each run. */
 static int64_t runs_per_message(const longspan_relayout *r, const relayout_move *move)
 {
-    const size_t bytes = run_bytes(r, move);
-    return bytes > 0 && bytes < MESSAGE_MAX_BYTES ? (int64_t)(MESSAGE_MAX_BYTES / bytes) : 1;
+    return message_rows((int64_t)run_bytes(r, move));
 }
 
 static bool runs_are_cut(const longspan_relayout *r, const relayout_move *move)
@@ -38,11 +38,10 @@ static bool runs_are_cut(const longspan_relayout *r, const relayout_move *move)
     return run_bytes(r, move) > MESSAGE_MAX_BYTES;
 }
 
-static int64_t message_count(const longspan_relayout *r, const relayout_move *move)
+static int64_t messages_of_move(const longspan_relayout *r, const relayout_move *move)
 {
     const int64_t pieces = (int64_t)((run_bytes(r, move) + MESSAGE_MAX_BYTES - 1) / MESSAGE_MAX_BYTES);
-    const int64_t most = runs_per_message(r, move);
-    return runs_are_cut(r, move) ? move->count * pieces : (move->count + most - 1) / most;
+    return runs_are_cut(r, move) ? move->count * pieces : message_count(move->count, (int64_t)run_bytes(r, move));
 }
 
 static bool is_local(const relayout_move *move)
@@ -107,7 +106,7 @@ static longspan_relayout *build(longspan_context *context, const longspan_relayo
     }
     int64_t messages = 0;
     for (int64_t i = 0; i < r->moves.move_count; i++)
-        if (!is_local(&r->moves.moves[i])) messages += r->batch * message_count(r, &r->moves.moves[i]);
+        if (!is_local(&r->moves.moves[i])) messages += r->batch * messages_of_move(r, &r->moves.moves[i]);
     r->types = malloc((size_t)(r->moves.move_count + 1) * sizeof *r->types);
     if (!r->types || !request_set_create(&r->requests, context->comm, messages)) {
         failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the messages of a change of layout");

@@ -8,9 +8,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Bytes of one message, at most, where rows can be cut so. */
-enum { MESSAGE_MAX_BYTES = 64 << 20 };
-
 enum { REQUEST_OF_NODE = -1 }; /* instead of a peer: all ranks of the node */
 
 typedef struct {

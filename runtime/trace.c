@@ -2,19 +2,48 @@
 
 #include "runtime/patience.h"
 
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
+typedef struct {
+    double begin, end; /* MPI_Wtime's */
+    int64_t step;
+} fold_record;
+
+typedef struct {
+    fold_record *folds; /* the one at `count` may have begun */
+    int64_t count, capacity, dropped;
+} thread_track;
+
 struct trace {
     double origin;
+    double clock_gap; /* MPI_Wtime less omp_get_wtime: MPI may be called by one thread alone */
     trace_event *events;
     int64_t count, capacity, dropped;
+    thread_track *threads;
+    int thread_count;
 };
 
 /* A rank's events are sent as text, in pieces of this size at most; an event's text is shorter than TEXT_MAX. */
 enum { PIECE_BYTES = 1 << 20, TEXT_MAX = 1024 };
 
+enum { CLOCK_TRIES = 20 };
+
 static const char *const track_names[TRACE_TRACKS] = {[TRACE_WORK] = "work", [TRACE_TRANSFERS] = "transfers"};
+
+/* MPI_Wtime less omp_get_wtime, as of the try in which the least time passed between readings. */
+static double clock_gap(void)
+{
+    double gap = 0, least = 0;
+    for (int i = 0; i < CLOCK_TRIES; i++) {
+        const double before = MPI_Wtime(), here = omp_get_wtime(), after = MPI_Wtime();
+        if (i > 0 && after - before >= least) continue;
+        least = after - before;
+        gap = (before + after) / 2 - here;
+    }
+    return gap;
+}
 
 trace *trace_create(MPI_Comm comm, int64_t capacity)
 {
@@ -22,6 +51,7 @@ trace *trace_create(MPI_Comm comm, int64_t capacity)
     wait_barrier(comm);
     if (!t) return NULL;
     t->origin = MPI_Wtime();
+    t->clock_gap = clock_gap();
     if (trace_reserve(t, capacity)) return t;
     free(t);
     return NULL;
@@ -30,6 +60,8 @@ trace *trace_create(MPI_Comm comm, int64_t capacity)
 void trace_destroy(trace *t)
 {
     if (!t) return;
+    for (int i = 0; i < t->thread_count; i++) free(t->threads[i].folds);
+    free(t->threads);
     free(t->events);
     free(t);
 }
@@ -52,7 +84,42 @@ void trace_add(trace *t, const trace_event *event)
     else t->events[t->count++] = *event;
 }
 
-/* The names of a rank and its tracks, and how much was dropped. */
+bool trace_reserve_threads(trace *t, int threads, int64_t more)
+{
+    if (threads > t->thread_count) {
+        thread_track *tracks = realloc(t->threads, (size_t)threads * sizeof *tracks);
+        if (!tracks) return false;
+        memset(tracks + t->thread_count, 0, (size_t)(threads - t->thread_count) * sizeof *tracks);
+        t->threads = tracks;
+        t->thread_count = threads;
+    }
+    for (int i = 0; i < threads && more > 0; i++) {
+        thread_track *track = &t->threads[i];
+        fold_record *folds = realloc(track->folds, (size_t)(track->capacity + more) * sizeof *folds);
+        if (!folds) return false;
+        track->folds = folds;
+        track->capacity += more;
+    }
+    return true;
+}
+
+void trace_mark_fold(trace *t, int thread, bool begin, int64_t step)
+{
+    const double now = omp_get_wtime() + t->clock_gap;
+    thread_track *track = &t->threads[thread];
+    if (track->count == track->capacity) track->dropped += begin;
+    else if (begin) track->folds[track->count] = (fold_record){.begin = now, .step = step};
+    else track->folds[track->count++].end = now;
+}
+
+static int print_track_name(int rank, int track, const char *name, char *text, size_t size)
+{
+    return snprintf(text, size,
+                    ",\n{\"ph\":\"M\",\"name\":\"thread_name\",\"pid\":%d,\"tid\":%d,\"args\":{\"name\":\"%s\"}}", rank,
+                    track, name);
+}
+
+/* The names of a rank and its first tracks, and how much was dropped. */
 static int print_head(const trace *t, int rank, char *text)
 {
     int length = snprintf(text, TEXT_MAX,
@@ -60,24 +127,23 @@ static int print_head(const trace *t, int rank, char *text)
                           "{\"ph\":\"M\",\"name\":\"process_sort_index\",\"pid\":%d,\"args\":{\"sort_index\":%d}}",
                           rank, rank, rank, rank);
     for (int track = 0; track < TRACE_TRACKS; track++)
-        length +=
-            snprintf(text + length, TEXT_MAX - (size_t)length,
-                     ",\n{\"ph\":\"M\",\"name\":\"thread_name\",\"pid\":%d,\"tid\":%d,\"args\":{\"name\":\"%s\"}}",
-                     rank, track, track_names[track]);
-    if (t->dropped > 0)
+        length += print_track_name(rank, track, track_names[track], text + length, TEXT_MAX - (size_t)length);
+    int64_t dropped = t->dropped;
+    for (int i = 0; i < t->thread_count; i++) dropped += t->threads[i].dropped;
+    if (dropped > 0)
         length += snprintf(text + length, TEXT_MAX - (size_t)length,
                            ",\n{\"ph\":\"M\",\"name\":\"process_labels\",\"pid\":%d,\"args\":{\"labels\":\"%lld events "
                            "found no room\"}}",
-                           rank, (long long)t->dropped);
+                           rank, (long long)dropped);
     return length;
 }
 
-static int print_event(const trace *t, const trace_event *event, int rank, char *text)
+static int print_event(const trace *t, const trace_event *event, int rank, int track, char *text)
 {
     int length = snprintf(text, TEXT_MAX,
                           ",\n{\"ph\":\"X\",\"name\":\"%.64s\",\"cat\":\"%.64s\",\"pid\":%d,\"tid\":%d,\"ts\":%.3f,"
                           "\"dur\":%.3f,\"args\":{",
-                          event->name, event->category, rank, (int)event->track, (event->begin - t->origin) * 1e6,
+                          event->name, event->category, rank, track, (event->begin - t->origin) * 1e6,
                           (event->end - event->begin) * 1e6);
     const char *separator = "";
     for (int i = 0; i < TRACE_ARGUMENTS; i++) {
@@ -89,7 +155,34 @@ static int print_event(const trace *t, const trace_event *event, int rank, char 
     return length + snprintf(text + length, TEXT_MAX - (size_t)length, "}}");
 }
 
-/* The next piece of this rank's text: the events from *next on that fit. Returns its length, 0 when there is no more.
+/* A thread's name (`index` 0) and folds. */
+static int print_of_thread(const trace *t, int thread, int64_t index, int rank, char *text)
+{
+    if (index == 0) {
+        char name[32];
+        snprintf(name, sizeof name, "thread %d", thread);
+        return print_track_name(rank, TRACE_TRACKS + thread, name, text, TEXT_MAX);
+    }
+    const fold_record *fold = &t->threads[thread].folds[index - 1];
+    const trace_event event = {.name = "fold",
+                               .category = "fold",
+                               .begin = fold->begin,
+                               .end = fold->end,
+                               .arguments = {{"step", fold->step}}};
+    return print_event(t, &event, rank, TRACE_TRACKS + thread, text);
+}
+
+/* Item `index` of this rank: its events, then those of one thread after the other. 0 when there is no more. */
+static int print_item(const trace *t, int64_t index, int rank, char *text)
+{
+    if (index < t->count) return print_event(t, &t->events[index], rank, (int)t->events[index].track, text);
+    index -= t->count;
+    for (int i = 0; i < t->thread_count; index -= t->threads[i++].count + 1)
+        if (index <= t->threads[i].count) return print_of_thread(t, i, index, rank, text);
+    return 0;
+}
+
+/* The next piece of this rank's text: the items from *next on that fit. Returns its length, 0 when there is no more.
  */
 static int print_piece(const trace *t, int rank, int64_t *next, char *piece)
 {
@@ -98,8 +191,10 @@ static int print_piece(const trace *t, int rank, int64_t *next, char *piece)
         length = print_head(t, rank, piece);
         *next = 0;
     }
-    while (*next < t->count && length + TEXT_MAX <= PIECE_BYTES)
-        length += print_event(t, &t->events[(*next)++], rank, piece + length);
+    for (int printed = 1; printed > 0 && length + TEXT_MAX <= PIECE_BYTES; length += printed) {
+        printed = print_item(t, *next, rank, piece + length);
+        *next += printed > 0;
+    }
     return length;
 }
 

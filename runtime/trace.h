@@ -1,5 +1,6 @@
 /* A timeline of what every rank does, in the Chrome trace format: open it in Perfetto (https://ui.perfetto.dev) or
- * chrome://tracing. A process a rank, a track for work and one for transfers.
+ * chrome://tracing. A process a rank; in it a track for the phases, steps and waits of the rank, one for its transfers,
+ * and one a thread for what it folds.
  * Source: "Trace Event Format", Google, events of phase X (complete) and M (metadata). */
 #ifndef RUNTIME_TRACE_H
 #define RUNTIME_TRACE_H
@@ -10,6 +11,7 @@
 
 typedef struct trace trace;
 
+/* Of the thread that owns MPI. Threads have the numbers from TRACE_TRACKS on. */
 typedef enum { TRACE_WORK, TRACE_TRANSFERS, TRACE_TRACKS } trace_track;
 
 enum { TRACE_ARGUMENTS = 3 };
@@ -34,6 +36,13 @@ void trace_destroy(trace *t); /* NULL allowed */
 bool trace_reserve(trace *t, int64_t more);
 /* Not collective; allocates nothing: an event that finds no room is counted and dropped. NULL for t: does nothing. */
 void trace_add(trace *t, const trace_event *event);
+
+/* Not collective. Tracks for `threads` threads, and room for so many more folds on each. False, and all as before, if memory
+ * ran out. */
+bool trace_reserve_threads(trace *t, int threads, int64_t more);
+/* Called by a thread of this rank when it begins and when it ends a fold of a step: each thread writes to its own room, so
+ * no lock is needed; what finds no room is counted and dropped. */
+void trace_mark_fold(trace *t, int thread, bool begin, int64_t step);
 
 /* Collective over comm. All ranks' events to `file` of rank 0 (ignored on the others), rank after rank in pieces, so
  * that rank 0 never holds all of it. A failed write is put into *f on rank 0; not agreed. */

@@ -2,10 +2,12 @@
  *
  * It makes its schedule with partition/ and sends, through runtime/exchange.c, the messages that the executor would
  * send, in the same order and of the same sizes; the simulator says how long they take on its platform. Folds are not
- * computed: simulated time passes instead, pairs * flops / rate. Two bounds on what a real run can do: full  transfers
- * move while a rank computes: as fast as overlap can make it none  a rank computes, then its transfers start: what
- * happens when nobody progresses them Merges and clears of states, agreement at the start and the conversion at the end
- * are left out: they are of order N/P.
+ * computed: simulated time passes instead, pairs * flops / rate. Two bounds on what a real run can do:
+ *
+ *     overlap=1   transfers move while a rank computes: as fast as overlap can make it
+ *     overlap=0   a rank computes, then its transfers start: what happens when nobody progresses them
+ *
+ * Merges and clears of states, agreement at the start and the conversion at the end are left out: they are of order N/P.
  *
  * Arguments: NAME=VALUE, all of them, as `main` reads them. Rank 0 prints one object of JSON. */
 #include "partition/cost.h"

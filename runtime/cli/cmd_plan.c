@@ -19,7 +19,8 @@ static const options_spec spec = {
         "The shape is that of IN.h5, or --tokens and so on. With --verbose the steps themselves, of up to 16 ranks.\n"
         "Needs no mpirun. The machine's numbers are those that `longspan bench exchange` measured and "
         "LONGSPAN_MACHINE\n"
-        "names, else built-in ones; --rate, --bandwidth and --latency take their place.",
+        "names, else built-in ones; --rate, --bandwidth and --latency take their place. What does not fit into\n"
+        "--memory is ranked after what does.",
     .example = "longspan plan --tokens 1M --heads 8 --kv-heads 2 --dim 128 --mask causal --ranks 64 --node-ranks 8",
     .most_arguments = 1,
     .takes = TAKES_SHAPE | TAKES_TYPE | TAKES_OUT_TYPE | TAKES_MASK | TAKES_SCORES | TAKES_STRATEGY | TAKES_COMPUTE |
@@ -93,18 +94,21 @@ static bool place_make(const options *o, const longspan_problem *p, const machin
                     kernel->name);
         return false;
     }
-    const int node_ranks = node_ranks_of(o), cpus = launch_allowed_cpus();
+    const int node_ranks = node_ranks_of(o);
     if (o->ranks % node_ranks != 0) {
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "--node-ranks %d: --ranks %d is not a multiple", node_ranks, o->ranks);
         return false;
     }
-    const int threads = o->threads > 0 ? o->threads : cpus > node_ranks ? cpus / node_ranks : 1;
+    const int threads = o->threads > 0 ? o->threads : launch_default_threads(node_ranks);
     const machine_seat seat = {.threads = threads, .cpu_share = 1};
+    const bool from_file = o->memory == 0 && source->machine.memory_bytes > 0;
     *place_p = (placement){.ranks = o->ranks,
                            .node_ranks = node_ranks,
                            .may_share = o->share && node_ranks > 1,
+                           .share_off = !o->share,
                            .machine = machine_of_rank(&source->machine, &seat, p->type, compute),
-                           .memory_bytes = (int64_t)source->machine.memory_bytes};
+                           .memory_bytes = from_file ? (int64_t)source->machine.memory_bytes
+                                                     : machine_rank_memory((double)o->memory, node_ranks)};
     heed_options(o, p, &place_p->machine);
     return true;
 }
@@ -119,7 +123,7 @@ static const char *chosen_by(const char *option)
 static void print_ranking(const forecast *c)
 {
     printf("\n  %-16s %-14s %7s %9s %12s %12s %12s  %s\n", "strategy", "layout", "steps", "messages", "MiB sent",
-           "MiB memory", "seconds", "bound by");
+           "MiB memory", "predicted s", "bound by");
     for (int i = 0; i < c->choice_count; i++) {
         const choice *one = &c->choices[i];
         const prediction *p = &one->prediction;
@@ -145,14 +149,17 @@ static void print_counts(const forecast *c)
     if (c->ranks_counted < c->ranks) printf("  (of %d ranks that stand for all %d)\n", c->ranks_counted, c->ranks);
 }
 
-static void print_machine(const options *o, const prediction_machine *m, const longspan_problem *p, const char *source)
+static void print_machine(const options *o, const placement *place, const longspan_problem *p, const char *source)
 {
     static const char given[] = " (as given)";
+    const prediction_machine *m = &place->machine;
     printf("  machine  %s\n", source);
     printf("           %.4g GFLOP/s a rank%s; in a node %.4g GB/s and %.3g us a message, between nodes %.4g GB/s and "
            "%.3g us%s\n",
            rate_of(m, p) * 1e-9, o->rate > 0 ? given : "", m->node.bandwidth * 1e-9, m->node.latency * 1e6,
            m->network.bandwidth * 1e-9, m->network.latency * 1e6, o->bandwidth > 0 || o->latency >= 0 ? given : "");
+    printf("           memory for %.6g MiB a rank%s\n", (double)place->memory_bytes / 1048576,
+           o->memory > 0 ? given : "");
 }
 
 static void print_forecast(const options *o, const forecast *c, const placement *place, const char *source)
@@ -178,7 +185,7 @@ static void print_forecast(const options *o, const forecast *c, const placement 
     printf("\n  time     %.4g s predicted; of rank %d, the busiest: %.4g computing, %.4g in memory, %.4g for transfers "
            "and other ranks\n",
            t->seconds, t->busiest, t->compute, t->memory, t->waiting);
-    print_machine(o, &place->machine, p, source);
+    print_machine(o, place, p, source);
 }
 
 /* The report. */
@@ -215,9 +222,9 @@ static json_t *forecast_json(const forecast *c, const placement *place, const ch
     json_t *plan = json_pack("{s:s, s:s, s:i, s:i, s:i}", "strategy", names.strategy, "layout", names.layout, "ranks",
                              c->ranks, "node_ranks", place->node_ranks, "ranks_counted", c->ranks_counted);
     json_t *model =
-        json_pack("{s:s, s:f, s:f, s:o, s:o}", "source", source, "flops", rate_of(&place->machine, &c->problem),
-                  "memory_bandwidth", place->machine.memory_bandwidth, "node", link_json(&place->machine.node),
-                  "network", link_json(&place->machine.network));
+        json_pack("{s:s, s:f, s:f, s:I, s:o, s:o}", "source", source, "flops", rate_of(&place->machine, &c->problem),
+                  "memory_bandwidth", place->machine.memory_bandwidth, "memory_bytes", (json_int_t)place->memory_bytes,
+                  "node", link_json(&place->machine.node), "network", link_json(&place->machine.network));
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:o}", "problem", run_problem_json(&c->problem), "plan", plan,
                      "ranking", ranking, "machine_model", model, "rank", rank, "sum", sum, "predicted_seconds",
                      used->prediction.seconds, "versions", report_versions_json());
@@ -252,6 +259,9 @@ static json_t *plan_here(const session *s, const options *o, const longspan_prob
     json_t *root = NULL;
     if (place_make(o, problem, source, &place, f) && forecast_make(problem, &place, &c, f)) {
         if (s->verbose) print_steps(s, &c, f);
+        const choice *used = &c.choices[0];
+        const plan_names names = plan_name_choice(&used->problem, used->strategy);
+        job_warn_of_memory(s, &names, used->prediction.memory_bytes, place.memory_bytes);
         print_forecast(o, &c, &place, source->source);
         if (o->report) root = forecast_json(&c, &place, source->source);
     }

@@ -5,7 +5,6 @@
 #include "runtime/cli/trace_file.h"
 #include "runtime/launch.h"
 #include "runtime/patience.h"
-#include "runtime/plan.h"
 
 #include <stdlib.h>
 
@@ -160,6 +159,24 @@ static void make_plan(const session *s, const longspan_problem *problem, const l
     else failure_set(f, planned, "%s", longspan_context_error(j->context));
 }
 
+void job_warn_of_memory(const session *s, const plan_names *names, int64_t needed, int64_t allowed)
+{
+    if (allowed <= 0 || needed <= allowed) return;
+    session_say(s,
+                "longspan %s: warning: nothing that the options leave open fits into memory: strategy %s, layout %s needs "
+                "%.6g MiB a rank where there is memory for %.6g MiB\n",
+                s->command, names->strategy, names->layout, (double)needed / 1048576, (double)allowed / 1048576);
+}
+
+/* Rank 0 speaks. */
+static void warn_of_memory(const session *s, const job *j)
+{
+    prediction predicted;
+    failure unpredicted = {0};
+    if (s->rank != 0 || plan_predict(j->plan, &predicted, &unpredicted) != LONGSPAN_OK) return;
+    job_warn_of_memory(s, &j->plan->names, predicted.memory_bytes, j->context->seat.memory_bytes);
+}
+
 bool job_open(const session *s, const options *o, const longspan_problem *problem,
               void (*progress)(void *progress_data, double fraction), void *progress_data, job *job_p, failure *f)
 {
@@ -198,6 +215,7 @@ bool job_open(const session *s, const options *o, const longspan_problem *proble
         return false;
     }
     patience_set(s->comm, patience_of(job_p->context->comm));
+    warn_of_memory(s, job_p);
     allocate_arrays(job_p, f);
     return session_agree(s, f);
 }

@@ -5,6 +5,7 @@
 #include "kernels/attention.h"
 #include "runtime/cli/files.h"
 #include "runtime/cli/options.h"
+#include "runtime/plan.h"
 #include "runtime/trace.h"
 
 typedef struct {
@@ -37,6 +38,11 @@ const attention_kernel *job_kernel(const char *isa, failure *f);
  * session_agree does: false, *f agreed on and printed. *job_p is to be closed in either case. */
 bool job_open(const session *s, const options *o, const longspan_problem *problem,
               void (*progress)(void *progress_data, double fraction), void *progress_data, job *job_p, failure *f);
+
+/* Not collective. Rank 0 warns, in a line, where what was chosen needs more bytes a rank than it may use (0: no limit),
+ * which comes only where nothing that the options leave open needs less. */
+void job_warn_of_memory(const session *s, const plan_names *names, int64_t needed, int64_t allowed);
+
 /* Not collective. (query, key) pairs that the mask lets one head see, mean over batch items. Closed form. */
 double job_pairs(const job *j);
 

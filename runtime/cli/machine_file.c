@@ -195,6 +195,7 @@ static void read_root(const reader *r, const json_t *root, const attention_kerne
     if (kernel_measured) read_folds(r, root, m);
     m->memory_bandwidth = read_number(r, root, "memory_bandwidth");
     if (json_object_get(root, "barrier_seconds")) m->barrier_seconds = read_number(r, root, "barrier_seconds");
+    if (json_object_get(root, "memory_bytes")) m->memory_bytes = read_number(r, root, "memory_bytes");
     m->node = read_link(r, root, "node");
     m->network = read_link(r, root, "network");
     failure wrong = {0};

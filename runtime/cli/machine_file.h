@@ -1,5 +1,6 @@
 /* Where the machine's numbers are kept between runs: a small JSON file that `longspan bench exchange` writes and every
- * prediction reads, if it is there. */
+ * prediction reads, if it is there. "memory_bytes", the memory that a rank may use, is not measured: it may be written into
+ * the file by hand, where the system allows a process less than its share of the node's. */
 #ifndef CLI_MACHINE_FILE_H
 #define CLI_MACHINE_FILE_H
 

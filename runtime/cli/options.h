@@ -43,6 +43,7 @@ typedef struct {
     int repeat, warmup;                  /* bench */
     int score_scale;                     /* bench kernels; 0 where not given */
     int ranks, node_ranks;               /* plan; node_ranks 0 where not given */
+    int64_t memory;                      /* plan: bytes of a node; 0 where not given */
     double rate, bandwidth, latency;     /* plan: GFLOP/s and GB/s a rank, microseconds; negative where not given */
 
     bool help, version, quiet, verbose;
@@ -69,7 +70,7 @@ typedef enum {
     TAKES_ROWS = 1 << 12,
     TAKES_BLOCKS = 1 << 13,
     TAKES_REPEAT = 1 << 14,
-    TAKES_MACHINE = 1 << 15,    /* --ranks, --node-ranks, --rate, --bandwidth, --latency */
+    TAKES_MACHINE = 1 << 15,    /* --ranks, --node-ranks, --memory, --rate, --bandwidth, --latency */
     TAKES_FORCE = 1 << 16,      /* --force alone, where the output is an argument */
     TAKES_THREADS = 1 << 17,    /* --threads alone */
     TAKES_LIST = 1 << 18,       /* --tokens, --dim, --score-scale: which shapes of a list (bench kernels) */

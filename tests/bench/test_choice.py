@@ -97,7 +97,9 @@ class Choice(unittest.TestCase):
                  f"{sys.executable} {folder / 'launcher.py'}", "--rounds", "2", "--machine", folder / "machine.json",
                  "--problem", "decode", "--output", folder / "out"],
                 env={"CHOICE_LOG": str(folder / "log")}, capture_output=True, text=True, check=False)  # fmt: skip
-            self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
+            self.assertEqual(done.returncode, 1, done.stdout)
+            self.assertRegex(done.stderr, r"^choice: bars missed: decode: auto / best 1\.667 above 1\.05; "
+                                          r"decode: measured / predicted \S+ not within 0\.15 of 1\n$")
             lines = (folder / "log").read_text(encoding="utf-8").splitlines()
             with open(folder / "out/choice.csv", newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))

@@ -236,6 +236,24 @@ class Attend(harness.Case):
         self.assert_refused(self.longspan("attend", "in.h5", "-o", "out.h5", "--report", "in.h5", "--force"), 2,
                             "in.h5", "same file")
 
+    def test_the_trace_shows_folds_by_thread(self):
+        oracle.make_input(self.path("in.h5"), 300, heads=2, dim=16)
+        self.succeed("attend", "in.h5", "-o", "out.h5", "--strategy", "ring", "--layout", "contiguous", "--threads", "3",
+                     "--trace", "t.json", ranks=2)
+        with open(self.path("t.json"), encoding="utf-8") as file:
+            events = json.load(file)["traceEvents"]
+        names = {(event["pid"], event["tid"]): event["args"]["name"] for event in events if event["name"] == "thread_name"}
+        for rank in range(2):
+            mine = [event for event in events if event["pid"] == rank and event["ph"] == "X"]
+            tracks = {name: {event["name"] for event in mine if event["tid"] == tid}
+                      for (pid, tid), name in names.items() if pid == rank}
+            self.assertEqual(set(tracks), {"work", "transfers", "thread 0", "thread 1", "thread 2"})
+            for thread in range(3):
+                self.assertEqual(tracks[f"thread {thread}"], {"fold"})
+            self.assertEqual(tracks["transfers"], {"transfers"})
+            self.assertTrue({"plan", "read", "execute", "compute", "finish", "write"} <= tracks["work"], tracks["work"])
+            self.assertEqual(sum(event["name"] == "fold" for event in mine), 2 * 3)
+
 
 if __name__ == "__main__":
     harness.main()

@@ -148,7 +148,7 @@ class Masks(harness.Case):
             events = json.load(file)["traceEvents"]
         self.assertEqual({event["pid"] for event in events}, {0, 1})
         names = {event["name"] for event in events if event["ph"] == "X"}
-        self.assertTrue({"plan", "read", "write", "fold", "finish"} <= names, names)
+        self.assertTrue({"plan", "read", "write", "compute", "fold", "finish"} <= names, names)
 
     def test_info_shows_what_goes_with_the_tensors(self):
         oracle.make_input(self.path("in.h5"), 50, batch=2, documents=[0, 50], key_lengths=[3, 50], slopes=[1, 2],

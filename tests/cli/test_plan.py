@@ -118,7 +118,7 @@ class Plan(harness.Case):
     def test_what_was_assumed_is_said(self):
         out, report = self.plan("--tokens", "1k", "--ranks", "2")
         self.assertRegex(out, r"machine +built in, with the kernel's peak as measured now")
-        self.assertIn("predicted", out)
+        self.assertRegex(out, r"strategy .* predicted s +bound by")
         self.assertGreater(report["machine_model"]["flops"], 1e8)
         out, _ = self.plan("--tokens", "1k", "--ranks", "2", *MACHINE)
         self.assertRegex(out, r"100 GFLOP/s a rank \(as given\); in a node 1 GB/s and 5 us a message, between nodes 1 "
@@ -206,6 +206,62 @@ class Plan(harness.Case):
     def test_any_number_of_processes_prints_once(self):
         self.assertEqual(self.plan("--tokens", "1k", "--ranks", "4", *MACHINE, ranks=3)[0],
                          self.plan("--tokens", "1k", "--ranks", "4", *MACHINE, ranks=1)[0])
+
+    def test_what_does_not_fit_into_memory_is_ranked_after_and_said(self):
+        size = ("--tokens", "64k", "--heads", "8", "--ranks", "8", "--mask", "causal", *MACHINE)
+        _, report = self.plan(*size)
+        self.assertTrue(all(choice["fits"] for choice in report["ranking"] if "refused" not in choice))
+        ranked = sorted(choice["memory_bytes"] for choice in report["ranking"] if "refused" not in choice)
+        limit = (ranked[0] + ranked[-1]) // 2  # some fit
+        out, report = self.plan(*size, "--memory", str(int(limit / 0.9)))
+        self.assertAlmostEqual(report["machine_model"]["memory_bytes"], limit, delta=2)
+        fits = [choice["fits"] for choice in report["ranking"] if "refused" not in choice]
+        self.assertEqual(fits, sorted(fits, reverse=True))
+        self.assertEqual(set(fits), {True, False})
+        self.assertEqual([choice["memory_bytes"] <= limit for choice in report["ranking"] if "refused" not in choice],
+                         fits)
+        self.assertEqual(out.count("does not fit into memory"), fits.count(False))
+        half = (*size[:-1], "2")  # ranks of a node share its memory
+        _, report = self.plan(*half, "--memory", "2G")
+        self.assertEqual(report["machine_model"]["memory_bytes"], int(0.9 * 2**30))
+
+    def test_one_line_says_that_nothing_fits(self):
+        warning = r"warning: nothing that the options leave open fits into memory: strategy \S+, layout \S+ needs"
+        for choice in ((), ("--strategy", "gather", "--layout", "zigzag")):
+            result = self.succeed("plan", "--tokens", "64k", "--ranks", "8", "--memory", "1M", *choice, *MACHINE, ranks=2)
+            self.assertEqual(len(result.lines), 1, str(result))
+            self.assertRegex(result.lines[0], warning)
+        self.assertEqual(self.succeed("plan", "--tokens", "64k", "--ranks", "8", *MACHINE, ranks=1).err, "")
+        oracle.make_input(self.path("in.h5"), 100)
+        env = self.machine_file(memory_bytes=1000)
+        result = self.succeed("attend", "in.h5", "-o", "out.h5", env=env)
+        self.assertEqual(len(re.findall(warning, result.err)), 1, str(result))
+        result = self.succeed("attend", "in.h5", "-o", "out.h5", "--force", env=self.machine_file(memory_bytes=1e9))
+        self.assertNotRegex(result.err, warning)
+
+    def test_threads_are_those_of_attend(self):
+        env = self.machine_file(kernel=self.kernel())
+        size = ("plan", "--tokens", "16k", "--heads", "1", "--ranks", "1", "--report", "plan.json", "--force")
+
+        def seconds(*options, threads):
+            self.succeed(*size, *options, env={**env, "OMP_NUM_THREADS": threads}, ranks=1)
+            return self.json("plan.json")["predicted_seconds"]
+
+        self.assertAlmostEqual(seconds(threads="1") / seconds(threads="4"), 4, delta=0.1)
+        self.assertEqual(seconds("--threads", "4", threads="1"), seconds(threads="4"))
+
+    def test_a_strategy_that_refuses_and_a_size_over_the_limits_are_one_line(self):
+        size = ("--tokens", "1k", "--ranks")
+        cases = [((*size, "3", "--node-ranks", "1", "--strategy", "shared"), "'shared'", "on every node"),
+                 ((*size, "3", "--node-ranks", "1", "--strategy", "double-ring"), "'double-ring'", "on every node"),
+                 ((*size, "3", "--node-ranks", "1", "--strategy", "hybrid"), "'hybrid'", "hybrid:RxC"),
+                 ((*size, "3", "--strategy", "hybrid:2x2"), "'hybrid:2x2'", "4 ranks", "there are 3"),
+                 ((*size, "4", "--node-ranks", "4", "--strategy", "shared", "--share", "off"), "'shared'", "--share off"),
+                 (("--tokens", "4G", "--ranks", "2"), "queries is 4294967296", "2\\^31"),
+                 (("--tokens", "64", "--batch", "4G", "--ranks", "2"), "batch is 4294967296")]
+        for options, *patterns in cases:
+            with self.subTest(options=options):
+                self.assert_refused(self.longspan("plan", *options, ranks=1), 2, *patterns)
 
     def test_what_is_missing_is_named(self):
         self.assert_refused(self.longspan("plan", "--ranks", "4", ranks=1), 2, "--tokens is missing")

@@ -271,7 +271,9 @@ void problem_fold_keys(const problem *p, const attention_kernel *kernel, const f
                                       .rope_frequencies = s->rope_dim ? p->rope_frequencies : NULL},
                            .threads = cut->threads ? cut->threads : 1,
                            .poll = cut->poll,
-                           .poll_data = cut->poll_data};
+                           .poll_data = cut->poll_data,
+                           .mark = cut->mark,
+                           .mark_data = cut->poll_data};
     call.workspace = allocate(attention_workspace_size(call.threads, s->dim, s->value_dim));
     kernel->fold(&call, spans, span_count);
     free(call.workspace);

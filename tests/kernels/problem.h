@@ -68,6 +68,7 @@ typedef struct {
     bool look_inside; /* also where the mask hides nothing */
     void (*poll)(void *data, double fraction);
     void *poll_data;
+    void (*mark)(void *mark_data, int thread, bool begin); /* with poll_data */
 } fold_cut;
 
 /* Deviates from a 64-bit state: uniform in [0, 1), normal. */

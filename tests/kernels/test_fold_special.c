@@ -282,6 +282,51 @@ static void every_thread_has_its_denormals_back(void **unused)
     problem_destroy(&p);
 }
 
+enum { MARKING = 3 }; /* threads */
+
+typedef struct {
+    int begun[MARKING], ended[MARKING], wrong[MARKING];
+} mark_record;
+
+static void record_mark(void *data, int thread, bool begin)
+{
+    mark_record *record = data;
+    record->wrong[thread] += thread != omp_get_thread_num() || record->ended[thread] > 0 || record->begun[thread] != !begin;
+    if (begin) record->begun[thread]++;
+    else record->ended[thread]++;
+}
+
+/* Rows that threads divide among them, one row that they share, and tasks for fewer threads than there are. The fold on
+ * tiles asks the blocked one for keys at the edges, within a thread's share. */
+static void every_thread_marks_its_share_once(void **unused)
+{
+    (void)unused;
+    const int64_t sizes[][2] = {{300, 500}, {1, 9000}, {2, 70}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        const problem_shape shape = {.heads = 2,
+                                     .kv_heads = 1,
+                                     .dim = 24,
+                                     .value_dim = 16,
+                                     .tokens = sizes[i][0],
+                                     .keys = sizes[i][1],
+                                     .query_scale = 1,
+                                     .seed = 34000 + i};
+        problem p = problem_create(&shape);
+        for (int threads = 1; threads <= MARKING; threads++) {
+            mark_record record = {{0}, {0}, {0}};
+            const fold_cut cut = {.threads = threads, .mark = record_mark, .poll_data = &record};
+            attention_state state = problem_state(&p, kernel, &cut);
+            for (int t = 0; t < MARKING; t++) {
+                assert_int_equal(record.begun[t], t < threads);
+                assert_int_equal(record.ended[t], t < threads);
+                assert_int_equal(record.wrong[t], 0);
+            }
+            state_destroy(&state);
+        }
+        problem_destroy(&p);
+    }
+}
+
 typedef struct {
     int calls, backwards, outside, other_thread;
     double last;
@@ -354,6 +399,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(empty_spans_and_segments_are_allowed),
         cmocka_unit_test(every_thread_has_its_denormals_back),
         cmocka_unit_test(the_calling_thread_polls),
+        cmocka_unit_test(every_thread_marks_its_share_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,7 +16,7 @@ static const cost_sizes sizes = {
     .output_bytes = 260,
     .flops_per_pair = 256,
     .batch = 1,
-    .messages = {[ROWS_KEYS] = 2, [ROWS_QUERIES] = 1, [ROWS_STATES] = 3},
+    .tensor_bytes = {[ROWS_KEYS] = {256, 256}, [ROWS_QUERIES] = {256}, [ROWS_STATES] = {256, 4, 4}},
 };
 
 /* A CPU core of 50 Gflop/s, 4 GB/s within a node, 1 GB/s between nodes. */

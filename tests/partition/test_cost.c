@@ -18,7 +18,7 @@ static const cost_sizes sizes = {
     .output_bytes = OUTPUT_BYTES,
     .flops_per_pair = FLOPS_PER_PAIR,
     .batch = 1,
-    .messages = {[ROWS_KEYS] = 2, [ROWS_QUERIES] = 1, [ROWS_STATES] = 3}};
+    .tensor_bytes = {[ROWS_KEYS] = {40, 56}, [ROWS_QUERIES] = {40}, [ROWS_STATES] = {64, 4, 4}}};
 
 static schedule *plan(const char *name, const schedule_problem *p, int rank)
 {
@@ -213,12 +213,35 @@ static void a_window_sends_as_many_keys_as_it_is_wide(void **state)
     }
 }
 
+/* 64 MiB hold 2^20 rows of 64 bytes; rows that a message cannot hold travel one by one. */
+static void messages_are_cut_at_whole_rows(void **state)
+{
+    (void)state;
+    const int64_t most = (int64_t)1 << 20;
+    const cost_sizes one = {.batch = 3, .tensor_bytes = {[ROWS_KEYS] = {64, 1}, [ROWS_QUERIES] = {(int64_t)1 << 27}}};
+    const struct {
+        rows_kind kind;
+        int64_t rows, messages;
+        head_range heads;
+    } cases[] = {
+        {ROWS_KEYS, 1, 2, {0, 1}},        {ROWS_KEYS, most, 2, {0, 1}}, {ROWS_KEYS, most + 1, 3, {0, 1}},
+        {ROWS_KEYS, most, 3, {2, 4}},     {ROWS_KEYS, most, 5, {0, 4}}, {ROWS_KEYS, most / 3, 2, {4, 7}},
+        {ROWS_KEYS, most / 3 + 1, 3, {4, 7}}, {ROWS_QUERIES, 5, 5, {0, 1}}, {ROWS_STATES, 5, 0, {0, 1}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const schedule_transfer t = {
+            .kind = cases[i].kind, .rows = {7, 7 + cases[i].rows}, .heads = cases[i].heads};
+        assert_int_equal(cost_messages(&one, &t), 3 * cases[i].messages);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counts_equal_a_walk_over_the_pairs),
         cmocka_unit_test(a_ring_over_a_full_mask_costs_its_closed_form),
         cmocka_unit_test(a_window_sends_as_many_keys_as_it_is_wide),
+        cmocka_unit_test(messages_are_cut_at_whole_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,7 +16,7 @@ static const cost_sizes sizes = {
     .output_bytes = 20,
     .flops_per_pair = 16,
     .batch = 1,
-    .messages = {[ROWS_KEYS] = 2, [ROWS_QUERIES] = 1, [ROWS_STATES] = 3},
+    .tensor_bytes = {[ROWS_KEYS] = {16, 16}, [ROWS_QUERIES] = {16}, [ROWS_STATES] = {16, 4, 4}},
 };
 
 /* Nothing takes time but what a test turns on. */

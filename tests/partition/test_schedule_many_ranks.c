@@ -1,4 +1,5 @@
 /* Schedules for more ranks than can be run on paper: that a rank and its peers agree, and what planning costs. */
+#include "partition/choice.h"
 #include "tests/partition/problems.h"
 #include "tests/partition/schedule_checker.h"
 
@@ -35,6 +36,13 @@ static int64_t assert_twins(const schedule *from, const schedule *to)
     }
     return messages;
 }
+
+/* Seconds of this process, at most, to plan; sanitizers slow it down. */
+#ifdef LONGSPAN_SANITIZED
+static const double planning_limit = 20;
+#else
+static const double planning_limit = 1;
+#endif
 
 static schedule *plan(const schedule_problem *p, const strategy *how, int rank, double *milliseconds_p)
 {
@@ -140,10 +148,61 @@ static void a_rank_of_many_that_share_heads_agrees_with_its_peers(void **state)
     print_message("heads: a rank of %d planned in at most %.1f ms\n", SHARERS, slowest);
 }
 
+/* Sizes of D = E = 128, bfloat16, and a machine of no great speed: what a choice costs does not depend on them. */
+static const cost_sizes sizes = {
+    .row_bytes = {[ROWS_KEYS] = 512, [ROWS_QUERIES] = 256, [ROWS_STATES] = 520},
+    .output_bytes = 260,
+    .flops_per_pair = 512,
+    .batch = 1,
+    .tensor_bytes = {[ROWS_KEYS] = {256, 256}, [ROWS_QUERIES] = {256}, [ROWS_STATES] = {512, 4, 4}},
+};
+static const prediction_machine machine = {
+    .score_seconds = 1e-9,
+    .product_seconds = 1e-11,
+    .memory_bandwidth = 8e9,
+    .node = {.latency = 1e-6, .bandwidth = 4e9},
+    .network = {.latency = 3e-6, .bandwidth = 1e10},
+    .lanes = 24,
+};
+
+/* What one rank does to plan: all strategies are ranked, and the schedule is made of each that might be taken. */
+static void a_rank_of_4096_plans_in_less_than_a_second_of_its_cpu(void **state)
+{
+    (void)state;
+    const int64_t tokens = (1 << 20) + 37, windows[] = {MASK_UNLIMITED, 1000};
+    for (int i = 0; i < 2; i++) {
+        schedule_problem p = problem_of(LAYOUT_CONTIGUOUS, tokens, tokens, 1, RANKS, true);
+        p.heads = 32;
+        p.kv_heads = 8;
+        p.node_ranks = NODE;
+        p.may_share = true;
+        p.mask.window_left = windows[i];
+        choice *choices;
+        int count;
+        const clock_t begin = clock();
+        assert_int_equal(choice_rank(&p, &(choice_wish){0}, &sizes, &machine, 0, &choices, &count), 0);
+        const double choosing = (double)(clock() - begin) / CLOCKS_PER_SEC;
+        double slowest = 0;
+        for (int j = 0; j < count && !choices[j].refusal; j++) {
+            schedule *s;
+            const clock_t before = clock();
+            assert_int_equal(choices[j].strategy->plan(&choices[j].problem, RANKS - 1, &s), 0);
+            const double planning = (double)(clock() - before) / CLOCKS_PER_SEC;
+            if (planning > slowest) slowest = planning;
+            schedule_destroy(s);
+        }
+        free(choices);
+        print_message("%s: a rank of %d chose in %.3f s and planned in at most %.3f s\n", i ? "window" : "causal", RANKS,
+                      choosing, slowest);
+        if (!(choosing + slowest < planning_limit)) fail_msg("%.3f s and %.3f s of CPU time", choosing, slowest);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ranks_and_their_peers_agree_among_4096),
+        cmocka_unit_test(a_rank_of_4096_plans_in_less_than_a_second_of_its_cpu),
         cmocka_unit_test(a_rank_of_many_that_share_heads_agrees_with_its_peers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
-/* The trace: JSON that a reader takes, every rank and every step in it, times that agree with the timing, and a count
- * of what found no room. */
+/* The trace: JSON that a reader takes, every rank, step and thread in it, times that agree with the timing, and a count of
+ * what found no room. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -65,7 +65,7 @@ static void every_step_of_every_rank_is_in_the_trace(void **state)
     json_t *root = write_and_read(t.context->trace);
     for (int i = 0; rank == 0 && i < ranks; i++) {
         double seconds;
-        assert_int_equal(count_events(root, i, "fold", &seconds), ranks);
+        assert_int_equal(count_events(root, i, "compute", &seconds), ranks);
         assert_true(seconds > 0);
         assert_int_equal(count_events(root, i, "transfers", &seconds), ranks - 1);
         assert_int_equal(count_events(root, i, "finish", &seconds), 1);
@@ -75,6 +75,94 @@ static void every_step_of_every_rank_is_in_the_trace(void **state)
     json_decref(root);
     trace_destroy(t.context->trace);
     longspan_context_destroy(&t.context);
+}
+
+/* Begins and ends of a rank's complete events of a name on a track and of a step; false unless there is just one. */
+static bool find_event(const json_t *root, int of_rank, const char *name, int track, int step, double *begin_p,
+                       double *end_p)
+{
+    size_t i;
+    json_t *event;
+    int found = 0;
+    json_array_foreach(json_object_get(root, "traceEvents"), i, event)
+    {
+        const json_t *at = json_object_get(json_object_get(event, "args"), "step");
+        if (json_integer_value(json_object_get(event, "pid")) != of_rank || !at || json_integer_value(at) != step ||
+            json_integer_value(json_object_get(event, "tid")) != track ||
+            strcmp(json_string_value(json_object_get(event, "name")), name) != 0)
+            continue;
+        found++;
+        *begin_p = json_number_value(json_object_get(event, "ts"));
+        *end_p = *begin_p + json_number_value(json_object_get(event, "dur"));
+    }
+    return found == 1;
+}
+
+/* Microseconds by which two clocks may seem to differ. */
+enum { SLACK = 20 };
+
+/* A fold of every thread for each step, within what the rank says that it computed. */
+static void every_thread_has_a_track_of_its_folds(void **state)
+{
+    (void)state;
+    longspan_status status;
+    for (int threads = 1; threads <= 3; threads++) {
+        test_problem t = make_problem(400, 2, 1, 16);
+        t.threads = threads;
+        t.problem.strategy = "ring";
+        t.problem.layout = "contiguous";
+        t.context = open_context(&t, &status);
+        assert_non_null(t.context);
+        t.context->trace = trace_create(MPI_COMM_WORLD, 0);
+        assert_non_null(t.context->trace);
+        assert_int_equal(run_problem(&t).status, LONGSPAN_OK);
+        json_t *root = write_and_read(t.context->trace);
+        for (int i = 0; rank == 0 && i < ranks; i++) {
+            double seconds, begin, end, first, last;
+            assert_int_equal(count_events(root, i, "fold", &seconds), ranks * threads);
+            assert_int_equal(count_events(root, i, "thread_name", &seconds), TRACE_TRACKS + threads);
+            assert_int_equal(count_events(root, i, "process_labels", &seconds), 0);
+            for (int step = 0; step < ranks; step++) {
+                assert_true(find_event(root, i, "compute", TRACE_WORK, step, &first, &last));
+                for (int thread = 0; thread < threads; thread++) {
+                    assert_true(find_event(root, i, "fold", TRACE_TRACKS + thread, step, &begin, &end));
+                    assert_true(first - SLACK <= begin && begin <= end && end <= last + SLACK);
+                }
+            }
+        }
+        json_decref(root);
+        trace_destroy(t.context->trace);
+        longspan_context_destroy(&t.context);
+    }
+}
+
+/* No execute makes room for another. */
+static void folds_that_find_no_room_are_counted(void **state)
+{
+    (void)state;
+    trace *t = trace_create(MPI_COMM_WORLD, 0);
+    assert_non_null(t);
+    assert_true(trace_reserve_threads(t, 2, 1));
+    assert_true(trace_reserve_threads(t, 1, 1));
+    for (int i = 0; i < 4; i++)
+        for (int thread = 0; thread < 2; thread++)
+            for (int begin = 1; begin >= 0; begin--) trace_mark_fold(t, thread, begin, i);
+    json_t *root = write_and_read(t);
+    for (int i = 0; rank == 0 && i < ranks; i++) {
+        double seconds;
+        size_t at;
+        json_t *event;
+        assert_int_equal(count_events(root, i, "fold", &seconds), 3);
+        json_array_foreach(json_object_get(root, "traceEvents"), at, event)
+        {
+            if (strcmp(json_string_value(json_object_get(event, "name")), "process_labels") != 0) continue;
+            assert_string_equal(json_string_value(json_object_get(json_object_get(event, "args"), "labels")),
+                                "5 events found no room");
+        }
+        assert_int_equal(count_events(root, i, "process_labels", &seconds), 1);
+    }
+    json_decref(root);
+    trace_destroy(t);
 }
 
 static void steps_add_up_to_the_timing(void **state)
@@ -146,6 +234,8 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_step_of_every_rank_is_in_the_trace),
+        cmocka_unit_test(every_thread_has_a_track_of_its_folds),
+        cmocka_unit_test(folds_that_find_no_room_are_counted),
         cmocka_unit_test(steps_add_up_to_the_timing),
         cmocka_unit_test(long_traces_arrive_whole_and_tell_what_was_dropped),
     };

@@ -1,4 +1,4 @@
-/* The bytes that a rank sends, counted as they are posted, are those of its schedule, and those of the closed form that
+/* The bytes and messages that a rank sends, counted as they are posted, are those of its schedule, and those of the closed form that
  * the strategy promises (partition/<strategy>.c), written down here once more. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -144,6 +144,15 @@ static int64_t scheduled_bytes(const longspan_plan *plan, transfer_direction dir
     return bytes;
 }
 
+/* Messages that the planner counts for this rank. */
+static int64_t planned_messages(const longspan_plan *plan)
+{
+    const cost_sizes sizes = plan_sizes(&plan->problem);
+    cost of;
+    cost_of_schedule(plan->schedule, &plan->scheduled, &sizes, &of);
+    return of.sum.messages_sent;
+}
+
 static void execute(longspan_plan *plan)
 {
     const longspan_problem *p = &plan->problem;
@@ -179,12 +188,16 @@ static void assert_traffic(const traffic_case *c)
     const int64_t heads = t.problem.heads, unit = BATCH * heads * 4;
     const token_bytes size = {unit * (DIM + VALUE_DIM), unit * DIM, unit * (VALUE_DIM + 2)};
     const int64_t sent = scheduled_bytes(plan, TRANSFER_SEND), received = scheduled_bytes(plan, TRANSFER_RECEIVE);
-    int wrong = timing.bytes_sent != sent || timing.bytes_received != received || sent != c->expected(size);
+    const int64_t messages = planned_messages(plan);
+    int wrong = timing.bytes_sent != sent || timing.bytes_received != received || sent != c->expected(size) ||
+                timing.messages_sent != messages;
     int wrong_rank = wrong ? rank : -1;
     if (wrong)
-        fprintf(stderr, "rank %d of %d: %s %s mask %d: %lld bytes sent, %lld scheduled, %lld expected\n", rank, ranks,
-                name, c->layout, (int)c->mask, (long long)timing.bytes_sent, (long long)sent,
-                (long long)c->expected(size));
+        fprintf(stderr,
+                "rank %d of %d: %s %s mask %d: %lld bytes sent, %lld scheduled, %lld expected; %lld messages, %lld "
+                "planned\n",
+                rank, ranks, name, c->layout, (int)c->mask, (long long)timing.bytes_sent, (long long)sent,
+                (long long)c->expected(size), (long long)timing.messages_sent, (long long)messages);
     MPI_Allreduce(MPI_IN_PLACE, &wrong_rank, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
     assert_int_equal(wrong_rank, -1);
     longspan_plan_destroy(&plan);
@@ -199,9 +212,43 @@ static void every_rank_sends_what_its_strategy_promises(void **state)
         assert_traffic(&even_ranks[i]);
 }
 
+/* Two messages for the 78 MiB of k, one for v. On two ranks alone: others would need gigabytes. */
+static void a_transfer_above_the_cut_is_as_many_messages_as_planned(void **state)
+{
+    (void)state;
+    enum { KEYS = 40000, LONG_DIM = 512 };
+    longspan_status status;
+    longspan_plan *plan;
+    longspan_timing timing;
+    if (ranks != 2) return;
+    test_problem t = make_problem(2, 1, 1, LONG_DIM);
+    t.problem.keys = 2 * KEYS;
+    t.problem.value_dim = 1;
+    t.problem.strategy = "ring";
+    t.problem.layout = "contiguous";
+    longspan_context *context = open_context(&t, &status);
+    assert_non_null(context);
+    assert_int_equal(longspan_plan_create(context, &t.problem, &plan), LONGSPAN_OK);
+    float *k = calloc((size_t)KEYS * LONG_DIM, sizeof *k), *v = calloc(KEYS, sizeof *v), q[LONG_DIM] = {0}, out[1];
+    assert_true(k && v);
+    assert_int_equal(longspan_plan_execute(plan, q, k, v, out, NULL), LONGSPAN_OK);
+    longspan_plan_timing(plan, &timing);
+    int64_t counted[2] = {timing.messages_sent - 3, planned_messages(plan) - 3};
+    MPI_Allreduce(MPI_IN_PLACE, counted, 2, MPI_INT64_T, MPI_BOR, MPI_COMM_WORLD);
+    assert_int_equal(counted[0], 0);
+    assert_int_equal(counted[1], 0);
+    free(k);
+    free(v);
+    longspan_plan_destroy(&plan);
+    longspan_context_destroy(&context);
+}
+
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_rank_sends_what_its_strategy_promises)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_rank_sends_what_its_strategy_promises),
+        cmocka_unit_test(a_transfer_above_the_cut_is_as_many_messages_as_planned),
+    };
     mpi_group_begin(&argc, &argv);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &ranks);
