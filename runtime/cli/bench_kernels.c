@@ -172,8 +172,9 @@ static void result_append(const bench *b, const kernel_shape *shape, int index)
     for (int r = 0; r < b->o->repeat; r++) {
         const kernel_sample *t = &b->samples[index * b->o->repeat + r];
         json_array_append_new(samples,
-                              json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "wall", t->wall, "finish", t->finish, "cpu",
-                                        t->cpu, "peak", t->peak, "tile_peak", t->tile_peak, "memory", t->memory));
+                              json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "wall", t->wall, "finish", t->finish,
+                                        "cpu", t->cpu, "finish_cpu", t->finish_cpu, "peak", t->peak, "tile_peak",
+                                        t->tile_peak, "memory", t->memory));
     }
     json_object_set_new(result, "samples", samples);
     json_array_append_new(b->results, result);

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { MOST_DECODED = 16, PEAK_MILLISECONDS = 10, ALIGNMENT = 64, SEED = 1 };
+enum { MOST_DECODED = 16, PEAK_MILLISECONDS = 10, MEMORY_PASSES = 3, ALIGNMENT = 64, SEED = 1 };
 
 bool kernel_shape_decodes(const kernel_shape *shape)
 {
@@ -126,31 +126,42 @@ static double team_cpu_seconds(int threads)
     return sum;
 }
 
-/* Every word of both arrays; what comes out keeps the compiler from leaving the loads away. */
+/* The sum of an array's words but the last few, shared out among the threads of the region that calls this. Many sums
+ * side by side, or the additions would wait for each other longer than the loads take. */
+static uint64_t words_sum(const uint64_t *words, int64_t count)
+{
+    enum { SUMS = 16 };
+    uint64_t sums[SUMS] = {0}, all = 0;
+#pragma omp for schedule(static) nowait
+    for (int64_t i = 0; i < count / SUMS; i++)
+        for (int j = 0; j < SUMS; j++) sums[j] += words[i * SUMS + j];
+    for (int j = 0; j < SUMS; j++) all += sums[j];
+    return all;
+}
+
+/* Both arrays; what comes out keeps the compiler from leaving the loads away. */
 static uint64_t memory_read(const kernel_data *d, int threads)
 {
     const kernel_shape *s = &d->shape;
     const int64_t row_bytes = s->kv_heads * (int64_t)number_size(s->type);
     const int64_t k_words = s->keys * row_bytes * s->dim / 8, v_words = s->keys * row_bytes * s->value_dim / 8;
-    const uint64_t *k = d->k, *v = d->v;
     uint64_t sum = 0;
 #pragma omp parallel num_threads(threads) reduction(+ : sum)
-    {
-#pragma omp for schedule(static) nowait
-        for (int64_t i = 0; i < k_words; i++) sum += k[i];
-#pragma omp for schedule(static) nowait
-        for (int64_t i = 0; i < v_words; i++) sum += v[i];
-    }
+    sum += words_sum(d->k, k_words) + words_sum(d->v, v_words);
     return sum;
 }
 
 static double memory_rate(const kernel_data *d, int threads)
 {
     static volatile uint64_t kept;
-    const double started = seconds_now();
-    kept = memory_read(d, threads);
-    (void)kept;
-    return kernel_shape_key_bytes(&d->shape) / (seconds_now() - started);
+    double best = INFINITY;
+    for (int pass = 0; pass < MEMORY_PASSES; pass++) {
+        const double started = seconds_now();
+        kept = memory_read(d, threads);
+        (void)kept;
+        best = fmin(best, seconds_now() - started);
+    }
+    return kernel_shape_key_bytes(&d->shape) / best;
 }
 
 bool kernel_shape_takes(const kernel_shape *shape, attention_compute compute)
@@ -204,16 +215,15 @@ kernel_sample kernel_sample_take(MPI_Comm comm, const kernel_data *d, const atte
     kernel_sample sample = {.peak = report_peak(comm, kernel, threads, PEAK_MILLISECONDS * 1e-3),
                             .tile_peak = report_tile_peak(comm, kernel, threads, PEAK_MILLISECONDS * 1e-3)};
     if (kernel_shape_decodes(s)) sample.memory = memory_rate(d, threads);
-    attention_state_clear(d->state, rows, s->value_dim);
 
     const double cpu = team_cpu_seconds(threads), started = seconds_now();
+    attention_state_clear(d->state, rows, s->value_dim);
     kernel->fold(&call, &queries, 1);
-    const double folded = seconds_now();
-    sample.cpu = team_cpu_seconds(threads) - cpu;
-    sample.wall = folded - started;
-
-    const double finishing = seconds_now();
+    sample.wall = seconds_now() - started;
+    const double folded_cpu = team_cpu_seconds(threads), finishing = seconds_now();
+    sample.cpu = folded_cpu - cpu;
     attention_state_finish(d->state, rows, s->value_dim, s->type, d->out, d->lse, threads);
     sample.finish = seconds_now() - finishing;
+    sample.finish_cpu = team_cpu_seconds(threads) - folded_cpu;
     return sample;
 }

@@ -19,12 +19,14 @@ typedef struct {
 
 /* Times in seconds, rates a second. */
 typedef struct {
-    double wall;      /* of the fold into an empty state */
-    double finish;    /* of turning the state into out and lse */
-    double cpu;       /* that all threads of the fold used together */
-    double peak;      /* float32 multiply-add flop/s of as many threads, measured just before */
-    double tile_peak; /* bfloat16 tile product flop/s, likewise; 0 without a matrix unit */
-    double memory;    /* bytes/s at which as many threads read k and v, measured just before; 0 unless decoding */
+    double wall;       /* of emptying the state and of the fold into it */
+    double finish;     /* of turning the state into out and lse */
+    double cpu;        /* that all threads of the fold used together in `wall` */
+    double finish_cpu; /* in `finish` */
+    double peak;       /* float32 multiply-add flop/s of as many threads, measured just before */
+    double tile_peak;  /* bfloat16 tile product flop/s, likewise; 0 without a matrix unit */
+    double memory;     /* bytes/s at which as many threads read k and v, the best of some passes just before; 0 unless
+                          decoding */
 } kernel_sample;
 
 /* Random q, k and v (those of `generate` with its default seed), for samples of at most `threads` threads. The failure

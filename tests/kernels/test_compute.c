@@ -112,12 +112,29 @@ static void six_products_are_as_exact_as_float32(void **unused)
     check_accuracy(COMPUTE_BF16X6, KERNEL_FLOAT32, 40, 1.5e-6);
 }
 
+/* The float32 fold of each instruction set that this CPU has. */
+static void float32_is_good_to_6e_7_and_to_more_where_scores_are_large(void **unused)
+{
+    (void)unused;
+    const attention_kernel *tested = kernel;
+    for (int i = 0; i < attention_kernel_count; i++) {
+        kernel = attention_kernels[i];
+        if (cpu_features_missing(kernel->features)) continue;
+        check_accuracy(COMPUTE_FP32, KERNEL_FLOAT32, 1, 6e-7);
+        check_accuracy(COMPUTE_FP32, KERNEL_FLOAT32, 40, 1.5e-6);
+    }
+    kernel = tested;
+}
+
+/* At 40 times the scores of ordinary data two parts cannot hold 2e-5: the product of the second ones that is left out
+ * and the rounding of the parts are 2^-18 of each term, and an error of a score, which is 100 and more there, is one of
+ * its probability's logarithm. Who has such scores has BF16X6. */
 static void three_products_are_good_to_2e_5_where_scores_are_ordinary(void **unused)
 {
     (void)unused;
     check_accuracy(COMPUTE_BF16X3, KERNEL_FLOAT32, 1, 2e-5);
     check_accuracy(COMPUTE_BF16X3, KERNEL_FLOAT16, 1, 2e-5);
-    check_accuracy(COMPUTE_BF16X3, KERNEL_FLOAT32, 40, 8e-5); /* scores of 100, off by 2^-18 of that */
+    check_accuracy(COMPUTE_BF16X3, KERNEL_FLOAT32, 40, 8e-5);
 }
 
 static void one_product_costs_little_more_than_rounding_to_bfloat16(void **unused)
@@ -397,6 +414,7 @@ int main(int argc, char **argv)
     blocked = attention_kernel_find(kernel->features & CPU_AVX512 ? "avx512" : "portable");
     const struct CMUnitTest once[] = {
         cmocka_unit_test(six_products_are_as_exact_as_float32),
+        cmocka_unit_test(float32_is_good_to_6e_7_and_to_more_where_scores_are_large),
         cmocka_unit_test(three_products_are_good_to_2e_5_where_scores_are_ordinary),
         cmocka_unit_test(one_product_costs_little_more_than_rounding_to_bfloat16),
         cmocka_unit_test(float32_is_the_blocked_fold),
