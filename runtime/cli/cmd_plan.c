@@ -81,6 +81,7 @@ static int node_ranks_of(const options *o)
     return o->ranks % cpus == 0 ? cpus : 1;
 }
 
+/* Of a complete problem (runtime/problem.h). */
 static bool place_make(const options *o, const longspan_problem *p, const machine_source *source, placement *place_p,
                        failure *f)
 {
@@ -257,7 +258,9 @@ static json_t *plan_here(const session *s, const options *o, const longspan_prob
     placement place;
     forecast c = {.choice_count = 0};
     json_t *root = NULL;
-    if (place_make(o, problem, source, &place, f) && forecast_make(problem, &place, &c, f)) {
+    longspan_problem complete = *problem;
+    if (problem_complete(&complete, f) == LONGSPAN_OK && place_make(o, &complete, source, &place, f) &&
+        forecast_make(&complete, &place, &c, f)) {
         if (s->verbose) print_steps(s, &c, f);
         const choice *used = &c.choices[0];
         const plan_names names = plan_name_choice(&used->problem, used->strategy);
