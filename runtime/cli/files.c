@@ -108,7 +108,7 @@ void input_file_close(input_file *input)
 longspan_status input_file_read(MPI_Comm comm, const input_file *input, const char *dataset, const tensor_shape *shape,
                                 const longspan_range *ranges, int64_t range_count, void *target, failure *f)
 {
-    const size_t row = io_type_size(shape->type) * (size_t)shape->heads * (size_t)shape->dim;
+    const size_t row = io_type_size(shape->type) * (size_t)shape->heads * (size_t)(shape->dim ? shape->dim : 1);
     char *to = target;
     for (int64_t b = 0; b < shape->batch; b++) {
         for (int64_t r = 0; r < range_count && f->status == LONGSPAN_OK; r++) {
@@ -174,11 +174,6 @@ discard:
     return f->status;
 }
 
-static size_t element_size(output_type type)
-{
-    return type == OUTPUT_INT64 ? sizeof(int64_t) : io_type_size((io_type)type);
-}
-
 /* Bytes [first, first + bytes) of a dataset. */
 static void write_bytes(const output_file *output, int index, uint64_t first, size_t bytes, const void *source,
                         failure *f)
@@ -194,7 +189,7 @@ void output_file_write(const output_file *output, int index, bool batched, const
 {
     const output_dataset *dataset = &output->datasets[index];
     const int64_t batch = batched ? dataset->extent[0] : 1, tokens = dataset->extent[batched];
-    size_t row = element_size(dataset->type);
+    size_t row = output_type_size(dataset->type);
     for (int axis = batched + 1; axis < dataset->rank; axis++) row *= (size_t)dataset->extent[axis];
     const char *from = source;
     for (int64_t b = 0; b < batch; b++) {
@@ -210,7 +205,7 @@ void output_file_write(const output_file *output, int index, bool batched, const
 void output_file_write_run(const output_file *output, int index, int64_t first, int64_t count, const void *source,
                            failure *f)
 {
-    const size_t size = element_size(output->datasets[index].type);
+    const size_t size = output_type_size(output->datasets[index].type);
     write_bytes(output, index, (uint64_t)first * size, (size_t)count * size, source, f);
 }
 
