@@ -20,11 +20,11 @@ typedef enum { LINEAR_LOG_DECAY, LINEAR_BETA, LINEAR_BONUS, LINEAR_FEATURES, LIN
 
 /* What a variant wants of a file. */
 typedef struct {
-    const char *attention;               /* its name, for messages */
-    bool needs[LINEAR_DATASETS];         /* the others are refused: without them the file would mean something else */
-    const char *users[LINEAR_DATASETS];  /* the variants that need it: "delta, kda" */
-    int log_decay_axes;                  /* 1, 2 or 3, without B */
-    int most_features;                   /* of m */
+    const char *attention;            /* its name, for messages */
+    bool needs[LINEAR_DATASETS];      /* the others are refused: without them the file would mean something else */
+    char users[LINEAR_DATASETS][128]; /* the variants that need it: "delta, kda" */
+    int log_decay_axes;               /* 1, 2 or 3, without B */
+    int most_features;                /* of m */
 } linear_wanted;
 
 const char *linear_dataset_name(linear_dataset dataset); /* "/log_decay" */

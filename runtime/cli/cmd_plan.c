@@ -281,7 +281,7 @@ static exit_status plan_file(session *s, const options *o)
     longspan_problem problem;
     const exit_status status = options_refuse_others(s, o, (options_taken)FROM_FILE, "plan with a file");
     if (status != EXIT_DONE) return status;
-    if (input_file_open(s->comm, o->arguments[0], &input, &f) != LONGSPAN_OK) return session_fail(s, &f);
+    if (input_file_open(s->comm, o->arguments[0], NULL, &input, &f) != LONGSPAN_OK) return session_fail(s, &f);
     job_problem_from_input(&input, &problem);
     job_problem_choose(o, &problem);
     const exit_status planned = plan_problem(s, o, &problem);
