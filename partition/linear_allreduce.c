@@ -99,7 +99,6 @@ static int plan_stages(linear_schedule *s, const linear_schedule_problem *proble
 {
     const reduction r = reduction_of(problem);
     if (s->rank < r.first) return 0;
-    s->buffers = 2;
     for (int64_t stage = 0; stage < linear_stage_count(problem); stage++)
         if (plan_stage(s, problem, &r, stage) != 0) return -1;
     return 0;

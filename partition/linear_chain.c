@@ -24,8 +24,6 @@
  * last token (begins with its first); the last rank sends none. Held by tests/partition/test_linear_schedule.c. */
 #include "partition/linear_schedule.h"
 
-#include <stddef.h>
-
 static int plan_stage(linear_schedule *s, const linear_schedule_problem *problem, int64_t stage)
 {
     const bool receives = linear_first_contributor(problem, s->rank) < s->rank;
@@ -45,7 +43,6 @@ static int plan_stages(linear_schedule *s, const linear_schedule_problem *proble
 {
     const int first = linear_first_rank(problem);
     if (s->rank < first) return 0;
-    s->buffers = 1;
     if (s->rank == first) s->initial_buffer = 0;
     if (s->rank == problem->layout.ranks - 1) s->final_buffer = 0;
     for (int64_t stage = 0; stage < linear_stage_count(problem); stage++)

@@ -26,8 +26,6 @@
  * tests/partition/test_linear_schedule.c. */
 #include "partition/linear_schedule.h"
 
-#include <stddef.h>
-
 enum { OWN = 0, OWN_TAIL = 1 };
 
 /* Of the rank, and the buffer where that of the first contributor goes; of each other one it is the next. */
@@ -75,7 +73,6 @@ static int plan_causal(linear_schedule *s, const linear_schedule_problem *proble
 {
     const bool goes_on = n.first < s->rank && linear_has_one_piece(problem, s->rank);
     n.received = OWN + 1;
-    s->buffers = n.received + s->rank - n.first;
     if (s->rank == linear_first_rank(problem)) s->initial_buffer = OWN;
     if (s->rank == problem->layout.ranks - 1) s->final_buffer = goes_on ? n.received : OWN;
     for (int64_t stage = 0; stage < linear_stage_count(problem); stage++)
@@ -122,7 +119,6 @@ static int plan_two_sided_stage(linear_schedule *s, const linear_schedule_proble
 static int plan_two_sided(linear_schedule *s, const linear_schedule_problem *problem, neighbours n)
 {
     n.received = OWN_TAIL + 1;
-    s->buffers = n.received + n.last - n.first;
     for (int64_t stage = 0; stage < linear_stage_count(problem); stage++)
         if (plan_two_sided_stage(s, problem, n, stage) != 0) return -1;
     return 0;

@@ -20,11 +20,9 @@
  * s + 2 + 2k: rounds of different stages travel at once. A rank whose first token begins a document, or the stream,
  * folds instead, as in linear_gather.c.
  *
- * Four buffers, whatever P is. States that a rank sends, and receives: ceil(log2 P) at most; exactly as many as there
+ * At most four buffers, whatever P is. States that a rank sends, and receives: ceil(log2 P) at most; exactly as many as there
  * are k >= 0 with 2^k <= the number of its readers (contributors). Held by tests/partition/test_linear_schedule.c. */
 #include "partition/linear_schedule.h"
-
-#include <stddef.h>
 
 enum { BUFFERS = 4, NONE = -1 };
 
@@ -125,7 +123,6 @@ static int plan_stages(linear_schedule *s, const linear_schedule_problem *proble
     at.goes_on = at.first < s->rank && linear_has_one_piece(problem, s->rank);
     s->summarises = true;
     if (s->rank < linear_first_rank(problem)) return 0;
-    s->buffers = BUFFERS;
     if (s->rank == linear_first_rank(problem)) s->initial_buffer = at.window;
     for (int64_t stage = 0; stage < linear_stage_count(problem); stage++)
         if (plan_stage(s, problem, at, stage) != 0) return -1;

@@ -148,6 +148,23 @@ int linear_begin_and_fold(linear_schedule *s, int64_t step, range units, int buf
     return linear_add_action(s, step, fold);
 }
 
+static void raise_buffers(linear_schedule *s, int buffer)
+{
+    if (s->buffers <= buffer) s->buffers = buffer + 1;
+}
+
+static void count_buffers(linear_schedule *s)
+{
+    for (int64_t i = 0; i < s->step_count; i++) {
+        const linear_step *step = &s->steps[i];
+        for (int64_t j = 0; j < step->transfer_count; j++) raise_buffers(s, step->transfers[j].buffer);
+        for (int64_t j = 0; j < step->action_count; j++) {
+            raise_buffers(s, step->actions[j].buffer);
+            raise_buffers(s, step->actions[j].other);
+        }
+    }
+}
+
 int linear_schedule_finish(linear_schedule *s, int result, linear_schedule **schedule_p)
 {
     if (result != 0) {
@@ -159,6 +176,7 @@ int linear_schedule_finish(linear_schedule *s, int result, linear_schedule **sch
         if (last->transfer_count + last->action_count > 0) break;
         s->step_count--;
     }
+    count_buffers(s);
     *schedule_p = s;
     return 0;
 }

@@ -25,7 +25,8 @@
 typedef enum {
     LINEAR_CLEAR,   /* buffer becomes the state of nothing seen */
     LINEAR_FOLD,    /* the rank's tokens, onto the state in the buffer; outputs are finished; leaves the last state */
-    LINEAR_SUMMARISE, /* the same from nothing; outputs are unfinished; leaves the summary of the run */
+    LINEAR_SUMMARISE, /* the same from nothing; outputs are unfinished; leaves the summary of the run. That of a run in
+                         which a document begins is never composed onto another: it need not forget */
     LINEAR_COMPOSE, /* buffer = other o buffer: what came before, then what `other` did */
     LINEAR_COPY,    /* buffer = other */
     LINEAR_APPLY,   /* the state in the buffer turns out to be what the rank begins with; outputs are finished */
@@ -114,11 +115,11 @@ const char *linear_problem_fault(const linear_schedule_problem *problem);
 int64_t linear_stage_count(const linear_schedule_problem *problem);
 range linear_stage(const linear_schedule_problem *problem, int64_t stage); /* its units */
 
-linear_schedule *linear_schedule_create(int rank, int64_t steps); /* no buffers; NULL if memory ran out */
+linear_schedule *linear_schedule_create(int rank, int64_t steps); /* NULL if memory ran out */
 int linear_add_transfer(linear_schedule *s, int64_t step, linear_transfer transfer);
 int linear_add_action(linear_schedule *s, int64_t step, linear_action action);
-/* The end of a plan that came to `result`: forgets idle steps at the end and sets *schedule_p, or destroys the schedule
- * if memory ran out. Returns `result`. */
+/* The end of a plan that came to `result`: forgets idle steps at the end, counts the buffers and sets *schedule_p, or
+ * destroys the schedule if memory ran out. Returns `result`. */
 int linear_schedule_finish(linear_schedule *s, int result, linear_schedule **schedule_p);
 /* The state that a rank begins with is known at once, at the beginning of a document or of the stream: clears it, if it
  * is not given, and folds a stage, all in `buffer`. */
