@@ -9,9 +9,11 @@
  *   1. starts all transfers;
  *   2. runs its actions in order, while the transfers travel;
  *   3. waits for all its transfers.
- * What a transfer of step s receives, and what step s leaves in a buffer, may be sent or used from step s + 1 on. A
- * transfer's twin is in the same step of the peer, and transfers between two ranks in one step are in the same order on
- * both, so a schedule cannot deadlock.
+ * An action sees what those before it in the step have left. What a transfer of step s receives may be sent or used, and
+ * what the actions of step s leave in a buffer may be sent, from step s + 1 on. A transfer's twin is in the same step of
+ * the peer, and transfers between two ranks in one step are in the same order on both, so a schedule cannot deadlock.
+ * Units that a step receives into or sends from are not written by its actions; nor are those that it receives into
+ * read or sent. A step in which a rank has nothing to do costs it nothing.
  *
  * Buffers hold a state for every unit. Plain integers: no MPI, no floats, no clock. */
 #ifndef PARTITION_LINEAR_SCHEDULE_H
@@ -23,13 +25,16 @@
 typedef enum {
     LINEAR_CLEAR,   /* buffer becomes the state of nothing seen */
     LINEAR_FOLD,    /* the rank's tokens, onto the state in the buffer; outputs are finished; leaves the last state */
-    LINEAR_SUMMARISE, /* the same from nothing; outputs are unfinished; leaves the summary of the run */
+    LINEAR_SUMMARISE, /* the same from nothing; outputs are unfinished; leaves the summary of the run. That of a run in
+                         which a document begins is never composed onto another: it need not forget */
     LINEAR_COMPOSE, /* buffer = other o buffer: what came before, then what `other` did */
     LINEAR_COPY,    /* buffer = other */
     LINEAR_APPLY,   /* the state in the buffer turns out to be what the rank begins with; outputs are finished */
-    LINEAR_SUM,     /* without a causal mask: buffer, other = sums of the first and of the last document of the rank */
+    LINEAR_SUM,     /* without a causal mask: buffer, other = sums of the rank's tokens of its first and of its last
+                       document; where there is but one, the same in both */
     LINEAR_ADD,     /* buffer += other */
-    LINEAR_READ,    /* without a causal mask: outputs, from the states of the first (buffer) and last (other) document */
+    LINEAR_READ,    /* without a causal mask: outputs, from the states of the first (buffer) and last (other) document;
+                       where there is but one, both are the same buffer */
 } linear_action_kind;
 
 typedef struct {
@@ -87,8 +92,37 @@ const linear_strategy *linear_strategy_find(const char *name); /* NULL if there 
 
 void linear_schedule_destroy(linear_schedule *s); /* NULL is allowed */
 
+/* Who depends on whom. Ranks without tokens, the first ones of a layout, take no part in anything. */
+
 /* The first rank whose tokens' state reaches `rank`: the one with the token where its first token's document begins,
  * past ranks without tokens; `rank` itself if a document begins with its first token, or it has none. */
 int linear_first_contributor(const linear_schedule_problem *problem, int rank);
+/* The last rank that the state after the last token of `rank` reaches, the one with the last token of its document;
+ * `rank` itself if it has none. The ranks between are readers of `rank`, and it is a contributor to each. */
+int linear_last_reader(const linear_schedule_problem *problem, int rank);
+/* All tokens of a rank are of one document: its last state depends on the state that it begins with. */
+bool linear_has_one_piece(const linear_schedule_problem *problem, int rank);
+/* Tokens of the document that a token is in. */
+int64_t linear_document_length(const linear_schedule_problem *problem, int64_t token);
+/* Ranks without tokens: [0, result). */
+int linear_first_rank(const linear_schedule_problem *problem);
+
+/* Building blocks for strategies. Those that return an int return 0, or -1 if memory ran out. */
+
+/* NULL, or why no strategy can honour the problem (a static string): for the strategies' `refuse`. */
+const char *linear_problem_fault(const linear_schedule_problem *problem);
+
+int64_t linear_stage_count(const linear_schedule_problem *problem);
+range linear_stage(const linear_schedule_problem *problem, int64_t stage); /* its units */
+
+linear_schedule *linear_schedule_create(int rank, int64_t steps); /* NULL if memory ran out */
+int linear_add_transfer(linear_schedule *s, int64_t step, linear_transfer transfer);
+int linear_add_action(linear_schedule *s, int64_t step, linear_action action);
+/* The end of a plan that came to `result`: forgets idle steps at the end, counts the buffers and sets *schedule_p, or
+ * destroys the schedule if memory ran out. Returns `result`. */
+int linear_schedule_finish(linear_schedule *s, int result, linear_schedule **schedule_p);
+/* The state that a rank begins with is known at once, at the beginning of a document or of the stream: clears it, if it
+ * is not given, and folds a stage, all in `buffer`. */
+int linear_begin_and_fold(linear_schedule *s, int64_t step, range units, int buffer);
 
 #endif

@@ -3,8 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* malloc on a cache line, for `count` elements of `size` bytes; a failure when there is no room. */
-static void *allocate(int64_t count, size_t size, const char *what, failure *f)
+void *plan_allocate(int64_t count, size_t size, const char *what, failure *f)
 {
     size_t bytes = 0;
     void *memory = NULL;
@@ -16,9 +15,9 @@ static void *allocate(int64_t count, size_t size, const char *what, failure *f)
     return memory;
 }
 
-static void *copy(const void *values, int64_t count, size_t size, failure *f)
+void *plan_copy(const void *values, int64_t count, size_t size, failure *f)
 {
-    void *own = allocate(count, size, "the arrays of the problem", f);
+    void *own = plan_allocate(count, size, "the arrays of the problem", f);
     if (own) memcpy(own, values, (size_t)count * size);
     return own;
 }
@@ -27,10 +26,10 @@ static void *copy(const void *values, int64_t count, size_t size, failure *f)
 static void copy_arrays(longspan_plan *plan, failure *f)
 {
     longspan_problem *p = &plan->problem;
-    if (p->documents) plan->documents = copy(p->documents, p->document_count + 1, sizeof *p->documents, f);
-    if (p->key_lengths) plan->key_lengths = copy(p->key_lengths, p->batch, sizeof *p->key_lengths, f);
-    if (p->alibi_slopes) plan->alibi_slopes = copy(p->alibi_slopes, p->heads, sizeof *p->alibi_slopes, f);
-    if (p->sinks) plan->sinks = copy(p->sinks, p->heads, sizeof *p->sinks, f);
+    if (p->documents) plan->documents = plan_copy(p->documents, p->document_count + 1, sizeof *p->documents, f);
+    if (p->key_lengths) plan->key_lengths = plan_copy(p->key_lengths, p->batch, sizeof *p->key_lengths, f);
+    if (p->alibi_slopes) plan->alibi_slopes = plan_copy(p->alibi_slopes, p->heads, sizeof *p->alibi_slopes, f);
+    if (p->sinks) plan->sinks = plan_copy(p->sinks, p->heads, sizeof *p->sinks, f);
     p->documents = plan->scheduled.mask.documents = plan->documents;
     p->key_lengths = plan->key_lengths;
     p->alibi_slopes = plan->alibi_slopes;
@@ -77,7 +76,7 @@ static void allocate_store(const longspan_plan *plan, rows_kind kind, row_store 
 {
     const row_format *format = &plan->formats[kind];
     for (int t = 0; t < format->tensors; t++)
-        store->data[t] = allocate(plan->problem.batch * store->rows,
+        store->data[t] = plan_allocate(plan->problem.batch * store->rows,
                                   (size_t)heads_count(store->heads) * format->head_bytes[t], what, f);
 }
 
@@ -116,15 +115,14 @@ static void allocate_buffers(longspan_plan *plan, failure *f)
         return;
     }
     for (int64_t i = 0; i < s->step_count; i++) plan->flops += plan->folds.step_flops[i];
-    plan->records = allocate(s->step_count, sizeof *plan->records, "the steps' records", f);
+    plan->records = plan_allocate(s->step_count, sizeof *plan->records, "the steps' records", f);
     if (plan->records) memset(plan->records, 0, (size_t)s->step_count * sizeof *plan->records);
     plan->workspace =
-        allocate(1, attention_workspace_size(context->threads, p->dim, p->value_dim), "the kernel's workspace", f);
+        plan_allocate(1, attention_workspace_size(context->threads, p->dim, p->value_dim), "the kernel's workspace", f);
     plan->exchange = exchange_create(context->comm, context->node.comm, s, p->batch, plan->formats, &plan->stores,
                                      context->stall_seconds);
     if (!plan->exchange) failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the exchange");
-    /* A fold, a wait, a wait for the node, and the transfers for each step; the whole, the start and the finish. */
-    if (context->trace && !trace_reserve(context->trace, 4 * s->step_count + 3))
+    if (context->trace && !trace_reserve(context->trace, PLAN_STEP_EVENTS * s->step_count + PLAN_EVENTS))
         failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the trace");
 }
 

@@ -79,9 +79,15 @@ static inline attention_state plan_state_at(const longspan_plan *plan, const row
     return (attention_state){part[0], part[1], part[2], heads_count(store->heads)};
 }
 
-/* Notes the last execute in the context's trace, if it has one: from `begin`, the steps' records, from `finish` to
- * `end`. */
-void plan_trace(const longspan_plan *plan, double begin, double finish, double end);
+/* Not collective. malloc on a cache line, for `count` elements of `size` bytes, and the same with a copy of `values`; a
+ * failure when there is no room. */
+void *plan_allocate(int64_t count, size_t size, const char *what, failure *f);
+void *plan_copy(const void *values, int64_t count, size_t size, failure *f);
+
+/* Notes an execute in the trace, if there is one: from `begin`, the steps' records, from `finish` to `end`. Events:
+ * PLAN_STEP_EVENTS a step and PLAN_EVENTS more. */
+void plan_trace(trace *t, const step_record *records, int64_t steps, double begin, double finish, double end);
+enum { PLAN_STEP_EVENTS = 4, PLAN_EVENTS = 3 };
 
 /* Not collective. What the cost model says of the plan. Fails with MEMORY. */
 longspan_status plan_predict(const longspan_plan *plan, prediction *prediction_p, failure *f);

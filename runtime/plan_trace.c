@@ -33,13 +33,11 @@ static void add_step(trace *t, const step_record *r, int64_t step)
                                                   {"bytes received", r->bytes_received}}});
 }
 
-void plan_trace(const longspan_plan *plan, double begin, double finish, double end)
+void plan_trace(trace *t, const step_record *records, int64_t steps, double begin, double finish, double end)
 {
-    trace *t = plan->context->trace;
-    const schedule *s = plan->schedule;
     if (!t) return;
     add_work(t, "execute", begin, end, -1);
-    add_work(t, "start", begin, s->step_count > 0 ? plan->records[0].begin : finish, -1);
-    for (int64_t i = 0; i < s->step_count; i++) add_step(t, &plan->records[i], i);
+    add_work(t, "start", begin, steps > 0 ? records[0].begin : finish, -1);
+    for (int64_t i = 0; i < steps; i++) add_step(t, &records[i], i);
     add_work(t, "finish", finish, end, -1);
 }

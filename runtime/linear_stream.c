@@ -1,0 +1,80 @@
+/* Where a stream begins and where it ends: states as the user has them, [B, H, F, W] with the keys' largest exponents,
+ * against states of units.
+ *
+ * Keys of some variants are exponentials, which are counted from the largest exponent of all the keys so far, so that
+ * none overflows: the reference. A state that was summed from an older, lower one is multiplied by exp(old - new). */
+#include "runtime/linear_plan.h"
+
+#include "kernels/linear_workspace.h"
+
+#include <math.h>
+
+static int64_t reference_count(const longspan_linear_plan *plan)
+{
+    const linear_shape *shape = &plan->call.shape;
+    return shape->batch * shape->heads * linear_reference_dim(shape);
+}
+
+void linear_stream_find_reference(longspan_linear_plan *plan, const linear_call *call,
+                                  const longspan_linear_state *initial)
+{
+    enum { PIECE = MESSAGE_MAX_BYTES / 8 };
+    const int64_t count = reference_count(plan);
+    if (count == 0) return;
+    double *reference = plan->reference;
+    for (int64_t i = 0; i < count; i++) reference[i] = -INFINITY;
+    if (call->tokens > 0) plan->kernel->references(call, reference);
+    if (initial && plan->schedule->initial_buffer >= 0)
+        for (int64_t i = 0; i < count; i++) reference[i] = fmax(reference[i], initial->reference[i]);
+    for (int64_t done = 0; done < count; done += PIECE)
+        MPI_Allreduce(MPI_IN_PLACE, reference + done, (int)(count - done < PIECE ? count - done : PIECE), MPI_DOUBLE,
+                      MPI_MAX, plan->context->comm);
+}
+
+/* What sums of feature f of a head, counted from `old`, are multiplied by. */
+static double rescaling(const longspan_linear_plan *plan, const double *old, int64_t head, int f)
+{
+    const int dim = linear_reference_dim(&plan->call.shape);
+    if (dim == 0) return 1;
+    const int64_t at = head * dim + (dim > 1 ? f : 0);
+    return old[at] == plan->reference[at] ? 1 : exp(old[at] - plan->reference[at]);
+}
+
+void linear_stream_begin(const longspan_linear_plan *plan, const longspan_linear_state *initial)
+{
+    const linear_shape *shape = &plan->call.shape;
+    const int64_t units = linear_units(shape);
+    const int features = linear_feature_dim(shape), width = linear_width(shape);
+    if (plan->schedule->initial_buffer < 0) return;
+    double *states = linear_plan_buffer(plan, plan->schedule->initial_buffer);
+    linear_state_clear(shape, 0, units, states);
+    if (!initial) return;
+    for (int64_t u = 0; u < units; u++) {
+        const linear_unit unit = linear_unit_find(shape, u);
+        const int64_t head = unit.batch * shape->heads + unit.head;
+        double *state = states + (size_t)u * linear_state_size(shape);
+        for (int f = 0; f < features; f++) {
+            const double *row = initial->sums + (head * features + f) * width + unit.first_column;
+            const double factor = rescaling(plan, initial->reference, head, f);
+            for (int c = 0; c < unit.columns; c++) state[(int64_t)f * unit.columns + c] = factor * row[c];
+        }
+    }
+}
+
+void linear_stream_end(const longspan_linear_plan *plan, longspan_linear_state *final)
+{
+    const linear_shape *shape = &plan->call.shape;
+    const int features = linear_feature_dim(shape), width = linear_width(shape);
+    if (!final || plan->schedule->final_buffer < 0) return;
+    const double *states = linear_plan_buffer(plan, plan->schedule->final_buffer);
+    for (int64_t u = 0; u < linear_units(shape); u++) {
+        const linear_unit unit = linear_unit_find(shape, u);
+        const int64_t head = unit.batch * shape->heads + unit.head;
+        const double *state = states + (size_t)u * linear_state_size(shape);
+        for (int f = 0; f < features; f++) {
+            double *row = final->sums + (head * features + f) * width + unit.first_column;
+            for (int c = 0; c < unit.columns; c++) row[c] = state[(int64_t)f * unit.columns + c];
+        }
+    }
+    for (int64_t i = 0; i < reference_count(plan); i++) final->reference[i] = plan->reference[i];
+}
