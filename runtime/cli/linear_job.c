@@ -2,6 +2,7 @@
 
 #include "runtime/cli/linear_wanted.h"
 #include "runtime/cli/trace_file.h"
+#include "runtime/linear_plan.h"
 
 #include <stdlib.h>
 
@@ -121,6 +122,11 @@ bool linear_job_execute(const session *s, linear_job *j, failure *f)
                                            .initial = j->has_initial ? &j->initial : NULL,
                                            .final = j->has_final ? &j->final : NULL};
     return job_check(s, &j->base, longspan_linear_plan_execute(j->plan, &arrays, j->base.out), f);
+}
+
+const char *linear_job_strategy(const linear_job *j)
+{
+    return linear_plan_strategy_name(j->plan);
 }
 
 void linear_job_close(linear_job *j)

@@ -1,6 +1,6 @@
 #include "runtime/cli/linear_report.h"
 
-#include "runtime/context.h"
+#include "runtime/linear_plan.h"
 
 run_repeat linear_repeat_gather(MPI_Comm comm, const linear_job *j, double wall)
 {
@@ -13,7 +13,11 @@ run_report linear_report_gather(MPI_Comm comm, const linear_job *j, run_repeat *
 {
     longspan_timing timing;
     longspan_linear_plan_timing(j->plan, &timing);
-    return run_report_measure(comm, &j->base, timing.steps, repeats, count);
+    run_report r = run_report_measure(comm, &j->base, timing.steps, repeats, count);
+    int64_t steps;
+    const step_record *records = linear_plan_steps(j->plan, &steps);
+    r.step_times = run_steps_gather(comm, records, steps);
+    return r;
 }
 
 json_t *linear_problem_json(const longspan_linear_problem *p)

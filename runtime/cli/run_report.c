@@ -63,7 +63,9 @@ run_report run_report_gather(MPI_Comm comm, const job *j, run_repeat *repeats, i
     longspan_timing t;
     longspan_plan_timing(j->plan, &t);
     run_report r = run_report_measure(comm, j, t.steps, repeats, count);
-    r.step_times = run_steps_gather(comm, j->plan);
+    int64_t steps;
+    const step_record *records = plan_steps(j->plan, &steps);
+    r.step_times = run_steps_gather(comm, records, steps);
     failure unpredicted = {0};
     if (j->plan->context->rank == 0 && plan_predict(j->plan, &r.predicted, &unpredicted) != LONGSPAN_OK)
         r.predicted = (prediction){0};

@@ -1,0 +1,256 @@
+/* longspan plan with a linear --attention: every strategy of the family, ranked, and what each rank would do under the
+ * one that attend takes. */
+#include "runtime/cli/plan_linear.h"
+
+#include "runtime/cli/linear_inputs.h"
+#include "runtime/cli/linear_job.h"
+#include "runtime/cli/linear_report.h"
+#include "runtime/cli/placement.h"
+#include "runtime/linear_plan.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_STRATEGIES = 16 };
+
+typedef enum { COUNT_STEPS, COUNT_MESSAGES, COUNT_SENT, COUNT_RECEIVED, COUNT_FLOPS, COUNTS } linear_count;
+
+static const struct {
+    const char *label, *key;
+    double unit;
+} fields[COUNTS] = {
+    [COUNT_STEPS] = {"steps", "steps", 1},
+    [COUNT_MESSAGES] = {"messages", "messages", 1},
+    [COUNT_SENT] = {"sent, MiB", "bytes_sent", 1048576},
+    [COUNT_RECEIVED] = {"received, MiB", "bytes_received", 1048576},
+    [COUNT_FLOPS] = {"work, GFLOP", "flops", 1e9},
+};
+
+typedef struct {
+    longspan_linear_problem problem; /* complete */
+    placement place;
+    int threads;
+    linear_choice choices[MOST_STRATEGIES]; /* the first is taken; then as predicted, refused ones last */
+    int choice_count;
+    linear_shape shape;
+    report_statistics rank[COUNTS]; /* of the ranks counted */
+    double sum[COUNTS];
+    int ranks_counted;
+} linear_forecast;
+
+static bool comes_before(const linear_choice *a, const linear_choice *b)
+{
+    if (!a->refusal != !b->refusal) return !a->refusal;
+    return !a->refusal && a->seconds < b->seconds;
+}
+
+/* All that are left open, the one that attend takes first. */
+static bool rank_strategies(linear_forecast *c, failure *f)
+{
+    linear_choice taken;
+    if (linear_plan_choose(&c->problem, &c->place, c->threads, &taken, f) != LONGSPAN_OK) return false;
+    c->choices[c->choice_count++] = taken;
+    if (strcmp(c->problem.strategy, "auto") != 0) return true;
+    for (int i = 0; i < linear_strategy_count && c->choice_count < MOST_STRATEGIES; i++) {
+        linear_choice other;
+        if (linear_strategies[i] == taken.strategy) continue;
+        if (linear_plan_predict(&c->problem, linear_strategies[i], &c->place, c->threads, &other, f) != LONGSPAN_OK)
+            return false;
+        int at = c->choice_count++;
+        for (; at > 1 && comes_before(&other, &c->choices[at - 1]); at--) c->choices[at] = c->choices[at - 1];
+        c->choices[at] = other;
+    }
+    return true;
+}
+
+/* Of a rank's tokens, document by document. */
+static double rank_flops(const linear_forecast *c, const linear_schedule_problem *scheduled, int rank)
+{
+    const range rows = layout_chunk(&scheduled->layout, rank);
+    const longspan_linear_problem *p = &c->problem;
+    double flops = 0;
+    if (!p->documents) return linear_plan_flops(&c->shape, p->causal != 0, rows);
+    for (int64_t d = 0; d < p->document_count; d++) {
+        range own = {p->documents[d], p->documents[d + 1]};
+        if (own.begin < rows.begin) own.begin = rows.begin;
+        if (own.end > rows.end) own.end = rows.end;
+        if (own.begin < own.end) flops += linear_plan_flops(&c->shape, p->causal != 0, own);
+    }
+    return flops;
+}
+
+static void count_schedule(const linear_schedule *s, double state_bytes, double value[COUNTS])
+{
+    value[COUNT_STEPS] = (double)s->step_count;
+    for (int64_t i = 0; i < s->step_count; i++) {
+        for (int64_t t = 0; t < s->steps[i].transfer_count; t++) {
+            const linear_transfer *transfer = &s->steps[i].transfers[t];
+            const bool sent = transfer->direction == TRANSFER_SEND;
+            value[COUNT_MESSAGES] += sent;
+            value[sent ? COUNT_SENT : COUNT_RECEIVED] += (double)range_length(transfer->units) * state_bytes;
+        }
+    }
+}
+
+static void add_rank(linear_forecast *c, int rank, const double value[COUNTS])
+{
+    const bool first = c->ranks_counted++ == 0;
+    for (int i = 0; i < COUNTS; i++) {
+        report_statistics *t = &c->rank[i];
+        if (first || value[i] < t->min) {
+            t->min = value[i];
+            t->min_rank = rank;
+        }
+        if (first || value[i] > t->max) {
+            t->max = value[i];
+            t->max_rank = rank;
+        }
+        c->sum[i] += value[i];
+        t->mean = c->sum[i] / c->ranks_counted;
+    }
+}
+
+/* All ranks, or of more than FORECAST_ALL_RANKS so many, evenly, the last among them. */
+static void count_ranks(linear_forecast *c, failure *f)
+{
+    const linear_choice *taken = &c->choices[0];
+    const int ranks = c->place.ranks, counted = ranks < FORECAST_ALL_RANKS ? ranks : FORECAST_ALL_RANKS;
+    const linear_schedule_problem scheduled =
+        linear_plan_scheduled(&c->problem, ranks, c->threads, taken->summarises);
+    c->shape = linear_problem_shape(&c->problem, taken->summarises);
+    const double state_bytes = (double)(linear_state_size(&c->shape) * sizeof(double));
+    for (int i = 0; i < counted && f->status == LONGSPAN_OK; i++) {
+        const int rank = (int)((int64_t)(i + 1) * ranks / counted) - 1;
+        double value[COUNTS] = {[COUNT_FLOPS] = rank_flops(c, &scheduled, rank)};
+        linear_schedule *one;
+        if (taken->strategy->plan(&scheduled, rank, &one) != 0) {
+            failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory for the schedule of rank %d", rank);
+            return;
+        }
+        count_schedule(one, state_bytes, value);
+        add_rank(c, rank, value);
+        linear_schedule_destroy(one);
+    }
+}
+
+/* For people. */
+
+static void print_ranking(const linear_forecast *c)
+{
+    printf("\n  %-12s %14s %14s %12s\n", "strategy", "MiB sent", "MiB of states", "seconds");
+    for (int i = 0; i < c->choice_count; i++) {
+        const linear_choice *one = &c->choices[i];
+        printf("  %-12s ", one->strategy->name);
+        if (one->refusal) printf("refused: %s\n", one->refusal);
+        else
+            printf("%14.6g %14.6g %12.4g%s\n", (double)one->bytes_sent / 1048576,
+                   (double)one->memory_bytes / 1048576, one->seconds,
+                   c->place.memory_bytes && one->memory_bytes > c->place.memory_bytes ? "  does not fit into memory"
+                                                                                      : "");
+    }
+    printf("  (of the last rank, which waits for all others)\n");
+}
+
+static void print_counts(const linear_forecast *c)
+{
+    printf("\n  %-16s %14s %14s %14s %8s\n", "a rank", "min", "mean", "max", "of rank");
+    for (int i = 0; i < COUNTS; i++) {
+        const report_statistics *t = &c->rank[i];
+        printf("  %-16s %14.6g %14.6g %14.6g %8d\n", fields[i].label, t->min / fields[i].unit,
+               t->mean / fields[i].unit, t->max / fields[i].unit, t->max_rank);
+    }
+    if (c->ranks_counted < c->place.ranks) printf("  (of %d ranks of %d)\n", c->ranks_counted, c->place.ranks);
+}
+
+static void print_forecast(const options *o, const linear_forecast *c, const char *source)
+{
+    linear_problem_print(stdout, &c->problem);
+    printf("  on %d ranks, %d a node: strategy %s%s, layout contiguous; a state of %d x %d a head, %.4g MiB in all\n",
+           c->place.ranks, c->place.node_ranks, c->choices[0].strategy->name,
+           strcmp(o->strategy, "auto") == 0 ? " (auto)" : "", linear_feature_dim(&c->shape), linear_width(&c->shape),
+           (double)linear_units(&c->shape) * (double)linear_state_size(&c->shape) * sizeof(double) / 1048576);
+    if (c->choice_count > 1) print_ranking(c);
+    print_counts(c);
+    printf("\n  time     %.4g s predicted\n", c->choices[0].seconds);
+    placement_print(o, &c->place.machine, 0, source);
+}
+
+/* The report. */
+
+static json_t *choice_json(const linear_choice *c)
+{
+    if (c->refusal) return json_pack("{s:s, s:s}", "strategy", c->strategy->name, "refused", c->refusal);
+    return json_pack("{s:s, s:I, s:I, s:I, s:f}", "strategy", c->strategy->name, "bytes_sent",
+                     (json_int_t)c->bytes_sent, "bytes_received", (json_int_t)c->bytes_received, "memory_bytes",
+                     (json_int_t)c->memory_bytes, "predicted_seconds", c->seconds);
+}
+
+static json_t *forecast_json(const linear_forecast *c, const char *source)
+{
+    json_t *rank = json_object(), *sum = json_object(), *ranking = json_array();
+    for (int i = 0; i < COUNTS; i++) {
+        json_object_set_new(rank, fields[i].key, report_statistics_json(&c->rank[i]));
+        if (c->ranks_counted == c->place.ranks) json_object_set_new(sum, fields[i].key, json_real(c->sum[i]));
+    }
+    for (int i = 0; i < c->choice_count; i++) json_array_append_new(ranking, choice_json(&c->choices[i]));
+    json_t *plan = json_pack("{s:s, s:s, s:i, s:i, s:i}", "strategy", c->choices[0].strategy->name, "layout",
+                             "contiguous", "ranks", c->place.ranks, "node_ranks", c->place.node_ranks, "ranks_counted",
+                             c->ranks_counted);
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:o}", "problem", linear_problem_json(&c->problem), "plan",
+                     plan, "ranking", ranking, "machine_model", placement_json(&c->place.machine, 0, source), "rank",
+                     rank, "sum", sum, "predicted_seconds", c->choices[0].seconds, "versions", report_versions_json());
+}
+
+/* Rank 0. */
+static json_t *plan_here(const options *o, const longspan_linear_problem *problem, const machine_source *source,
+                         failure *f)
+{
+    linear_forecast c = {.problem = *problem};
+    if (linear_problem_complete(&c.problem, f) != LONGSPAN_OK ||
+        !placement_make(o, problem->type, 0, source, &c.place, f))
+        return NULL;
+    c.threads = placement_threads(o, c.place.node_ranks);
+    if (!rank_strategies(&c, f)) return NULL;
+    count_ranks(&c, f);
+    if (f->status != LONGSPAN_OK) return NULL;
+    print_forecast(o, &c, source->source);
+    return o->report ? forecast_json(&c, source->source) : NULL;
+}
+
+static exit_status plan_problem(session *s, const options *o, const longspan_linear_problem *problem)
+{
+    failure f = {0};
+    machine_source source;
+    if (o->report && output_file_check(s->comm, o->report, o->force, &f) != LONGSPAN_OK) return session_fail(s, &f);
+    const attention_kernel *kernel = job_kernel(o->isa, &f);
+    if (!session_agree(s, &f) || !machine_load(s, kernel, &source, &f)) return session_exit_status(&f);
+    json_t *root = s->rank == 0 ? plan_here(o, problem, &source, &f) : NULL;
+    if (!session_agree(s, &f)) {
+        json_decref(root);
+        return session_exit_status(&f);
+    }
+    if (o->report && run_report_write(s, o->report, o->force, root, &f)) session_say(s, "  report   %s\n", o->report);
+    return session_exit_status(&f);
+}
+
+exit_status plan_linear(session *s, const options *o)
+{
+    failure f = {0};
+    longspan_linear_problem problem;
+    linear_inputs made;
+    linear_problem_from_options(o, &problem);
+    linear_problem_choose(o, &problem);
+    linear_inputs_make(o->seed, &problem, &made, &f);
+    const exit_status planned = session_agree(s, &f) ? plan_problem(s, o, &problem) : session_exit_status(&f);
+    linear_inputs_free(&made);
+    return planned;
+}
+
+exit_status plan_linear_file(session *s, const options *o, const input_file *input)
+{
+    longspan_linear_problem problem;
+    linear_problem_from_input(input, o->linear, &problem);
+    linear_problem_choose(o, &problem);
+    return plan_problem(s, o, &problem);
+}
