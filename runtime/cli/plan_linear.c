@@ -27,16 +27,23 @@ static const struct {
     [COUNT_FLOPS] = {"work, GFLOP", "flops", 1e9},
 };
 
+/* Over the ranks counted. */
+typedef struct {
+    report_statistics rank[COUNTS];
+    double sum[COUNTS];
+} linear_counts;
+
+typedef struct {
+    linear_choice choice;
+    linear_counts counts; /* where it is not refused */
+} ranked;
+
 typedef struct {
     longspan_linear_problem problem; /* complete */
     placement place;
-    int threads;
-    linear_choice choices[MOST_STRATEGIES]; /* the first is taken; then as predicted, refused ones last */
-    int choice_count;
-    linear_shape shape;
-    report_statistics rank[COUNTS]; /* of the ranks counted */
-    double sum[COUNTS];
-    int ranks_counted;
+    int threads, ranks_counted;
+    ranked way[MOST_STRATEGIES]; /* the first is taken; then as predicted, refused ones last */
+    int way_count;
 } linear_forecast;
 
 static bool comes_before(const linear_choice *a, const linear_choice *b)
@@ -50,32 +57,33 @@ static bool rank_strategies(linear_forecast *c, failure *f)
 {
     linear_choice taken;
     if (linear_plan_choose(&c->problem, &c->place, c->threads, &taken, f) != LONGSPAN_OK) return false;
-    c->choices[c->choice_count++] = taken;
+    c->way[c->way_count++].choice = taken;
     if (strcmp(c->problem.strategy, "auto") != 0) return true;
-    for (int i = 0; i < linear_strategy_count && c->choice_count < MOST_STRATEGIES; i++) {
+    for (int i = 0; i < linear_strategy_count && c->way_count < MOST_STRATEGIES; i++) {
         linear_choice other;
         if (linear_strategies[i] == taken.strategy) continue;
         if (linear_plan_predict(&c->problem, linear_strategies[i], &c->place, c->threads, &other, f) != LONGSPAN_OK)
             return false;
-        int at = c->choice_count++;
-        for (; at > 1 && comes_before(&other, &c->choices[at - 1]); at--) c->choices[at] = c->choices[at - 1];
-        c->choices[at] = other;
+        int at = c->way_count++;
+        for (; at > 1 && comes_before(&other, &c->way[at - 1].choice); at--) c->way[at] = c->way[at - 1];
+        c->way[at].choice = other;
     }
     return true;
 }
 
 /* Of a rank's tokens, document by document. */
-static double rank_flops(const linear_forecast *c, const linear_schedule_problem *scheduled, int rank)
+static double rank_flops(const linear_forecast *c, const linear_schedule_problem *scheduled, const linear_shape *shape,
+                         int rank)
 {
     const range rows = layout_chunk(&scheduled->layout, rank);
     const longspan_linear_problem *p = &c->problem;
     double flops = 0;
-    if (!p->documents) return linear_plan_flops(&c->shape, p->causal != 0, rows);
+    if (!p->documents) return linear_plan_flops(shape, p->causal != 0, rows);
     for (int64_t d = 0; d < p->document_count; d++) {
         range own = {p->documents[d], p->documents[d + 1]};
         if (own.begin < rows.begin) own.begin = rows.begin;
         if (own.end > rows.end) own.end = rows.end;
-        if (own.begin < own.end) flops += linear_plan_flops(&c->shape, p->causal != 0, own);
+        if (own.begin < own.end) flops += linear_plan_flops(shape, p->causal != 0, own);
     }
     return flops;
 }
@@ -93,43 +101,42 @@ static void count_schedule(const linear_schedule *s, double state_bytes, double 
     }
 }
 
-static void add_rank(linear_forecast *c, int rank, const double value[COUNTS])
+static void add_rank(linear_counts *c, int rank, int counted, const double value[COUNTS])
 {
-    const bool first = c->ranks_counted++ == 0;
     for (int i = 0; i < COUNTS; i++) {
         report_statistics *t = &c->rank[i];
-        if (first || value[i] < t->min) {
+        if (counted == 0 || value[i] < t->min) {
             t->min = value[i];
             t->min_rank = rank;
         }
-        if (first || value[i] > t->max) {
+        if (counted == 0 || value[i] > t->max) {
             t->max = value[i];
             t->max_rank = rank;
         }
         c->sum[i] += value[i];
-        t->mean = c->sum[i] / c->ranks_counted;
+        t->mean = c->sum[i] / (counted + 1);
     }
 }
 
 /* All ranks, or of more than FORECAST_ALL_RANKS so many, evenly, the last among them. */
-static void count_ranks(linear_forecast *c, failure *f)
+static void count_ranks(linear_forecast *c, ranked *way, failure *f)
 {
-    const linear_choice *taken = &c->choices[0];
-    const int ranks = c->place.ranks, counted = ranks < FORECAST_ALL_RANKS ? ranks : FORECAST_ALL_RANKS;
+    const int ranks = c->place.ranks;
     const linear_schedule_problem scheduled =
-        linear_plan_scheduled(&c->problem, ranks, c->threads, taken->summarises);
-    c->shape = linear_problem_shape(&c->problem, taken->summarises);
-    const double state_bytes = (double)(linear_state_size(&c->shape) * sizeof(double));
-    for (int i = 0; i < counted && f->status == LONGSPAN_OK; i++) {
-        const int rank = (int)((int64_t)(i + 1) * ranks / counted) - 1;
-        double value[COUNTS] = {[COUNT_FLOPS] = rank_flops(c, &scheduled, rank)};
+        linear_plan_scheduled(&c->problem, ranks, c->threads, way->choice.summarises);
+    const linear_shape shape = linear_problem_shape(&c->problem, way->choice.summarises);
+    const double state_bytes = (double)(linear_state_size(&shape) * sizeof(double));
+    c->ranks_counted = ranks < FORECAST_ALL_RANKS ? ranks : FORECAST_ALL_RANKS;
+    for (int i = 0; i < c->ranks_counted && f->status == LONGSPAN_OK; i++) {
+        const int rank = (int)((int64_t)(i + 1) * ranks / c->ranks_counted) - 1;
+        double value[COUNTS] = {[COUNT_FLOPS] = rank_flops(c, &scheduled, &shape, rank)};
         linear_schedule *one;
-        if (taken->strategy->plan(&scheduled, rank, &one) != 0) {
+        if (way->choice.strategy->plan(&scheduled, rank, &one) != 0) {
             failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory for the schedule of rank %d", rank);
             return;
         }
         count_schedule(one, state_bytes, value);
-        add_rank(c, rank, value);
+        add_rank(&way->counts, rank, i, value);
         linear_schedule_destroy(one);
     }
 }
@@ -138,25 +145,26 @@ static void count_ranks(linear_forecast *c, failure *f)
 
 static void print_ranking(const linear_forecast *c)
 {
-    printf("\n  %-12s %14s %14s %12s\n", "strategy", "MiB sent", "MiB of states", "seconds");
-    for (int i = 0; i < c->choice_count; i++) {
-        const linear_choice *one = &c->choices[i];
+    printf("\n  %-12s %7s %9s %12s %14s %12s\n", "strategy", "steps", "messages", "MiB sent", "MiB of states", "seconds");
+    for (int i = 0; i < c->way_count; i++) {
+        const linear_choice *one = &c->way[i].choice;
+        const report_statistics *rank = c->way[i].counts.rank;
+        const bool fits = c->place.memory_bytes == 0 || one->memory_bytes <= c->place.memory_bytes;
         printf("  %-12s ", one->strategy->name);
         if (one->refusal) printf("refused: %s\n", one->refusal);
         else
-            printf("%14.6g %14.6g %12.4g%s\n", (double)one->bytes_sent / 1048576,
-                   (double)one->memory_bytes / 1048576, one->seconds,
-                   c->place.memory_bytes && one->memory_bytes > c->place.memory_bytes ? "  does not fit into memory"
-                                                                                      : "");
+            printf("%7.0f %9.0f %12.6g %14.6g %12.4g%s\n", rank[COUNT_STEPS].max, rank[COUNT_MESSAGES].max,
+                   rank[COUNT_SENT].max / 1048576, (double)one->memory_bytes / 1048576, one->seconds,
+                   fits ? "" : "  does not fit into memory");
     }
-    printf("  (of the last rank, which waits for all others)\n");
+    printf("  (of the rank with the most; states of the last one, which waits for all others)\n");
 }
 
 static void print_counts(const linear_forecast *c)
 {
     printf("\n  %-16s %14s %14s %14s %8s\n", "a rank", "min", "mean", "max", "of rank");
     for (int i = 0; i < COUNTS; i++) {
-        const report_statistics *t = &c->rank[i];
+        const report_statistics *t = &c->way[0].counts.rank[i];
         printf("  %-16s %14.6g %14.6g %14.6g %8d\n", fields[i].label, t->min / fields[i].unit,
                t->mean / fields[i].unit, t->max / fields[i].unit, t->max_rank);
     }
@@ -165,41 +173,48 @@ static void print_counts(const linear_forecast *c)
 
 static void print_forecast(const options *o, const linear_forecast *c, const char *source)
 {
+    const linear_choice *taken = &c->way[0].choice;
+    const linear_shape shape = linear_problem_shape(&c->problem, taken->summarises);
     linear_problem_print(stdout, &c->problem);
     printf("  on %d ranks, %d a node: strategy %s%s, layout contiguous; a state of %d x %d a head, %.4g MiB in all\n",
-           c->place.ranks, c->place.node_ranks, c->choices[0].strategy->name,
-           strcmp(o->strategy, "auto") == 0 ? " (auto)" : "", linear_feature_dim(&c->shape), linear_width(&c->shape),
-           (double)linear_units(&c->shape) * (double)linear_state_size(&c->shape) * sizeof(double) / 1048576);
-    if (c->choice_count > 1) print_ranking(c);
+           c->place.ranks, c->place.node_ranks, taken->strategy->name,
+           strcmp(o->strategy, "auto") == 0 ? " (auto)" : "", linear_feature_dim(&shape), linear_width(&shape),
+           (double)linear_units(&shape) * (double)linear_state_size(&shape) * sizeof(double) / 1048576);
+    if (c->way_count > 1) print_ranking(c);
     print_counts(c);
-    printf("\n  time     %.4g s predicted\n", c->choices[0].seconds);
+    printf("\n  time     %.4g s predicted\n", taken->seconds);
     placement_print(o, &c->place.machine, 0, source);
 }
 
 /* The report. */
 
-static json_t *choice_json(const linear_choice *c)
+static json_t *way_json(const ranked *way)
 {
+    const linear_choice *c = &way->choice;
+    const report_statistics *rank = way->counts.rank;
     if (c->refusal) return json_pack("{s:s, s:s}", "strategy", c->strategy->name, "refused", c->refusal);
-    return json_pack("{s:s, s:I, s:I, s:I, s:f}", "strategy", c->strategy->name, "bytes_sent",
-                     (json_int_t)c->bytes_sent, "bytes_received", (json_int_t)c->bytes_received, "memory_bytes",
-                     (json_int_t)c->memory_bytes, "predicted_seconds", c->seconds);
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:f}", "strategy", c->strategy->name, "steps",
+                     (json_int_t)rank[COUNT_STEPS].max, "messages", (json_int_t)rank[COUNT_MESSAGES].max, "bytes_sent",
+                     (json_int_t)rank[COUNT_SENT].max, "memory_bytes", (json_int_t)c->memory_bytes,
+                     "predicted_seconds", c->seconds);
 }
 
 static json_t *forecast_json(const linear_forecast *c, const char *source)
 {
     json_t *rank = json_object(), *sum = json_object(), *ranking = json_array();
+    const ranked *taken = &c->way[0];
     for (int i = 0; i < COUNTS; i++) {
-        json_object_set_new(rank, fields[i].key, report_statistics_json(&c->rank[i]));
-        if (c->ranks_counted == c->place.ranks) json_object_set_new(sum, fields[i].key, json_real(c->sum[i]));
+        json_object_set_new(rank, fields[i].key, report_statistics_json(&taken->counts.rank[i]));
+        if (c->ranks_counted == c->place.ranks)
+            json_object_set_new(sum, fields[i].key, json_real(taken->counts.sum[i]));
     }
-    for (int i = 0; i < c->choice_count; i++) json_array_append_new(ranking, choice_json(&c->choices[i]));
-    json_t *plan = json_pack("{s:s, s:s, s:i, s:i, s:i}", "strategy", c->choices[0].strategy->name, "layout",
+    for (int i = 0; i < c->way_count; i++) json_array_append_new(ranking, way_json(&c->way[i]));
+    json_t *plan = json_pack("{s:s, s:s, s:i, s:i, s:i}", "strategy", taken->choice.strategy->name, "layout",
                              "contiguous", "ranks", c->place.ranks, "node_ranks", c->place.node_ranks, "ranks_counted",
                              c->ranks_counted);
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:o}", "problem", linear_problem_json(&c->problem), "plan",
                      plan, "ranking", ranking, "machine_model", placement_json(&c->place.machine, 0, source), "rank",
-                     rank, "sum", sum, "predicted_seconds", c->choices[0].seconds, "versions", report_versions_json());
+                     rank, "sum", sum, "predicted_seconds", taken->choice.seconds, "versions", report_versions_json());
 }
 
 /* Rank 0. */
@@ -212,7 +227,8 @@ static json_t *plan_here(const options *o, const longspan_linear_problem *proble
         return NULL;
     c.threads = placement_threads(o, c.place.node_ranks);
     if (!rank_strategies(&c, f)) return NULL;
-    count_ranks(&c, f);
+    for (int i = 0; i < c.way_count; i++)
+        if (!c.way[i].choice.refusal) count_ranks(&c, &c.way[i], f);
     if (f->status != LONGSPAN_OK) return NULL;
     print_forecast(o, &c, source->source);
     return o->report ? forecast_json(&c, source->source) : NULL;
