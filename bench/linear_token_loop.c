@@ -77,16 +77,18 @@ static void find_decay(const walk *w, int64_t t)
     for (int f = 0; f < w->features; f++) w->decay[f] = all;
 }
 
-/* S = A S + b w^T and o = S^T a, in one pass over the state. */
+/* S = A S + b w^T and o = S^T a, in one pass over the state. Efficient attention divides by a sum of each feature. */
 static void update(const walk *w)
 {
     const int width = w->width;
+    const bool each = w->call->shape.variant->map == LINEAR_MAP_EFFICIENT;
     float *restrict read = w->read;
     const float *restrict value = w->value;
     memset(read, 0, (size_t)width * sizeof *read);
     for (int f = 0; f < w->features; f++) {
         float *restrict row = w->state + (int64_t)f * width;
-        const float decay = w->decay[f], key = w->key[f], query = w->query[f];
+        const float decay = w->decay[f], key = w->key[f];
+        const float query = each ? w->query[f] / (row[width - 1] + key) : w->query[f];
         for (int e = 0; e < width; e++) {
             row[e] = decay * row[e] + key * value[e];
             read[e] += query * row[e];

@@ -102,7 +102,7 @@ static void print_results(const bench *b, const longspan_linear_problem *p)
         const variant *v = &b->variants[i];
         printf("%-10s %7d  %9.2f %9.2f %6.1f %% %10.2f", v->kernel->name, v->threads, median_of(b, i, GFLOPS),
                median_of(b, i, PEAK_GFLOPS), 100 * median_of(b, i, FRACTION_OF_PEAK), median_of(b, i, NS_PER_TOKEN));
-        if (has_loop(b, i)) printf(" %14.2f %10.2g", median_of(b, i, TIMES_FASTER), v->difference);
+        if (has_loop(b, i)) printf(" %14.2f %10.3g", median_of(b, i, TIMES_FASTER), v->difference);
         printf("\n");
     }
     printf("ns/token: of one head. x the loop: how many times faster than token by token on one thread, with the same "

@@ -48,7 +48,7 @@ int input_file_open_here(const char *path, const linear_variant *variant, input_
     linear_wanted wanted;
     if (tensor_file_open(path, &input->file, error)) return -1;
     if (!variant)
-        return tensor_file_attention(input->file, &input->shapes, error) || refuse_linear(path, input->file, error) ||
+        return refuse_linear(path, input->file, error) || tensor_file_attention(input->file, &input->shapes, error) ||
                        tensor_file_extras(input->file, &input->shapes, &input->extras, error)
                    ? -1
                    : 0;
