@@ -161,19 +161,27 @@ static void keep_sums(const linear_data *d, const linear_reference *r, int64_t b
             sums[f * width + w] = w < r->columns ? r->state[f * r->columns + w] : r->state[features * r->columns + f];
 }
 
-static void run_oracle(linear_data *d)
+static void run_oracle(linear_data *d, MPI_Comm comm)
 {
+    int rank, ranks, features, width, reference;
+    MPI_Comm_rank(comm, &rank);
+    MPI_Comm_size(comm, &ranks);
+    linear_case_shape(d, &features, &width, &reference);
     const longspan_linear_problem *p = &d->problem;
     const int64_t whole[] = {0, p->tokens}, *documents = p->documents ? p->documents : whole;
     const int64_t count = p->documents ? p->document_count : 1;
     for (int64_t b = 0; b < p->batch; b++)
         for (int h = 0; h < d->heads; h++) {
+            if ((b * d->heads + h) % ranks != rank) continue;
             linear_reference r = head_of(d, h);
             for (int64_t i = 0; i < count; i++)
                 if (documents[i] < documents[i + 1]) run_document(d, &r, b, h, documents[i], documents[i + 1]);
             if (columns_of(d) == p->value_dim) keep_sums(d, &r, b, h);
             free(r.state);
         }
+    const int64_t heads = p->batch * d->heads;
+    MPI_Allreduce(MPI_IN_PLACE, d->out, (int)(heads * p->tokens * columns_of(d)), MPI_DOUBLE, MPI_SUM, comm);
+    MPI_Allreduce(MPI_IN_PLACE, d->sums, (int)(heads * features * width), MPI_DOUBLE, MPI_SUM, comm);
 }
 
 static void fill_problem(linear_data *d)
@@ -197,7 +205,7 @@ static void fill_problem(linear_data *d)
     p->head_log_decay = d->head_log_decay;
 }
 
-linear_data linear_data_make(const linear_case *c)
+linear_data linear_data_make(const linear_case *c, MPI_Comm comm)
 {
     linear_data d = {.source = *c, .problem = c->problem};
     const longspan_linear_problem *p = &d.problem;
@@ -215,7 +223,7 @@ linear_data linear_data_make(const linear_case *c)
     if (variant->has_beta) d.beta = make_betas(&d);
     d.out = room(p->batch * p->tokens * d.heads * columns_of(&d), sizeof *d.out);
     d.sums = room(p->batch * d.heads * features * width, sizeof *d.sums);
-    run_oracle(&d);
+    run_oracle(&d, comm);
     return d;
 }
 

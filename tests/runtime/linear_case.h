@@ -29,8 +29,8 @@ typedef struct {
 
 /* H = 4 heads of v, 2 of q and k, B = 2, D = 12, E = 10. */
 linear_case linear_case_make(const char *attention, int64_t tokens);
-/* Not collective. */
-linear_data linear_data_make(const linear_case *c);
+/* Collective over comm, whose ranks share the oracle's work by heads. */
+linear_data linear_data_make(const linear_case *c, MPI_Comm comm);
 void linear_data_free(linear_data *d);
 
 /* What to run of the data, and how. */
