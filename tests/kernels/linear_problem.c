@@ -127,6 +127,12 @@ static void head_expect(linear_problem *p, int64_t b, int h)
     free(head.state);
 }
 
+void linear_problem_expect(linear_problem *p)
+{
+    for (int64_t b = 0; b < p->call.shape.batch; b++)
+        for (int h = 0; h < p->call.shape.heads; h++) head_expect(p, b, h);
+}
+
 static linear_shape shape_of(const linear_problem_shape *shape)
 {
     const linear_variant *variant = linear_variant_find(shape->variant);
@@ -153,6 +159,7 @@ linear_problem linear_problem_create(const linear_problem_shape *shape, const li
                            .tokens = shape->tokens, .first_token = shape->first_token, .threads = threads};
     const linear_shape *s = &p.call.shape;
     p.call.scale = s->variant->scaled ? 1 / sqrtf((float)s->dim) : 1;
+    p.pieces = calloc(16, sizeof *p.pieces);
     for (int i = 0; shape->pieces[i] > 0; i++) p.pieces[++p.call.piece_count] = shape->pieces[i];
     if (shape->tokens > 0) p.pieces[++p.call.piece_count] = shape->tokens;
     p.call.pieces = p.pieces;
@@ -165,15 +172,14 @@ linear_problem linear_problem_create(const linear_problem_shape *shape, const li
     p.call.reference = p.reference;
     p.expected = calloc((size_t)p.call.tokens * heads * (size_t)s->value_dim + 1, sizeof *p.expected);
     p.expected_state = calloc(heads * (size_t)(linear_feature_dim(s) * linear_width(s)), sizeof *p.expected_state);
-    for (int64_t b = 0; b < s->batch; b++)
-        for (int h = 0; h < s->heads; h++) head_expect(&p, b, h);
+    linear_problem_expect(&p);
     return p;
 }
 
 void linear_problem_destroy(linear_problem *p)
 {
     free(p->q), free(p->k), free(p->v), free(p->log_decay), free(p->beta), free(p->bonus), free(p->features);
-    free(p->reference), free(p->expected), free(p->expected_state), free(p->call.workspace);
+    free(p->reference), free(p->expected), free(p->expected_state), free(p->pieces), free(p->call.workspace);
 }
 
 linear_call linear_problem_run(const linear_problem *p, int64_t begin, int64_t end, int64_t *pieces)

@@ -24,12 +24,14 @@ typedef struct {
     void *q, *k, *v;
     float *log_decay, *beta, *bonus, *features;
     double *reference;
-    int64_t pieces[16];
+    int64_t *pieces;
     double *expected; /* [B, T, H, E], of the recurrence */
     double *expected_state; /* [B, H, F, W] after the last token, exponents counted from 0 */
 } linear_problem;
 
 linear_problem linear_problem_create(const linear_problem_shape *shape, const linear_kernel *kernel);
+/* expected and expected_state again, of inputs that have been changed. */
+void linear_problem_expect(linear_problem *p);
 void linear_problem_destroy(linear_problem *p);
 /* The kernel that the command line names: the portable one if none. Ends the program where the CPU lacks it. */
 const linear_kernel *linear_kernel_under_test(int argc, char **argv);
