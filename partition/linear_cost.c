@@ -47,26 +47,18 @@ static double action_seconds(const linear_action *a, int64_t tokens, const linea
     }
 }
 
-typedef struct {
-    double messages[2], bytes[2]; /* sent, received */
-} traffic;
-
-static double link_seconds(const traffic *t, const prediction_link *link)
-{
-    return link->latency * larger(t->messages[0], t->messages[1]) + larger(t->bytes[0], t->bytes[1]) / link->bandwidth;
-}
-
 static double transfer_seconds(const linear_schedule *s, const linear_step *step, const linear_sizes *sizes,
                                const prediction_machine *machine, int node_ranks, double *busy_p)
 {
-    traffic inside = {0}, outside = {0};
+    prediction_traffic inside = {0}, outside = {0};
     for (int64_t i = 0; i < step->transfer_count; i++) {
         const linear_transfer *t = &step->transfers[i];
-        traffic *to = t->peer / node_ranks == s->rank / node_ranks ? &inside : &outside;
+        prediction_traffic *to = t->peer / node_ranks == s->rank / node_ranks ? &inside : &outside;
         to->messages[t->direction]++;
         to->bytes[t->direction] += (double)(range_length(t->units) * unit_bytes(s, sizes));
     }
-    const double within = link_seconds(&inside, &machine->node), across = link_seconds(&outside, &machine->network);
+    const double within = prediction_link_seconds(&inside, &machine->node),
+                 across = prediction_link_seconds(&outside, &machine->network);
     *busy_p = machine->node.busy * within + machine->network.busy * across;
     return larger(within, across);
 }
