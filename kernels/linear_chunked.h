@@ -13,14 +13,19 @@ typedef struct {
     const linear_call *call;
     int64_t units, chunks; /* chunks: of a unit, about */
     atomic_int_least64_t drawn, finished; /* units; chunks */
-    bool polls;
+    atomic_int left;                      /* threads that have found no more */
 } unit_queue;
+
+static void poll_now(unit_queue *queue)
+{
+    const int64_t finished = atomic_load(&queue->finished), all = queue->units * queue->chunks;
+    queue->call->poll(queue->call->poll_data, finished < all ? (double)finished / (double)all : 1);
+}
 
 static void chunk_finished(unit_queue *queue)
 {
-    const int64_t finished = atomic_fetch_add(&queue->finished, 1) + 1, all = queue->units * queue->chunks;
-    if (queue->call->poll && omp_get_thread_num() == 0)
-        queue->call->poll(queue->call->poll_data, finished < all ? (double)finished / (double)all : 1);
+    atomic_fetch_add(&queue->finished, 1);
+    if (queue->call->poll && omp_get_thread_num() == 0) poll_now(queue);
 }
 
 static linear_task task_create(const linear_call *call, int thread)
@@ -61,11 +66,16 @@ static int64_t chunks_about(int64_t tokens)
     return (tokens + LINEAR_CHUNK - 1) / LINEAR_CHUNK;
 }
 
-/* The next unit of [begin, begin + queue->units), or -1. */
+/* The next unit of [begin, begin + queue->units), or -1 when there is none; to the calling thread, when none is worked
+ * on any more: till then it polls. */
 static int64_t unit_draw(unit_queue *queue, int64_t begin)
 {
     const int64_t drawn = atomic_fetch_add(&queue->drawn, 1);
-    return drawn < queue->units ? begin + drawn : -1;
+    if (drawn < queue->units) return begin + drawn;
+    atomic_fetch_add(&queue->left, 1);
+    while (queue->call->poll && omp_get_thread_num() == 0 && atomic_load(&queue->left) < omp_get_num_threads())
+        poll_now(queue);
+    return -1;
 }
 
 /* The state of nothing seen; a transition that forgets. */

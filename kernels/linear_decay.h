@@ -79,10 +79,8 @@ static void queries_decay(const linear_task *task, int n, int begin, int end)
         for (int i = begin; i < end; i++) {
             const int64_t at = (int64_t)i * task->row + f;
             const vector g = *(const vector *)(space->log_decay + at);
-            vector counted = sum;
+            const vector factor = before ? exp2_any(sum) : exp2_any(sum + g);
             sum += g;
-            if (!before) counted = sum;
-            const vector factor = exp2_any(counted);
             *(vector *)(space->decayed + at) = *(const vector *)(space->rows + at) * factor;
             if (erases)
                 *(vector *)(space->decayed + second + at) = *(const vector *)(space->rows + second + at) * factor;
@@ -133,7 +131,7 @@ static void pairs_score(const linear_task *task, const float *restrict queries, 
         for (int f = 0; f < task->features; f++) {
             const int64_t at = (int64_t)f * LINEAR_KEY_ROW + part;
             vector a = *(const loose_vector *)(queries + at);
-            const vector itself = before ? a * bonus[f] : a;
+            const vector itself = a * (before ? bonus[f] : 1);
             products[0] = multiply_add(itself, *(const loose_vector *)(keys + at), products[0]);
             if (!before) a *= *(const loose_vector *)(alpha + at);
             for (int d = 1; d < LINEAR_SUB_BLOCK; d++) {

@@ -184,7 +184,7 @@ static void efficient_read(reference_head head, reference_token token, double *o
     for (int d = 0; d < head->dim; d++) sum += exp(head->scale * (double)token->q[d] - largest);
     for (int d = 0; d < head->dim; d++) {
         const double weight = exp(head->scale * (double)token->q[d] - largest) / sum;
-        if (keys[d] > 0) feature_read(head, d, weight / keys[d], NULL, out);
+        if (keys[d] != 0) feature_read(head, d, weight / keys[d], NULL, out);
     }
 }
 

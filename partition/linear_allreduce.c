@@ -1,8 +1,7 @@
 /* The allreduce: without a causal mask every token reads the sum over all tokens, which ranks add up by recursive
  * doubling.
  *
- * Source: Thakur, Rabenseifner and Gropp, "Optimization of collective communication operations in MPICH", 2005, section
- * 4.5: recursive doubling, and what it does with a number of ranks that is no power of two.
+ * Source: Thakur, Rabenseifner and Gropp, "Optimization of collective communication operations in MPICH", 2005: recursive doubling, and what it does with a number of ranks that is no power of two.
  *
  * Of n ranks that have tokens let m be the largest power of two, m <= n. Numbered from the first that has tokens, the
  * first 2 (n - m) work in pairs: the even one hands its sum to the odd one and takes no part until the end. The m others

@@ -1,8 +1,8 @@
 /* The chain: a state travels from rank to rank and takes in the tokens of each, in the order of one process.
  *
  * Source: the pipelined hand-over of states of LASP, Sun et al., "Linear Attention Sequence Parallelism", arXiv
- * 2404.02882, algorithm 2, here a stage of units at a time, as a pipeline of micro-batches: Huang et al., "GPipe",
- * arXiv 1811.06965, section 2.
+ * 2404.02882, here a stage of units at a time, as a pipeline of micro-batches: Huang et al., "GPipe",
+ * arXiv 1811.06965.
  *
  * A chain alone would let one rank work at a time. Units do not depend on each other, so rank r takes them in stages: it
  * receives stage s + 1 while it folds stage s and sends stage s - 1. At position p, counted from the first rank that

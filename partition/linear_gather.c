@@ -1,8 +1,8 @@
 /* The gather: every rank sends what its tokens do to a state to all ranks that need it, and these put it together.
  *
  * Source: LASP-2, Sun et al., "LASP-2: Rethinking Sequence Parallelism for Linear Attention and Its Hybrid", arXiv
- * 2502.07563, algorithm 2, which gathers states of all ranks with one collective; here only what is needed travels, a
- * stage of units at a time, and with decay, which their sum leaves out, as a summary (transition, S).
+ * 2502.07563, which gathers the states of all ranks with one collective; here only what is needed travels, a stage of
+ * units at a time, as a summary (transition, S), since with decay states cannot just be added.
  *
  * Under a causal mask a rank needs the summaries of its contributors, the ranks from the one where its first token's
  * document begins to the one before it. Of stage s it

@@ -1,8 +1,8 @@
 /* The scan: ranks double, round by round, the run of ranks whose tokens they have summarised.
  *
- * Source: Hillis and Steele, "Data parallel algorithms", CACM 29(12), 1986, page 1173, made exclusive as in Blelloch,
+ * Source: Hillis and Steele, "Data parallel algorithms", CACM 29(12), 1986, made exclusive as in Blelloch,
  * "Prefix sums and their applications", CMU-CS-90-190; for recurrences Martin and Cundy, "Parallelizing linear
- * recurrent neural nets over sequence length", arXiv 1709.04057, section 2.
+ * recurrent neural nets over sequence length", arXiv 1709.04057.
  *
  * Before round k rank r has the window W of ranks (r - 2^k, r] and the past E of ranks (r - 2^k, r), both composed in
  * the order of the ranks. In the round it
@@ -20,7 +20,7 @@
  * s + 2 + 2k: rounds of different stages travel at once. A rank whose first token begins a document, or the stream,
  * folds instead, as in linear_gather.c.
  *
- * At most four buffers, whatever P is. States that a rank sends, and receives: ceil(log2 P) at most; exactly as many as there
+ * At most four buffers, whatever P is. States that a rank sends, and receives: ceil(log2 P) at most; as many as there
  * are k >= 0 with 2^k <= the number of its readers (contributors). Held by tests/partition/test_linear_schedule.c. */
 #include "partition/linear_schedule.h"
 
@@ -140,8 +140,7 @@ static int scan_plan(const linear_schedule_problem *problem, int rank, linear_sc
 static const char *scan_refuse(const linear_schedule_problem *problem)
 {
     if (!problem->causal) return "scan gives each rank what came before it: it needs a causal mask";
-    if (!problem->late)
-        return "scan learns late what a run of tokens begins with, which this attention cannot take in";
+    if (!problem->late) return "scan learns late what a run of tokens begins with, which this attention cannot take in";
     return linear_problem_fault(problem);
 }
 

@@ -23,18 +23,18 @@
 #include "partition/schedule.h"
 
 typedef enum {
-    LINEAR_CLEAR,   /* buffer becomes the state of nothing seen */
-    LINEAR_FOLD,    /* the rank's tokens, onto the state in the buffer; outputs are finished; leaves the last state */
+    LINEAR_CLEAR,     /* buffer becomes the state of nothing seen */
+    LINEAR_FOLD,      /* the rank's tokens, onto the state in the buffer; outputs are finished; leaves the last state */
     LINEAR_SUMMARISE, /* the same from nothing; outputs are unfinished; leaves the summary of the run. That of a run in
                          which a document begins is never composed onto another: it need not forget */
-    LINEAR_COMPOSE, /* buffer = other o buffer: what came before, then what `other` did */
-    LINEAR_COPY,    /* buffer = other */
-    LINEAR_APPLY,   /* the state in the buffer turns out to be what the rank begins with; outputs are finished */
-    LINEAR_SUM,     /* without a causal mask: buffer, other = sums of the rank's tokens of its first and of its last
-                       document; where there is but one, the same in both */
-    LINEAR_ADD,     /* buffer += other */
-    LINEAR_READ,    /* without a causal mask: outputs, from the states of the first (buffer) and last (other) document;
-                       where there is but one, both are the same buffer */
+    LINEAR_COMPOSE,   /* buffer = other o buffer: what came before, then what `other` did */
+    LINEAR_COPY,      /* buffer = other */
+    LINEAR_APPLY,     /* the state in the buffer turns out to be what the rank begins with; outputs are finished */
+    LINEAR_SUM,       /* without a causal mask: buffer, other = sums of the rank's tokens of its first and of its last
+                         document; where there is but one, the same in both */
+    LINEAR_ADD,       /* buffer += other */
+    LINEAR_READ,      /* without a causal mask: outputs, from the states of the first (buffer) and last (other)
+                         document; where there is but one, both are the same buffer */
 } linear_action_kind;
 
 typedef struct {
@@ -61,7 +61,7 @@ typedef struct {
     int rank, buffers;
     linear_step *steps;
     int64_t step_count;
-    bool summarises; /* states travel with their transitions, see linear_shape */
+    bool summarises;                  /* states travel with their transitions, see linear_shape */
     int initial_buffer, final_buffer; /* where the rank that has the first token finds the state given, before the
                                          first step; where the rank that has the last token leaves its state, after the
                                          last; -1 on the others, and without a causal mask */

@@ -9,8 +9,7 @@
 
 enum { MOST_STAGES = 256 };
 
-linear_schedule_problem linear_plan_scheduled(const longspan_linear_problem *p, int ranks, int threads,
-                                              bool summarises)
+linear_schedule_problem linear_plan_scheduled(const longspan_linear_problem *p, int ranks, int threads, bool summarises)
 {
     const linear_shape shape = linear_problem_shape(p, summarises);
     const int64_t units = linear_units(&shape), rounds = (units + threads - 1) / threads;
@@ -76,15 +75,20 @@ static double action_seconds(const prediction_rates *r, const linear_action *act
 {
     const double units = (double)range_length(action->units);
     switch (action->kind) {
-    case LINEAR_FOLD: return units * r->fold;
-    case LINEAR_SUMMARISE: return units * r->summarise;
+    case LINEAR_FOLD:
+        return units * r->fold;
+    case LINEAR_SUMMARISE:
+        return units * r->summarise;
     case LINEAR_APPLY:
     case LINEAR_SUM:
-    case LINEAR_READ: return units * r->pass;
-    case LINEAR_COMPOSE: return units * r->compose;
+    case LINEAR_READ:
+        return units * r->pass;
+    case LINEAR_COMPOSE:
+        return units * r->compose;
     case LINEAR_CLEAR:
     case LINEAR_COPY:
-    case LINEAR_ADD: break;
+    case LINEAR_ADD:
+        break;
     }
     return units * r->copy;
 }

@@ -46,10 +46,8 @@ static void copy_states(const execution *x, range units, double *into, const dou
 
 static void summarise(const execution *x, range units, double *states)
 {
-    const linear_shape *shape = &x->call.shape;
-    linear_state_clear(shape, units.begin, units.end, states);
+    linear_state_clear(&x->call.shape, units.begin, units.end, states);
     x->plan->kernel->fold(&x->call, units.begin, units.end, states, NULL, x->plan->partial);
-    if (x->plan->resets) linear_state_forget(shape, units.begin, units.end, states);
 }
 
 static void run_action(execution *x, const linear_action *a)
@@ -60,18 +58,32 @@ static void run_action(execution *x, const linear_action *a)
     double *other = a->other >= 0 ? linear_plan_buffer(x->plan, a->other) : NULL;
     x->now = linear_plan_works(a->kind) ? (double)range_length(a->units) : 0;
     switch (a->kind) {
-    case LINEAR_CLEAR: linear_state_clear(&x->call.shape, begin, end, buffer); break;
-    case LINEAR_FOLD: kernel->fold(&x->call, begin, end, buffer, x->out, NULL); break;
-    case LINEAR_SUMMARISE: summarise(x, a->units, buffer); break;
+    case LINEAR_CLEAR:
+        linear_state_clear(&x->call.shape, begin, end, buffer);
+        break;
+    case LINEAR_FOLD:
+        kernel->fold(&x->call, begin, end, buffer, x->out, NULL);
+        break;
+    case LINEAR_SUMMARISE:
+        summarise(x, a->units, buffer);
+        break;
     case LINEAR_COMPOSE:
-    case LINEAR_ADD: join(x, a, buffer, other); break;
-    case LINEAR_COPY: copy_states(x, a->units, buffer, other); break;
+    case LINEAR_ADD:
+        join(x, a, buffer, other);
+        break;
+    case LINEAR_COPY:
+        copy_states(x, a->units, buffer, other);
+        break;
     case LINEAR_APPLY:
         kernel->apply(&x->call, begin, end, buffer, x->plan->partial);
         kernel->finish(&x->call, begin, end, x->plan->partial, x->out);
         break;
-    case LINEAR_SUM: kernel->sum(&x->call, begin, end, buffer, other); break;
-    case LINEAR_READ: kernel->read(&x->call, begin, end, buffer, other, x->out); break;
+    case LINEAR_SUM:
+        kernel->sum(&x->call, begin, end, buffer, other);
+        break;
+    case LINEAR_READ:
+        kernel->read(&x->call, begin, end, buffer, other, x->out);
+        break;
     }
     x->done += x->now;
     step_poll(&x->plan->transfers, x->record);
@@ -107,8 +119,7 @@ static void run_steps(execution *x)
 
 static void check_array(const char *name, const void *array, bool needed, bool allowed, failure *f)
 {
-    if (needed && !array)
-        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "%s is NULL on a rank that has tokens", name);
+    if (needed && !array) failure_set(f, LONGSPAN_ERROR_ARGUMENT, "%s is NULL on a rank that has tokens", name);
     if (!allowed && array)
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "%s is given, but the attention has none: pass NULL", name);
 }
@@ -120,7 +131,8 @@ static void check_state(const longspan_linear_plan *plan, const char *name, cons
     if (!state) return;
     if (!plan->problem.causal)
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "%s is given, but without causal there is no such state", name);
-    if (here && !state->sums) failure_set(f, LONGSPAN_ERROR_ARGUMENT, "%s.sums is NULL on the rank that needs it", name);
+    if (here && !state->sums)
+        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "%s.sums is NULL on the rank that needs it", name);
     if (here && plan->reference && !state->reference)
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "%s.reference is NULL on the rank that needs it", name);
     if (!plan->reference && state->reference)

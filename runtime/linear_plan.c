@@ -19,17 +19,14 @@ static void copy_arrays(longspan_linear_plan *plan, failure *f)
     p->features = plan->features;
 }
 
-/* The documents within this rank's rows, and whether one begins there. The first document begins with the stream. */
+/* The documents within this rank's rows. */
 static void find_pieces(longspan_linear_plan *plan, failure *f)
 {
     const longspan_linear_problem *p = &plan->problem;
     const range rows = plan->rows;
     int64_t inside = 0, count = 0;
-    for (int64_t d = 1; d < p->document_count; d++) {
-        const int64_t begin = p->documents[d];
-        inside += begin > rows.begin && begin < rows.end;
-        if (begin > 0 && begin >= rows.begin && begin < rows.end) plan->resets = true;
-    }
+    for (int64_t d = 1; d < p->document_count; d++)
+        inside += p->documents[d] > rows.begin && p->documents[d] < rows.end;
     plan->pieces = plan_allocate(inside + 2, sizeof *plan->pieces, "the documents of a rank", f);
     if (!plan->pieces) return;
     plan->pieces[0] = 0;
@@ -76,14 +73,13 @@ static void allocate_buffers(longspan_linear_plan *plan, failure *f)
     const size_t reference = (size_t)linear_reference_dim(shape) * sizeof(double);
     bool leaves_partial;
     const int64_t messages = look_at_steps(plan, &leaves_partial);
-    plan->buffers = plan_allocate(s->buffers * linear_units(shape), linear_state_size(shape) * sizeof(double),
-                                  "the states", f);
+    plan->buffers =
+        plan_allocate(s->buffers * linear_units(shape), linear_state_size(shape) * sizeof(double), "the states", f);
     if (reference > 0) plan->reference = plan_allocate(heads, reference, "the references of states", f);
     if (leaves_partial)
         plan->partial = plan_allocate(heads * range_length(plan->rows), (size_t)linear_partial_width(shape) * 4,
                                       "unfinished outputs", f);
-    plan->workspace =
-        plan_allocate(1, linear_workspace_size(shape, context->threads), "the kernel's workspace", f);
+    plan->workspace = plan_allocate(1, linear_workspace_size(shape, context->threads), "the kernel's workspace", f);
     plan->records = plan_allocate(s->step_count, sizeof *plan->records, "the steps' records", f);
     if (plan->records) memset(plan->records, 0, (size_t)s->step_count * sizeof *plan->records);
     if (!request_set_create(&plan->transfers, context->comm, messages, context->stall_seconds))
@@ -137,8 +133,7 @@ static longspan_linear_plan *build(longspan_context *context, const longspan_lin
     plan->problem.strategy = choice.strategy->name;
     copy_arrays(plan, f);
     if (f->status != LONGSPAN_OK) return plan;
-    plan->scheduled =
-        linear_plan_scheduled(&plan->problem, context->ranks, context->seat.threads, choice.summarises);
+    plan->scheduled = linear_plan_scheduled(&plan->problem, context->ranks, context->seat.threads, choice.summarises);
     plan->rows = layout_chunk(&plan->scheduled.layout, context->rank);
     if (plan->strategy->plan(&plan->scheduled, context->rank, &plan->schedule) != 0) {
         failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the schedule");
@@ -203,8 +198,7 @@ longspan_range longspan_linear_plan_rows(const longspan_linear_plan *plan)
     return (longspan_range){plan->rows.begin, plan->rows.end};
 }
 
-void longspan_linear_plan_state_shape(const longspan_linear_plan *plan, int *features_p, int *width_p,
-                                      int *reference_p)
+void longspan_linear_plan_state_shape(const longspan_linear_plan *plan, int *features_p, int *width_p, int *reference_p)
 {
     *features_p = linear_feature_dim(&plan->call.shape);
     *width_p = linear_width(&plan->call.shape);

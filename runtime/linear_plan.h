@@ -19,10 +19,9 @@ struct longspan_linear_plan {
     linear_call call; /* but for the arrays that execute is given */
     range rows;       /* this rank's tokens */
     int64_t *pieces;
-    bool resets;         /* a document begins in the rows: what came before is forgotten after them */
-    double *buffers;     /* of the schedule, one after the other */
-    double *reference;   /* [B, H, R]; NULL where R is 0 */
-    float *partial;      /* NULL where all outputs are finished at once */
+    double *buffers;   /* of the schedule, one after the other */
+    double *reference; /* [B, H, R]; NULL where R is 0 */
+    float *partial;    /* NULL where all outputs are finished at once */
     void *workspace;
     request_set transfers;
 

@@ -57,8 +57,8 @@ static void check_heads(const char *name, int heads, int most, failure *f)
     if (heads < 1 || heads > MOST_HEADS)
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "%s is %d, not 1 to %d", name, heads, MOST_HEADS);
     else if (most % heads != 0)
-        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "%s is %d, which does not divide %d, the most of heads, k_heads, v_heads",
-                    name, heads, most);
+        failure_set(f, LONGSPAN_ERROR_ARGUMENT,
+                    "%s is %d, which does not divide %d, the most of heads, k_heads, v_heads", name, heads, most);
 }
 
 static void check_sizes(const longspan_linear_problem *p, failure *f)
@@ -114,8 +114,8 @@ static void check_scale(const longspan_linear_problem *p, const linear_variant *
     if (rooted && !(p->scale > 0))
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "scale is %g, but attention '%s' takes its square root", p->scale,
                     variant->name);
-    if (!rooted && variant->map != LINEAR_MAP_NONE && p->scale != 1)
-        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "scale %g: the features of attention '%s' have none", p->scale,
+    if (variant->map == LINEAR_MAP_TAYLOR && p->scale != 1)
+        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "scale %g: attention '%s' takes q and k at unit length", p->scale,
                     variant->name);
 }
 

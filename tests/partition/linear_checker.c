@@ -179,6 +179,8 @@ static bool sum(const paper_rank *r, paper_state *head, paper_state *tail, int64
 
 static bool read_sums(const paper_rank *r, const paper_state *head, const paper_state *tail, int64_t unit)
 {
+    if (r->truth->one_piece[r->rank] != (head == tail))
+        return wrong(r, "reads one document in two buffers, or two in one");
     if (!is_exactly(head, r->truth->first_document[r->rank]) || !is_exactly(tail, r->truth->last_document[r->rank]))
         return wrong(r, "unit %" PRId64 " reads a wrong sum", unit);
     r->head_order[unit] = head->order;
@@ -295,8 +297,7 @@ int64_t linear_units_moved(const linear_schedule *s, transfer_direction directio
     int64_t units = 0;
     for (int64_t i = 0; i < s->step_count; i++)
         for (int64_t j = 0; j < s->steps[i].transfer_count; j++)
-            if (s->steps[i].transfers[j].direction == direction)
-                units += range_length(s->steps[i].transfers[j].units);
+            if (s->steps[i].transfers[j].direction == direction) units += range_length(s->steps[i].transfers[j].units);
     return units;
 }
 

@@ -20,11 +20,12 @@ static uint64_t random_state = SEED;
 
 static void describe(const linear_schedule_problem *p, const char *name, char *text, size_t size)
 {
-    size_t used = (size_t)snprintf(text, size, "%s, P=%d, N=%" PRId64 ", grain %" PRId64 "%s, %" PRId64 " units by %" PRId64,
-                                   name, p->layout.ranks, p->layout.tokens, p->layout.grain, p->causal ? ", causal" : "",
-                                   p->units, p->stage_units);
+    size_t used = (size_t)snprintf(
+        text, size, "%s, P=%d, N=%" PRId64 ", grain %" PRId64 "%s, %" PRId64 " units by %" PRId64, name,
+        p->layout.ranks, p->layout.tokens, p->layout.grain, p->causal ? ", causal" : "", p->units, p->stage_units);
     for (int64_t i = 0; p->documents && i <= p->document_count && used < size; i++)
-        used += (size_t)snprintf(text + used, size - used, "%s%" PRId64, i == 0 ? ", documents " : ",", p->documents[i]);
+        used +=
+            (size_t)snprintf(text + used, size - used, "%s%" PRId64, i == 0 ? ", documents " : ",", p->documents[i]);
 }
 
 /* States that a rank must send or receive at the most, by its position and by who shares its documents. */
