@@ -17,12 +17,12 @@ static const float *vector_at(const walk *w, const void *array, int64_t t, int o
     return (const float *)array + (t * own + w->head / (w->call->shape.heads / own)) * dim;
 }
 
-/* phi(x), x being a query or a key. */
-static void map_features(const walk *w, const float *x, float scale, float *to)
+/* phi(x), x being a query, which the scale is for, or a key. */
+static void map_features(const walk *w, const float *x, bool is_query, float *to)
 {
     const linear_shape *shape = &w->call->shape;
     const int dim = shape->dim;
-    const float root = sqrtf(w->call->scale);
+    const float root = sqrtf(w->call->scale), scale = is_query ? w->call->scale : 1;
     float square = 0, sum = 0;
     for (int d = 0; d < dim; d++) square += x[d] * x[d];
     switch (shape->variant->map) {
@@ -30,7 +30,7 @@ static void map_features(const walk *w, const float *x, float scale, float *to)
         for (int d = 0; d < dim; d++) to[d] = scale * x[d];
         break;
     case LINEAR_MAP_ELU:
-        for (int d = 0; d < dim; d++) to[d] = x[d] > 0 ? x[d] + 1 : expf(x[d]);
+        for (int d = 0; d < dim; d++) to[d] = x[d] > 0 ? scale * x[d] + 1 : expf(scale * x[d]);
         break;
     case LINEAR_MAP_TAYLOR:
         to[0] = 1;
@@ -52,10 +52,10 @@ static void map_features(const walk *w, const float *x, float scale, float *to)
         }
         break;
     case LINEAR_MAP_EFFICIENT:
-        for (int d = 0; d < dim; d++) sum += to[d] = expf(x[d]);
+        for (int d = 0; d < dim; d++) sum += to[d] = expf(scale * x[d]);
         break;
     }
-    if (shape->variant->map == LINEAR_MAP_EFFICIENT && scale > 0) /* of a query */
+    if (shape->variant->map == LINEAR_MAP_EFFICIENT && is_query)
         for (int d = 0; d < dim; d++) to[d] /= sum;
 }
 
@@ -137,8 +137,8 @@ static void take_token(const walk *w, int64_t t, float *out)
     const linear_variant *variant = shape->variant;
     const float *v = vector_at(w, call->v, t, shape->v_heads, shape->value_dim);
     const float beta = variant->has_beta ? call->beta[t * shape->heads + w->head] : 1;
-    map_features(w, vector_at(w, call->q, t, shape->q_heads, shape->dim), call->scale, w->query);
-    map_features(w, vector_at(w, call->k, t, shape->k_heads, shape->dim), variant->map == LINEAR_MAP_NONE ? 1 : 0, w->key);
+    map_features(w, vector_at(w, call->q, t, shape->q_heads, shape->dim), true, w->query);
+    map_features(w, vector_at(w, call->k, t, shape->k_heads, shape->dim), false, w->key);
     find_decay(w, t);
     for (int e = 0; e < shape->value_dim; e++) w->value[e] = variant->erases ? v[e] : beta * v[e];
     if (variant->normalised) w->value[shape->value_dim] = 1;

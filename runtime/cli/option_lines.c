@@ -325,8 +325,8 @@ const option_line option_lines[] = {
     {"state", 0, TAKES_STATE, read_flag, AT(state),
      .help = "write /state, from which a linear --attention can go on with the tokens after these"},
     {"mask", 0, TAKES_MASK, read_mask, AT(mask), GIVEN(mask_given), .value = "MASK",
-     .help = "full, causal, window:LEFT[,RIGHT], prefix:N, chunk:SIZE[,LEFT[,RIGHT]], joined by + (full; causal\n"
-             "                         where --attention is linear)"},
+     .help = "full, causal, window:LEFT[,RIGHT], prefix:N, chunk:SIZE[,LEFT[,RIGHT]], joined by +\n"
+             "                         (full; causal where --attention is linear)"},
     {"score-scale", 0, TAKES_LIST, read_int, AT(score_scale), .least = 1, .most = INT32_MAX, .value = "X",
      .help = "shapes whose scores are X times larger than q.k / sqrt(D) (bench kernels)"},
     {"scale", 0, TAKES_SCORES, read_number, AT(scale), .least = 1, .value = "X",

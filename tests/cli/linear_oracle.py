@@ -127,7 +127,8 @@ def attention(variant, made, causal=True, documents=None, scale=None):
         decay = decays(variant, made, tokens, heads, dim, b)
         for h in range(heads):
             mine = [x[b][:, h // (heads // x.shape[2])] for x in (q, k, v)]
-            a, c = feature_map(variant, mine[0], scale, made), feature_map(variant, mine[1], scale, made)
+            before = scale if variant in ("elu", "efficient") else 1.0  # q's scale, before its features
+            a, c = feature_map(variant, before * mine[0], scale, made), feature_map(variant, mine[1], scale, made)
             if variant not in NORMALISED:
                 a = scale * a
             beta = made["beta"][b][:, h] if "beta" in made else None

@@ -110,7 +110,8 @@ class Linear(harness.Case):
                     self.assertLess(oracle.relative_rms(parts, whole), 1e-5)
 
     def test_types_scale_and_group_heads(self):
-        cases = [("delta", "bfloat16", None, None), ("gla", "float16", "float32", 0.125), ("ssd", "float32", "bfloat16", 2)]
+        cases = [("delta", "bfloat16", None, None), ("gla", "float16", "float32", 0.125), ("ssd", "float32", "bfloat16", 2),
+                 ("elu", "float32", None, 2), ("efficient", "float32", None, 0.5), ("based", "float32", None, 0.2)]
         for variant, kind, out_kind, scale in cases:
             made = linear_oracle.make_input(self.path("in.h5"), variant, 90, heads=(2, 2, 6), kind=kind)
             options = ["--out-type", out_kind] if out_kind else []
@@ -170,7 +171,7 @@ class Linear(harness.Case):
                  ("softmax", ("--strategy", "chain"), "--strategy chain .*softmax"),
                  ("elu", ("--mask", "full", "--state"), "--state .*--mask full"),
                  ("elu", ("--mask", "full", "--strategy", "chain"), "chain.*elu"),
-                 ("elu", ("--scale", "2"), "scale 2.*elu"),
+                 ("taylor", ("--scale", "2"), "scale 2.*taylor"),
                  ("transformer", (), "'transformer' is not available.*softmax, elu.*kda")]
         results = harness.in_parallel(lambda case: self.longspan(
             "attend", f"{'gla' if case[0] == 'gla' else 'elu'}.h5", "-o", "out.h5", "--attention", case[0], *case[1]), cases)
