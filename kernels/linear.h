@@ -76,7 +76,7 @@ typedef struct {
     bool has_beta;     /* beta [N, H] */
     bool erases;       /* the delta rule */
     bool reads_before; /* and then has a bonus u [H, D] */
-    bool normalised;   /* out = o[0..E) / (o[E] + epsilon) */
+    bool normalised;   /* out = o[0..E) / (o[E] + epsilon), 0 where that is 0; of taylor epsilon times the sum of q / |q| */
     bool two_sided;    /* also without a causal mask: every token reads the state of all */
     bool scaled;       /* the default scale is 1 / sqrt(D), not 1 */
     double epsilon;
@@ -98,10 +98,13 @@ typedef struct {
 
 int linear_feature_dim(const linear_shape *shape);    /* F */
 int linear_width(const linear_shape *shape);          /* W */
-int linear_column_blocks(const linear_shape *shape);  /* of a head */
+int linear_column_blocks(const linear_shape *shape);  /* of a head; 1 of normalised variants */
 int64_t linear_units(const linear_shape *shape);      /* unit ((b H) + h) column_blocks + block */
+/* Block `block` of a head is columns [first, first + the number returned) of W. */
+int linear_block_columns(const linear_shape *shape, int block, int *first_p);
 /* Doubles of a unit's state: [F, columns of the block], then, if the shape summarises, the transition: log-decays [1] or
- * [F], or [F, F] under the delta rule; nothing where there is no decay. All units of a shape have room for as many. */
+ * [F], or [F, F] under the delta rule; without decay [1] as well, 0 or what forgets. All units of a shape have room for
+ * as many. */
 size_t linear_state_size(const linear_shape *shape);
 /* Whether two rows of references (below) are needed: of how many doubles a head; 0 for most variants. */
 int linear_reference_dim(const linear_shape *shape);
@@ -144,7 +147,8 @@ typedef struct {
      * or, if out is NULL, go unfinished to partial [B, T, H, partial_width], to be finished later. */
     void (*fold)(const linear_call *call, int64_t begin, int64_t end, double *states, void *out, float *partial);
 
-    /* Adds to partial of the first piece what its tokens read of the state that it turns out to begin with. */
+    /* Adds to partial of the first piece what its tokens read of the state that it turns out to begin with. Not of
+     * efficient, whose a depend on that state. */
     void (*apply)(const linear_call *call, int64_t begin, int64_t end, const double *states, float *partial);
 
     /* out = finished partial, of units [begin, end). */

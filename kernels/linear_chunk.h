@@ -135,8 +135,7 @@ static void outputs_write(const linear_task *task, int64_t token, int n, void *o
         }
         float *to = partial + row * partial_width;
         memcpy(to + task->unit.first_column, read, (size_t)task->columns * sizeof *to);
-        if (transition_is_matrix(task))
-            memcpy(to + width, read + task->columns, (size_t)task->features * sizeof *to);
+        if (transition_is_matrix(task)) memcpy(to + width, read + task->columns, (size_t)task->features * sizeof *to);
     }
 }
 

@@ -11,7 +11,7 @@
 /* Threads draw units, all of which are as heavy, from one counter; the calling thread polls between chunks. */
 typedef struct {
     const linear_call *call;
-    int64_t units, chunks; /* chunks: of a unit, about */
+    int64_t units, chunks;                /* chunks: of a unit, about */
     atomic_int_least64_t drawn, finished; /* units; chunks */
     atomic_int left;                      /* threads that have found no more */
 } unit_queue;

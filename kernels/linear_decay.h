@@ -1,5 +1,5 @@
-/* Decays within a chunk, and the scores that they weigh. Included by linear_chunked.h. Exponents are of sums over tokens
- * from an earlier to a later one, never of a difference of such sums: -inf is a log-decay like any other. */
+/* Decays within a chunk, and the scores that they weigh. Included by linear_chunked.h. Exponents are of sums over
+ * tokens from an earlier to a later one, never of a difference of such sums: -inf is a log-decay like any other. */
 #ifndef KERNELS_LINEAR_DECAY_H
 #define KERNELS_LINEAR_DECAY_H
 
@@ -14,12 +14,15 @@ static double log_decay_of(const linear_task *task, int64_t token)
 {
     const linear_call *call = task->call;
     switch (task->variant->decay) {
-    case LINEAR_DECAY_RETENTION: return log1p(-exp2(-5.0 - task->unit.head));
-    case LINEAR_DECAY_HEAD: return (double)call->log_decay[task->unit.head];
+    case LINEAR_DECAY_RETENTION:
+        return log1p(-exp2(-5.0 - task->unit.head));
+    case LINEAR_DECAY_HEAD:
+        return (double)call->log_decay[task->unit.head];
     case LINEAR_DECAY_TOKEN:
         return (double)call->log_decay[(task->unit.batch * call->tokens + token) * call->shape.heads + task->unit.head];
     case LINEAR_DECAY_NONE:
-    case LINEAR_DECAY_FEATURE: break;
+    case LINEAR_DECAY_FEATURE:
+        break;
     }
     return 0;
 }
@@ -166,8 +169,7 @@ static void queries_decay_further(const linear_task *task, int n, int begin, int
                     *(const vector *)(space->factors + f);
     for (int f = 0; f < task->row; f++) space->sums[f] = 0;
     for (int i = begin; i < end; i++)
-        for (int f = 0; f < task->row; f++)
-            space->sums[f] += (double)space->log_decay[(int64_t)i * task->row + f];
+        for (int f = 0; f < task->row; f++) space->sums[f] += (double)space->log_decay[(int64_t)i * task->row + f];
     for (int f = 0; f < task->row; f++) space->totals[f] += space->sums[f];
 }
 
@@ -222,9 +224,9 @@ static void plain_scores(const linear_task *task, int n)
     const bool expanded = space->keys != space->state_keys;
     const int rows = task->variant->erases ? 2 * n : n;
     float *restrict scores = space->scores;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, n, expanded ? task->call->shape.dim : task->features, 1,
-                expanded ? space->q : space->rows, expanded ? task->dim_row : task->row, space->keys, LINEAR_KEY_ROW, 0,
-                scores, LINEAR_CHUNK);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, n, expanded ? task->call->shape.dim : task->features,
+                1, expanded ? space->q : space->rows, expanded ? task->dim_row : task->row, space->keys, LINEAR_KEY_ROW,
+                0, scores, LINEAR_CHUNK);
     for (int i = 0; i < n && expanded; i++)
         for (int j = 0; j < n; j++) {
             const float s = scores[i * LINEAR_CHUNK + j];
@@ -237,7 +239,8 @@ static void plain_scores(const linear_task *task, int n)
     for (int i = 0; i < rows; i++) {
         const double *restrict weights = space->weights + (i < n ? i : i - n) * LINEAR_CHUNK;
         for (int j = 0; j < n; j++)
-            scores[i * LINEAR_CHUNK + j] = j > (i < n ? i : i - n) ? 0 : scores[i * LINEAR_CHUNK + j] * (float)weights[j];
+            scores[i * LINEAR_CHUNK + j] =
+                j > (i < n ? i : i - n) ? 0 : scores[i * LINEAR_CHUNK + j] * (float)weights[j];
     }
 }
 

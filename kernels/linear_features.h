@@ -1,5 +1,5 @@
-/* Rows of a chunk, from memory to features. Included by linear_chunked.h. Features of rows: space.rows has a of n tokens,
- * then b; space.keys (and state_keys) b with the tokens along its rows. */
+/* Rows of a chunk, from memory to features. Included by linear_chunked.h. Features of rows: space.rows has a of n
+ * tokens, then b; space.keys (and state_keys) b with the tokens along its rows. */
 #ifndef KERNELS_LINEAR_FEATURES_H
 #define KERNELS_LINEAR_FEATURES_H
 
@@ -31,8 +31,8 @@ INLINE vector exp2_any(vector x)
     return blend(huge, splat(INFINITY), exp2_vector(blend(huge, splat(0), x)));
 }
 
-/* Rows of `count` elements from `column` on, of tokens [token, token + n), times `factor`; zeros up to `stride`. Whether
- * all are finite. */
+/* Rows of `count` elements from `column` on, of tokens [token, token + n), times `factor`; zeros up to `stride`.
+ * Whether all are finite. */
 static bool rows_load(const linear_task *task, const void *array, int heads, int width, int64_t token, int n,
                       int column, int count, float factor, float *restrict rows, int stride)
 {
@@ -102,8 +102,8 @@ static float softmax_row(float *row, int count, int stride)
     return sum;
 }
 
-/* softmax(q) / z, z the sum of e^k of the tokens so far: the state's last column, and the keys b of the chunk unless they
- * are NULL. A feature of z = 0 is left out. */
+/* softmax(q) / z, z the sum of e^k of the tokens so far: the state's last column, and the keys b of the chunk unless
+ * they are NULL. A feature of z = 0 is left out. */
 static void efficient_queries(const linear_task *task, int n, float *rows, const float *keys)
 {
     double *z = task->space.sums;
@@ -193,7 +193,8 @@ static bool rows_raw(const linear_task *task, bool keys, int64_t token, int n, f
     const linear_map map = task->variant->map;
     const bool apart = map == LINEAR_MAP_TAYLOR || map == LINEAR_MAP_FAVOR || map == LINEAR_MAP_BASED;
     return rows_load(task, keys ? task->call->k : task->call->q, keys ? shape->k_heads : shape->q_heads, shape->dim,
-                     token, n, 0, shape->dim, scale_of(task, keys), apart ? x : rows, apart ? task->dim_row : task->row);
+                     token, n, 0, shape->dim, scale_of(task, keys), apart ? x : rows,
+                     apart ? task->dim_row : task->row);
 }
 
 static void rows_map(const linear_task *task, int n, const float *x, float *rows)

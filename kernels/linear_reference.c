@@ -81,8 +81,8 @@ static void elu_read(reference_head head, reference_token token, double *out)
     outputs_divide(head, denominator, out);
 }
 
-/* Li et al. 2020, arXiv 2007.14902, section 3.2: (sum v_j + q^T sum k_j v_j^T) / (N + q^T (sum k_j + 1e-6)), q and k over
- * their norms. Feature 0 has sum v_j and N. */
+/* Li et al. 2020, arXiv 2007.14902, section 3.2: (sum v_j + q^T sum k_j v_j^T) / (N + q^T (sum k_j + 1e-6)), q and k
+ * over their norms. Feature 0 has sum v_j and N. */
 static int taylor_features(reference_head head)
 {
     return 1 + head->dim;
@@ -215,7 +215,8 @@ static void lightning_write(reference_head head, reference_token token)
     decayed_write(head, token, exp((double)token->log_decay[0]), 1);
 }
 
-/* Dao & Gu 2024, arXiv 2405.21060, equation 1, discretised: h_t = exp(a_t) h_(t-1) + Delta_t B_t x_t, y_t = C_t^T h_t. */
+/* Dao & Gu 2024, arXiv 2405.21060, equation 1, discretised: h_t = exp(a_t) h_(t-1) + Delta_t B_t x_t and
+ * y_t = C_t^T h_t. */
 static void ssd_write(reference_head head, reference_token token)
 {
     decayed_write(head, token, exp((double)token->log_decay[0]), token->beta);
@@ -238,8 +239,8 @@ static void rwkv6_read(reference_head head, reference_token token, double *out)
     plain_read(head, token, out);
     for (int d = 0; d < head->dim; d++)
         for (int c = 0; c < head->columns; c++)
-            out[c] += head->scale * (double)token->q[d] * (double)token->bonus[d] * (double)token->k[d] *
-                      (double)token->v[c];
+            out[c] +=
+                head->scale * (double)token->q[d] * (double)token->bonus[d] * (double)token->k[d] * (double)token->v[c];
 }
 
 /* S = (I - beta k k^T) S + beta k v^T. */
@@ -260,7 +261,8 @@ static void delta_write(reference_head head, reference_token token)
     erase_write(head, token);
 }
 
-/* Yang et al. 2024, arXiv 2412.06464, equation 10: S_t = S_(t-1) (alpha_t (I - beta_t k_t k_t^T)) + beta_t v_t k_t^T. */
+/* Yang et al. 2024, arXiv 2412.06464, equation 10: S_t = S_(t-1) (alpha_t (I - beta_t k_t k_t^T)) +
+ * beta_t v_t k_t^T. */
 static void gated_delta_write(reference_head head, reference_token token)
 {
     const double alpha = exp((double)token->log_decay[0]);
@@ -269,7 +271,8 @@ static void gated_delta_write(reference_head head, reference_token token)
     erase_write(head, token);
 }
 
-/* Kimi Team 2025, arXiv 2510.26692, equation 1: S_t = (I - beta_t k_t k_t^T) Diag(alpha_t) S_(t-1) + beta_t k_t v_t^T. */
+/* Kimi Team 2025, arXiv 2510.26692, equation 1: S_t = (I - beta_t k_t k_t^T) Diag(alpha_t) S_(t-1) +
+ * beta_t k_t v_t^T. */
 static void kda_write(reference_head head, reference_token token)
 {
     for (int d = 0; d < head->dim; d++)

@@ -1,5 +1,5 @@
-/* The oracle of the linear family: one token after the other in double, straight from each paper's equations, sharing no
- * code with the chunked form. For verification, not for speed: O(F columns) a token and head. */
+/* The oracle of the linear family: one token after the other in double, straight from each paper's equations, sharing
+ * no code with the chunked form. For verification, not for speed: O(F columns) a token and head. */
 #ifndef KERNELS_LINEAR_REFERENCE_H
 #define KERNELS_LINEAR_REFERENCE_H
 
@@ -19,10 +19,10 @@ typedef struct {
 
 /* What one token brings; NULL or 0 where the variant has no use for it. */
 typedef struct {
-    const float *q, *k, *v;  /* [D], [D], [columns] */
-    const float *log_decay;  /* [1] or [D] */
+    const float *q, *k, *v; /* [D], [D], [columns] */
+    const float *log_decay; /* [1] or [D] */
     double beta;
-    const float *bonus;      /* [D] */
+    const float *bonus; /* [D] */
 } linear_reference_token;
 
 /* Doubles of a state; 0 if there is no such variant. */

@@ -11,12 +11,16 @@ enum { UNITS_WANTED = 16, COLUMNS_LEAST = 32, COLUMNS_AT_A_TIME = 16, ERASED_MAX
 int linear_feature_dim(const linear_shape *shape)
 {
     switch (shape->variant->map) {
-    case LINEAR_MAP_TAYLOR: return 1 + shape->dim;
-    case LINEAR_MAP_FAVOR: return shape->features;
-    case LINEAR_MAP_BASED: return 1 + shape->dim + shape->dim * shape->dim;
+    case LINEAR_MAP_TAYLOR:
+        return 1 + shape->dim;
+    case LINEAR_MAP_FAVOR:
+        return shape->features;
+    case LINEAR_MAP_BASED:
+        return 1 + shape->dim + shape->dim * shape->dim;
     case LINEAR_MAP_NONE:
     case LINEAR_MAP_ELU:
-    case LINEAR_MAP_EFFICIENT: break;
+    case LINEAR_MAP_EFFICIENT:
+        break;
     }
     return shape->dim;
 }
@@ -58,6 +62,13 @@ linear_unit linear_unit_find(const linear_shape *shape, int64_t unit)
                          .head = (int)(head % shape->heads),
                          .first_column = first,
                          .columns = width - first < columns ? width - first : columns};
+}
+
+int linear_block_columns(const linear_shape *shape, int block, int *first_p)
+{
+    const linear_unit unit = linear_unit_find(shape, block);
+    *first_p = unit.first_column;
+    return unit.columns;
 }
 
 int linear_columns_most(const linear_shape *shape)
@@ -117,7 +128,8 @@ void linear_state_forget(const linear_shape *shape, int64_t begin, int64_t end, 
     }
 }
 
-/* into [F, columns] = matrix [F, F] into (+ added, where there is one), some columns at a time: each goes through a copy. */
+/* into [F, columns] = matrix [F, F] into (+ added, where there is one), some columns at a time: each goes through a
+ * copy. */
 static void matrix_multiply(int features, int columns, const double *matrix, double *into, const double *added)
 {
     double copy[ERASED_MAX * COLUMNS_AT_A_TIME];

@@ -31,7 +31,8 @@ static void unit_sum(linear_task *task, unit_queue *queue, int64_t unit, double 
 static void chunked_sum(const linear_call *call, int64_t begin, int64_t end, double *head, double *tail)
 {
     const int64_t last = call->piece_count - 1;
-    const int64_t tokens = last < 0 ? 0 : call->pieces[1] + (last > 0 ? call->pieces[last + 1] - call->pieces[last] : 0);
+    const int64_t tokens =
+        last < 0 ? 0 : call->pieces[1] + (last > 0 ? call->pieces[last + 1] - call->pieces[last] : 0);
     unit_queue queue = {.call = call, .units = end - begin, .chunks = chunks_about(tokens)};
 #pragma omp parallel num_threads(call->threads)
     {

@@ -8,8 +8,8 @@
 
 enum {
     LINEAR_SUB_BLOCK = 16,
-    LINEAR_KEY_ROW = LINEAR_CHUNK + LINEAR_SUB_BLOCK, /* of an array with the tokens along its rows; the sub-block before
-                                                         a row is read and not used */
+    LINEAR_KEY_ROW = LINEAR_CHUNK + LINEAR_SUB_BLOCK, /* of an array with the tokens along its rows; the sub-block
+                                                         before a row is read and not used */
 };
 
 typedef struct {
@@ -22,25 +22,25 @@ int linear_columns_most(const linear_shape *shape);
 double *linear_transition(const linear_shape *shape, const linear_unit *unit, double *state);
 
 typedef struct {
-    float *q, *k;         /* [C][D]: rows as they are before their features, of maps other than none */
-    float *rows;          /* [2n][F]: a, then b */
-    float *decayed;       /* [2n][F]: the same, decayed from the beginning of their sub-block; of vector decays */
-    float *log_decay;     /* [C][F]: g log2(e); of vector decays */
-    float *keys;          /* [F][key row]: b; scores are taken against these */
-    float *state_keys;    /* [F][key row]: b of based, of which `keys` has x; else the same as keys */
-    float *late_keys;     /* [F][key row]: b decayed to the end of the chunk; of vector decays. x of favor */
-    float *queries;       /* [F][key row]: a, and of the delta rule b; of vector decays */
-    float *alpha;         /* [F][key row]: e^g; of vector decays */
-    float *scores;        /* [2C][C]: P, then L of the delta rule */
-    float *values;        /* [C][columns]: w, then w' */
-    float *read;          /* [2n][columns]: what a, then b read of the state; then o */
+    float *q, *k;          /* [C][D]: rows as they are before their features, of maps other than none */
+    float *rows;           /* [2n][F]: a, then b */
+    float *decayed;        /* [2n][F]: the same, decayed from the beginning of their sub-block; of vector decays */
+    float *log_decay;      /* [C][F]: g log2(e); of vector decays */
+    float *keys;           /* [F][key row]: b; scores are taken against these */
+    float *state_keys;     /* [F][key row]: b of based, of which `keys` has x; else the same as keys */
+    float *late_keys;      /* [F][key row]: b decayed to the end of the chunk; of vector decays. x of favor */
+    float *queries;        /* [F][key row]: a; of vector decays */
+    float *alpha;          /* [F][key row]: e^g; of vector decays */
+    float *scores;         /* [2C][C]: P, then L of the delta rule */
+    float *values;         /* [C][columns]: w, then w' */
+    float *read;           /* [2n][columns]: what a, then b read of the state; then o */
     float *state, *change; /* [F][columns]: S in floats; what the chunk adds */
     double *sums, *totals; /* [F]: log2-decays, summed over a sub-block, and from where the state was */
-    float *factors;       /* [F]: 2 to the power of such sums */
-    double *weights;      /* [C][C]: decays between tokens; of scalar decays */
-    double *from_start;   /* [C]: decays from the chunk's beginning */
-    double *middle;       /* a state */
-    float *beta;          /* [C] */
+    float *factors;        /* [F]: 2 to the power of such sums */
+    double *weights;       /* [C][C]: decays between tokens; of scalar decays */
+    double *from_start;    /* [C]: decays from the chunk's beginning */
+    double *middle;        /* a state */
+    float *beta;           /* [C] */
 } linear_space;
 
 /* Columns of state and values while a unit is worked on: under the delta rule its transition's too. */

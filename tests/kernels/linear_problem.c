@@ -1,15 +1,16 @@
-#include "tests/kernels/linear_problem.h"
-
-#include "kernels/cpu.h"
-#include "kernels/linear_reference.h"
-#include "tests/kernels/problem.h"
-
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
 #include <cmocka.h>
+
+#include "kernels/cpu.h"
+#include "kernels/linear_reference.h"
+#include "tests/kernels/linear_problem.h"
+#include "tests/kernels/problem.h"
+
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,10 +36,14 @@ static int64_t decay_count(const linear_problem *p)
     const linear_shape *shape = &p->call.shape;
     const int64_t all = shape->batch * p->call.tokens * shape->heads;
     switch (shape->variant->decay) {
-    case LINEAR_DECAY_HEAD: return shape->heads;
-    case LINEAR_DECAY_TOKEN: return all;
-    case LINEAR_DECAY_FEATURE: return all * shape->dim;
-    default: return 0;
+    case LINEAR_DECAY_HEAD:
+        return shape->heads;
+    case LINEAR_DECAY_TOKEN:
+        return all;
+    case LINEAR_DECAY_FEATURE:
+        return all * shape->dim;
+    default:
+        return 0;
     }
 }
 
@@ -108,8 +113,13 @@ static void head_expect(linear_problem *p, int64_t b, int h)
     const linear_call *call = &p->call;
     const linear_shape *s = &call->shape;
     float q[512], k[512], v[512];
-    linear_reference head = {.variant = s->variant->name, .dim = s->dim, .columns = s->value_dim, .head = h,
-                             .features = s->features, .projections = p->features, .scale = (double)call->scale};
+    linear_reference head = {.variant = s->variant->name,
+                             .dim = s->dim,
+                             .columns = s->value_dim,
+                             .head = h,
+                             .features = s->features,
+                             .projections = p->features,
+                             .scale = (double)call->scale};
     const size_t size = linear_reference_size(&head);
     head.state = calloc(size, sizeof *head.state);
     for (int64_t piece = 0; piece < call->piece_count; piece++) {
@@ -155,8 +165,12 @@ linear_problem linear_problem_create(const linear_problem_shape *shape, const li
     uint64_t seed = shape->seed + 1;
     linear_problem p = {.shape = *shape};
     const int threads = shape->threads ? shape->threads : 1;
-    p.call = (linear_call){.shape = shape_of(shape), .type = shape->type, .out_type = shape->out_type,
-                           .tokens = shape->tokens, .first_token = shape->first_token, .threads = threads};
+    p.call = (linear_call){.shape = shape_of(shape),
+                           .type = shape->type,
+                           .out_type = shape->out_type,
+                           .tokens = shape->tokens,
+                           .first_token = shape->first_token,
+                           .threads = threads};
     const linear_shape *s = &p.call.shape;
     p.call.scale = s->variant->scaled ? 1 / sqrtf((float)s->dim) : 1;
     p.pieces = calloc(16, sizeof *p.pieces);

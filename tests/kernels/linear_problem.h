@@ -1,4 +1,5 @@
-/* Problems of the linear family for tests: made from a seed, folded by a kernel, checked by the recurrence in double. */
+/* Problems of the linear family for tests: made from a seed, folded by a kernel, checked by the recurrence in double.
+ */
 #ifndef TESTS_KERNELS_LINEAR_PROBLEM_H
 #define TESTS_KERNELS_LINEAR_PROBLEM_H
 
@@ -10,9 +11,9 @@ typedef struct {
     int64_t tokens, first_token;
     int64_t pieces[8]; /* where pieces but the first begin; 0 at the end */
     kernel_type type, out_type;
-    double decay;       /* log-decays are uniform in [decay, 0); 0: [-0.2, 0) */
-    double resets;      /* this part of them is -inf */
-    double key_scale;   /* 0: 1 */
+    double decay;     /* log-decays are uniform in [decay, 0); 0: [-0.2, 0) */
+    double resets;    /* this part of them is -inf */
+    double key_scale; /* 0: 1 */
     bool summarises, two_sided;
     int threads;
     uint64_t seed;
@@ -25,7 +26,7 @@ typedef struct {
     float *log_decay, *beta, *bonus, *features;
     double *reference;
     int64_t *pieces;
-    double *expected; /* [B, T, H, E], of the recurrence */
+    double *expected;       /* [B, T, H, E], of the recurrence */
     double *expected_state; /* [B, H, F, W] after the last token, exponents counted from 0 */
 } linear_problem;
 

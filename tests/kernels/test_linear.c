@@ -149,8 +149,11 @@ static void what_is_not_finite_stays_where_the_recurrence_puts_it(void **unused)
             linear_problem_shape shape = some(i, 7000);
             memcpy(shape.pieces, (int64_t[8]){100}, sizeof shape.pieces);
             linear_problem p = linear_problem_create(&shape, kernel);
-            element_set(&p, which == 0 ? p.q : which == 1 ? p.k : p.v, which == 2 ? shape.value_dim : shape.dim, 50,
-                        NAN);
+            element_set(&p,
+                        which == 0   ? p.q
+                        : which == 1 ? p.k
+                                     : p.v,
+                        which == 2 ? shape.value_dim : shape.dim, 50, NAN);
             double *states = linear_states_create(&p);
             float *out = linear_outputs_create(&p);
             kernel->fold(&p.call, 0, linear_units(&p.call.shape), states, out, NULL);

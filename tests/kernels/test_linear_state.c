@@ -40,10 +40,10 @@ static size_t states_bytes(const linear_problem *p)
 static double state_get(const linear_problem *p, const double *states, int64_t head, int f, int column)
 {
     const linear_shape *s = &p->call.shape;
-    const int blocks = linear_column_blocks(s), width = linear_width(s);
-    const int columns = blocks == 1 ? width : ((width + blocks - 1) / blocks + 15) / 16 * 16, block = column / columns;
-    const int in_block = width - block * columns < columns ? width - block * columns : columns;
-    return states[(size_t)(head * blocks + block) * linear_state_size(s) + (size_t)(f * in_block + column % columns)];
+    const int blocks = linear_column_blocks(s);
+    int block = 0, first, columns;
+    while ((columns = linear_block_columns(s, block, &first)) + first <= column) block++;
+    return states[(size_t)(head * blocks + block) * linear_state_size(s) + (size_t)(f * columns + column - first)];
 }
 
 static double exponent_of(const linear_problem *p, int64_t head, int f)
