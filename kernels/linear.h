@@ -147,7 +147,8 @@ typedef struct {
      * or, if out is NULL, go unfinished to partial [B, T, H, partial_width], to be finished later. */
     void (*fold)(const linear_call *call, int64_t begin, int64_t end, double *states, void *out, float *partial);
 
-    /* Adds to partial of the first piece what its tokens read of the state that it turns out to begin with. */
+    /* Adds to partial of the first piece what its tokens read of the state that it turns out to begin with. Not of
+     * efficient, whose a depend on that state. */
     void (*apply)(const linear_call *call, int64_t begin, int64_t end, const double *states, float *partial);
 
     /* out = finished partial, of units [begin, end). */

@@ -29,7 +29,7 @@ typedef struct {
     float *keys;           /* [F][key row]: b; scores are taken against these */
     float *state_keys;     /* [F][key row]: b of based, of which `keys` has x; else the same as keys */
     float *late_keys;      /* [F][key row]: b decayed to the end of the chunk; of vector decays. x of favor */
-    float *queries;        /* [F][key row]: a, and of the delta rule b; of vector decays */
+    float *queries;        /* [F][key row]: a; of vector decays */
     float *alpha;          /* [F][key row]: e^g; of vector decays */
     float *scores;         /* [2C][C]: P, then L of the delta rule */
     float *values;         /* [C][columns]: w, then w' */

@@ -1,8 +1,4 @@
-/* Which way states travel: as named, or the one that is predicted to be fastest.
- *
- * The prediction walks the schedule of the rank with the last token, which waits for all others: a step takes what its
- * actions and transfers take, whichever is longer, as in partition/prediction.h. Where outputs are finished by the fold
- * itself, the state that it begins with has gone through a stage of each rank before: that comes on top. */
+/* Which way states travel: as named, or the one that is predicted to be fastest. */
 #include "runtime/linear_plan.h"
 
 #include <string.h>
@@ -41,128 +37,60 @@ double linear_plan_flops(const linear_shape *shape, bool causal, range tokens)
     return flops * (double)shape->batch * shape->heads;
 }
 
-/* What the rank of a prediction works with. Seconds are of one unit. */
-typedef struct {
-    linear_shape shape;
-    double fold, summarise, pass, compose, copy; /* pass: over the tokens, for apply, sum or read */
-    double state_bytes;
-    const prediction_machine *machine;
-    const prediction_link *link;
-} prediction_rates;
-
-static prediction_rates rates_of(const longspan_linear_problem *p, const linear_schedule_problem *scheduled,
-                                 const placement *place, bool summarises)
+linear_sizes linear_plan_sizes(const longspan_linear_problem *p, const linear_schedule_problem *scheduled,
+                               const placement *place)
 {
-    prediction_rates r = {.shape = linear_problem_shape(p, summarises),
-                          .machine = &place->machine,
-                          .link = place->node_ranks < place->ranks ? &place->machine.network : &place->machine.node};
+    const linear_shape state = linear_problem_shape(p, false), summary = linear_problem_shape(p, true);
     const double flop = place->machine.product_seconds / 2, units = (double)scheduled->units;
-    const double features = linear_feature_dim(&r.shape), width = linear_width(&r.shape);
-    const double heads = (double)r.shape.batch * r.shape.heads, erases = r.shape.variant->erases;
-    const range tokens = layout_chunk(&scheduled->layout, place->ranks - 1);
-    const double all = (double)range_length(tokens);
-    r.state_bytes = (double)(linear_state_size(&r.shape) * sizeof(double));
-    r.fold = flop * linear_plan_flops(&r.shape, scheduled->causal, tokens) / units;
-    r.summarise = r.fold * (1 + erases * features / (features + width));
-    r.pass = flop * 2 * all * features * width * heads / units;
-    r.copy = 3 * r.state_bytes / place->machine.memory_bandwidth;
-    /* Products of float64 have half the speed. */
-    r.compose = erases > 0 ? 4 * flop * features * features * (features + width) * heads / units : r.copy;
-    return r;
+    const double features = linear_feature_dim(&state), width = linear_width(&state);
+    const double heads = (double)state.batch * state.heads, erases = state.variant->erases;
+    linear_sizes sizes = {.state_bytes = (int64_t)(linear_state_size(&state) * sizeof(double)),
+                          .summary_bytes = (int64_t)(linear_state_size(&summary) * sizeof(double))};
+    sizes.apply_seconds = flop * 2 * features * width * heads / units;
+    sizes.fold_seconds = flop * linear_plan_flops(&state, p->causal, (range){0, LINEAR_CHUNK}) / LINEAR_CHUNK / units;
+    /* The transition of the delta rule has as many columns more as there are features. */
+    sizes.summarise_seconds =
+        scheduled->causal ? sizes.fold_seconds * (1 + erases * features / (features + width)) : sizes.apply_seconds;
+    /* Products of float64 have half the speed; else two states are read and one written. */
+    sizes.compose_seconds = erases > 0 ? 4 * flop * features * features * (features + width) * heads / units
+                                       : 3 * (double)sizes.summary_bytes / place->machine.memory_bandwidth;
+    return sizes;
 }
 
-static double action_seconds(const prediction_rates *r, const linear_action *action)
+/* Of states and unfinished outputs, on the rank with the last token. */
+static int64_t memory_of(const linear_schedule *s, const longspan_linear_problem *p,
+                         const linear_schedule_problem *scheduled, const linear_sizes *sizes)
 {
-    const double units = (double)range_length(action->units);
-    switch (action->kind) {
-    case LINEAR_FOLD:
-        return units * r->fold;
-    case LINEAR_SUMMARISE:
-        return units * r->summarise;
-    case LINEAR_APPLY:
-    case LINEAR_SUM:
-    case LINEAR_READ:
-        return units * r->pass;
-    case LINEAR_COMPOSE:
-        return units * r->compose;
-    case LINEAR_CLEAR:
-    case LINEAR_COPY:
-    case LINEAR_ADD:
-        break;
-    }
-    return units * r->copy;
-}
-
-static double step_seconds(const prediction_rates *r, const linear_step *step, linear_choice *choice)
-{
-    double work = 0, bytes[2] = {0}, messages[2] = {0};
-    for (int64_t i = 0; i < step->action_count; i++) work += action_seconds(r, &step->actions[i]);
-    for (int64_t i = 0; i < step->transfer_count; i++) {
-        const linear_transfer *t = &step->transfers[i];
-        bytes[t->direction == TRANSFER_SEND] += (double)range_length(t->units) * r->state_bytes;
-        messages[t->direction == TRANSFER_SEND]++;
-    }
-    choice->bytes_received += (int64_t)bytes[0];
-    choice->bytes_sent += (int64_t)bytes[1];
-    const double most_bytes = bytes[0] > bytes[1] ? bytes[0] : bytes[1];
-    const double most_messages = messages[0] > messages[1] ? messages[0] : messages[1];
-    const double transfer = r->link->latency * most_messages + most_bytes / r->link->bandwidth;
-    const double busy = work + r->link->busy * transfer;
-    if (step->action_count + step->transfer_count == 0) return 0;
-    return r->machine->step_seconds + (busy > transfer ? busy : transfer);
-}
-
-/* The longest way of a state through the ranks before: a stage of each. */
-static double delay_of(const prediction_rates *r, const linear_schedule_problem *scheduled)
-{
-    const int last = scheduled->layout.ranks - 1;
-    const double hops = last - linear_first_contributor(scheduled, last), units = (double)scheduled->stage_units;
-    return hops * units * (r->fold + r->state_bytes / r->link->bandwidth) + hops * r->link->latency;
-}
-
-static int64_t memory_of(const linear_schedule *s, const prediction_rates *r, const linear_schedule_problem *scheduled)
-{
-    const double rows = (double)range_length(layout_chunk(&scheduled->layout, s->rank)) * (double)r->shape.batch;
-    const double partial = s->summarises ? rows * r->shape.heads * linear_partial_width(&r->shape) * 4 : 0;
-    return (int64_t)((double)s->buffers * (double)scheduled->units * r->state_bytes + partial);
-}
-
-/* The schedule of the last rank, and of which shape: where states carry their transitions there may be other units. */
-static int plan_last(const longspan_linear_problem *p, const linear_strategy *way, const placement *place, int threads,
-                     linear_schedule_problem *scheduled_p, linear_schedule **schedule_p)
-{
-    *scheduled_p = linear_plan_scheduled(p, place->ranks, threads, false);
-    if (way->plan(scheduled_p, place->ranks - 1, schedule_p) != 0) return -1;
-    if (!(*schedule_p)->summarises) return 0;
-    const linear_schedule_problem other = linear_plan_scheduled(p, place->ranks, threads, true);
-    if (other.units == scheduled_p->units) return 0;
-    *scheduled_p = other;
-    linear_schedule_destroy(*schedule_p);
-    *schedule_p = NULL;
-    return way->plan(scheduled_p, place->ranks - 1, schedule_p);
+    const linear_shape shape = linear_problem_shape(p, s->summarises);
+    const int64_t rows = shape.batch * shape.heads * layout_rank_tokens(&scheduled->layout, s->rank);
+    linear_cost cost;
+    linear_cost_of(s, scheduled, sizes, &cost);
+    return cost.buffer_bytes + (s->summarises ? rows * linear_partial_width(&shape) * (int64_t)sizeof(float) : 0);
 }
 
 longspan_status linear_plan_predict(const longspan_linear_problem *p, const linear_strategy *strategy,
-                                    const placement *place, int threads, linear_choice *choice_p, failure *f)
+                                    const placement *place, int threads, linear_offer *offer_p, failure *f)
 {
+    static const char *const no_memory = "no memory for the choice of a strategy";
     linear_schedule_problem scheduled = linear_plan_scheduled(p, place->ranks, threads, false);
     linear_schedule *schedule = NULL;
-    *choice_p = (linear_choice){.strategy = strategy, .refusal = strategy->refuse(&scheduled)};
-    if (choice_p->refusal) return LONGSPAN_OK;
-    if (plan_last(p, strategy, place, threads, &scheduled, &schedule) != 0)
-        return failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the choice of a strategy");
-    choice_p->summarises = schedule->summarises;
-    const prediction_rates rates = rates_of(p, &scheduled, place, schedule->summarises);
-    for (int64_t i = 0; i < schedule->step_count; i++)
-        choice_p->seconds += step_seconds(&rates, &schedule->steps[i], choice_p);
-    if (p->causal && !schedule->summarises) choice_p->seconds += delay_of(&rates, &scheduled);
-    choice_p->memory_bytes = memory_of(schedule, &rates, &scheduled);
+    *offer_p = (linear_offer){.strategy = strategy, .refusal = strategy->refuse(&scheduled)};
+    if (offer_p->refusal) return LONGSPAN_OK;
+    if (strategy->plan(&scheduled, place->ranks - 1, &schedule) != 0)
+        return failure_set(f, LONGSPAN_ERROR_MEMORY, no_memory);
+    /* Where states carry their transitions there may be other units. */
+    offer_p->summarises = schedule->summarises;
+    scheduled = linear_plan_scheduled(p, place->ranks, threads, offer_p->summarises);
+    const linear_sizes sizes = linear_plan_sizes(p, &scheduled, place);
+    offer_p->memory_bytes = memory_of(schedule, p, &scheduled, &sizes);
     linear_schedule_destroy(schedule);
+    if (linear_predict(strategy, &scheduled, &sizes, &place->machine, place->node_ranks, &offer_p->seconds) != 0)
+        return failure_set(f, LONGSPAN_ERROR_MEMORY, no_memory);
     return LONGSPAN_OK;
 }
 
 /* Of what does not fit the smallest is better, else the fastest. */
-static bool is_better(const linear_choice *a, const linear_choice *b, int64_t memory_bytes)
+static bool is_better(const linear_offer *a, const linear_offer *b, int64_t memory_bytes)
 {
     if (a->refusal || b->refusal) return !a->refusal;
     const bool a_fits = memory_bytes == 0 || a->memory_bytes <= memory_bytes;
@@ -172,18 +100,18 @@ static bool is_better(const linear_choice *a, const linear_choice *b, int64_t me
 }
 
 longspan_status linear_plan_choose(const longspan_linear_problem *p, const placement *place, int threads,
-                                   linear_choice *choice_p, failure *f)
+                                   linear_offer *offer_p, failure *f)
 {
     const bool any = strcmp(p->strategy, "auto") == 0;
     const linear_strategy *named = any ? linear_strategies[0] : linear_strategy_find(p->strategy);
     if (!named) return failure_set(f, LONGSPAN_ERROR_ARGUMENT, "strategy '%s' is not known", p->strategy);
-    if (linear_plan_predict(p, named, place, threads, choice_p, f) != LONGSPAN_OK) return f->status;
+    if (linear_plan_predict(p, named, place, threads, offer_p, f) != LONGSPAN_OK) return f->status;
     for (int i = 1; any && i < linear_strategy_count; i++) {
-        linear_choice other;
+        linear_offer other;
         if (linear_plan_predict(p, linear_strategies[i], place, threads, &other, f) != LONGSPAN_OK) return f->status;
-        if (is_better(&other, choice_p, place->memory_bytes)) *choice_p = other;
+        if (is_better(&other, offer_p, place->memory_bytes)) *offer_p = other;
     }
-    if (!choice_p->refusal) return LONGSPAN_OK;
-    return failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "strategy '%s' with attention '%s': %s", choice_p->strategy->name,
-                       p->attention, choice_p->refusal);
+    if (!offer_p->refusal) return LONGSPAN_OK;
+    return failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "strategy '%s' with attention '%s': %s", offer_p->strategy->name,
+                       p->attention, offer_p->refusal);
 }

@@ -118,7 +118,7 @@ static longspan_linear_plan *build(longspan_context *context, const longspan_lin
         .machine = machine_of_rank(&context->machine, &context->seat, problem->type, COMPUTE_FP32),
         .memory_bytes = context->seat.memory_bytes,
     };
-    linear_choice choice;
+    linear_offer offer;
     longspan_linear_plan *plan = calloc(1, sizeof *plan);
     if (!plan) {
         failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for a plan");
@@ -127,19 +127,19 @@ static longspan_linear_plan *build(longspan_context *context, const longspan_lin
     plan->context = context;
     plan->problem = *problem;
     plan->kernel = linear_kernel_find(context->kernel->name);
-    if (linear_plan_choose(problem, &place, context->seat.threads, &choice, f) != LONGSPAN_OK) return plan;
-    plan->strategy = choice.strategy;
+    if (linear_plan_choose(problem, &place, context->seat.threads, &offer, f) != LONGSPAN_OK) return plan;
+    plan->strategy = offer.strategy;
     plan->problem.attention = linear_variant_find(problem->attention)->name;
-    plan->problem.strategy = choice.strategy->name;
+    plan->problem.strategy = offer.strategy->name;
     copy_arrays(plan, f);
     if (f->status != LONGSPAN_OK) return plan;
-    plan->scheduled = linear_plan_scheduled(&plan->problem, context->ranks, context->seat.threads, choice.summarises);
+    plan->scheduled = linear_plan_scheduled(&plan->problem, context->ranks, context->seat.threads, offer.summarises);
     plan->rows = layout_chunk(&plan->scheduled.layout, context->rank);
     if (plan->strategy->plan(&plan->scheduled, context->rank, &plan->schedule) != 0) {
         failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the schedule");
         return plan;
     }
-    set_call(plan, choice.summarises);
+    set_call(plan, offer.summarises);
     find_pieces(plan, f);
     allocate_buffers(plan, f);
     plan->call.reference = plan->reference;

@@ -2,7 +2,7 @@
 #ifndef RUNTIME_LINEAR_PLAN_H
 #define RUNTIME_LINEAR_PLAN_H
 
-#include "partition/linear_schedule.h"
+#include "partition/linear_cost.h"
 #include "runtime/linear_problem.h"
 #include "runtime/plan.h"
 
@@ -31,26 +31,30 @@ struct longspan_linear_plan {
     longspan_timing timing;
 };
 
-/* What a strategy would take, on the rank with the last token, which has as many as any. */
+/* What a strategy would take. */
 typedef struct {
     const linear_strategy *strategy;
     const char *refusal; /* NULL, or why it cannot be used: a static string */
     bool summarises;
     double seconds;
-    int64_t bytes_sent, bytes_received, memory_bytes; /* memory: of buffers and unfinished outputs */
-} linear_choice;
+    int64_t memory_bytes; /* of states and unfinished outputs, on the rank with the last token, which has as many tokens
+                             as any */
+} linear_offer;
 
 /* Not collective. The problem as strategies see it: stages are as small as all threads have work in, where there is more
  * than one rank, so that a chain starts early, but no more than a few hundred. Borrows problem->documents. */
 linear_schedule_problem linear_plan_scheduled(const longspan_linear_problem *problem, int ranks, int threads,
                                               bool summarises);
+/* Not collective. What partition/linear_cost.h wants to know of a unit. */
+linear_sizes linear_plan_sizes(const longspan_linear_problem *problem, const linear_schedule_problem *scheduled,
+                               const placement *place);
 /* Not collective. What a strategy would take; fails with MEMORY. Pure: the same on every rank. */
 longspan_status linear_plan_predict(const longspan_linear_problem *problem, const linear_strategy *strategy,
-                                    const placement *place, int threads, linear_choice *choice_p, failure *f);
+                                    const placement *place, int threads, linear_offer *offer_p, failure *f);
 /* Not collective. The strategy that is named, or of those that do not refuse and fit into memory the one predicted to
  * be fastest; of equals the first of the table. Fails with ARGUMENT, UNSUPPORTED, MEMORY. Pure: the same on every rank. */
 longspan_status linear_plan_choose(const longspan_linear_problem *problem, const placement *place, int threads,
-                                   linear_choice *choice_p, failure *f);
+                                   linear_offer *offer_p, failure *f);
 
 /* Not collective. Flops of the chunked form over tokens [begin, end) of one document, all heads and batch items: with n
  * the tokens of each chunk, n (n + 1) (F + W) for the scores and what they read, 4 n F W for the state; under the delta

@@ -1,15 +1,16 @@
-#include "tests/kernels/linear_problem.h"
-
-#include "kernels/cpu.h"
-#include "kernels/linear_reference.h"
-#include "tests/kernels/problem.h"
-
-#include <cmocka.h>
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
+
+#include "kernels/cpu.h"
+#include "kernels/linear_reference.h"
+#include "tests/kernels/linear_problem.h"
+#include "tests/kernels/problem.h"
+
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
