@@ -34,7 +34,7 @@ typedef struct {
 } linear_counts;
 
 typedef struct {
-    linear_choice choice;
+    linear_offer offer;
     linear_counts counts; /* where it is not refused */
 } ranked;
 
@@ -46,7 +46,7 @@ typedef struct {
     int way_count;
 } linear_forecast;
 
-static bool comes_before(const linear_choice *a, const linear_choice *b)
+static bool comes_before(const linear_offer *a, const linear_offer *b)
 {
     if (!a->refusal != !b->refusal) return !a->refusal;
     return !a->refusal && a->seconds < b->seconds;
@@ -55,18 +55,18 @@ static bool comes_before(const linear_choice *a, const linear_choice *b)
 /* All that are left open, the one that attend takes first. */
 static bool rank_strategies(linear_forecast *c, failure *f)
 {
-    linear_choice taken;
+    linear_offer taken;
     if (linear_plan_choose(&c->problem, &c->place, c->threads, &taken, f) != LONGSPAN_OK) return false;
-    c->way[c->way_count++].choice = taken;
+    c->way[c->way_count++].offer = taken;
     if (strcmp(c->problem.strategy, "auto") != 0) return true;
     for (int i = 0; i < linear_strategy_count && c->way_count < MOST_STRATEGIES; i++) {
-        linear_choice other;
+        linear_offer other;
         if (linear_strategies[i] == taken.strategy) continue;
         if (linear_plan_predict(&c->problem, linear_strategies[i], &c->place, c->threads, &other, f) != LONGSPAN_OK)
             return false;
         int at = c->way_count++;
-        for (; at > 1 && comes_before(&other, &c->way[at - 1].choice); at--) c->way[at] = c->way[at - 1];
-        c->way[at].choice = other;
+        for (; at > 1 && comes_before(&other, &c->way[at - 1].offer); at--) c->way[at] = c->way[at - 1];
+        c->way[at].offer = other;
     }
     return true;
 }
@@ -86,19 +86,6 @@ static double rank_flops(const linear_forecast *c, const linear_schedule_problem
         if (own.begin < own.end) flops += linear_plan_flops(shape, p->causal != 0, own);
     }
     return flops;
-}
-
-static void count_schedule(const linear_schedule *s, double state_bytes, double value[COUNTS])
-{
-    value[COUNT_STEPS] = (double)s->step_count;
-    for (int64_t i = 0; i < s->step_count; i++) {
-        for (int64_t t = 0; t < s->steps[i].transfer_count; t++) {
-            const linear_transfer *transfer = &s->steps[i].transfers[t];
-            const bool sent = transfer->direction == TRANSFER_SEND;
-            value[COUNT_MESSAGES] += sent;
-            value[sent ? COUNT_SENT : COUNT_RECEIVED] += (double)range_length(transfer->units) * state_bytes;
-        }
-    }
 }
 
 static void add_rank(linear_counts *c, int rank, int counted, const double value[COUNTS])
@@ -123,19 +110,24 @@ static void count_ranks(linear_forecast *c, ranked *way, failure *f)
 {
     const int ranks = c->place.ranks;
     const linear_schedule_problem scheduled =
-        linear_plan_scheduled(&c->problem, ranks, c->threads, way->choice.summarises);
-    const linear_shape shape = linear_problem_shape(&c->problem, way->choice.summarises);
-    const double state_bytes = (double)(linear_state_size(&shape) * sizeof(double));
+        linear_plan_scheduled(&c->problem, ranks, c->threads, way->offer.summarises);
+    const linear_shape shape = linear_problem_shape(&c->problem, way->offer.summarises);
+    const linear_sizes sizes = linear_plan_sizes(&c->problem, &scheduled, &c->place);
     c->ranks_counted = ranks < FORECAST_ALL_RANKS ? ranks : FORECAST_ALL_RANKS;
     for (int i = 0; i < c->ranks_counted && f->status == LONGSPAN_OK; i++) {
         const int rank = (int)((int64_t)(i + 1) * ranks / c->ranks_counted) - 1;
-        double value[COUNTS] = {[COUNT_FLOPS] = rank_flops(c, &scheduled, &shape, rank)};
         linear_schedule *one;
-        if (way->choice.strategy->plan(&scheduled, rank, &one) != 0) {
+        linear_cost cost;
+        if (way->offer.strategy->plan(&scheduled, rank, &one) != 0) {
             failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory for the schedule of rank %d", rank);
             return;
         }
-        count_schedule(one, state_bytes, value);
+        linear_cost_of(one, &scheduled, &sizes, &cost);
+        const double value[COUNTS] = {[COUNT_STEPS] = (double)cost.steps,
+                                      [COUNT_MESSAGES] = (double)cost.messages_sent,
+                                      [COUNT_SENT] = (double)cost.bytes_sent,
+                                      [COUNT_RECEIVED] = (double)cost.bytes_received,
+                                      [COUNT_FLOPS] = rank_flops(c, &scheduled, &shape, rank)};
         add_rank(&way->counts, rank, i, value);
         linear_schedule_destroy(one);
     }
@@ -147,7 +139,7 @@ static void print_ranking(const linear_forecast *c)
 {
     printf("\n  %-12s %7s %9s %12s %14s %12s\n", "strategy", "steps", "messages", "MiB sent", "MiB of states", "seconds");
     for (int i = 0; i < c->way_count; i++) {
-        const linear_choice *one = &c->way[i].choice;
+        const linear_offer *one = &c->way[i].offer;
         const report_statistics *rank = c->way[i].counts.rank;
         const bool fits = c->place.memory_bytes == 0 || one->memory_bytes <= c->place.memory_bytes;
         printf("  %-12s ", one->strategy->name);
@@ -173,7 +165,7 @@ static void print_counts(const linear_forecast *c)
 
 static void print_forecast(const options *o, const linear_forecast *c, const char *source)
 {
-    const linear_choice *taken = &c->way[0].choice;
+    const linear_offer *taken = &c->way[0].offer;
     const linear_shape shape = linear_problem_shape(&c->problem, taken->summarises);
     linear_problem_print(stdout, &c->problem);
     printf("  on %d ranks, %d a node: strategy %s%s, layout contiguous; a state of %d x %d a head, %.4g MiB in all\n",
@@ -190,7 +182,7 @@ static void print_forecast(const options *o, const linear_forecast *c, const cha
 
 static json_t *way_json(const ranked *way)
 {
-    const linear_choice *c = &way->choice;
+    const linear_offer *c = &way->offer;
     const report_statistics *rank = way->counts.rank;
     if (c->refusal) return json_pack("{s:s, s:s}", "strategy", c->strategy->name, "refused", c->refusal);
     return json_pack("{s:s, s:I, s:I, s:I, s:I, s:f}", "strategy", c->strategy->name, "steps",
@@ -209,12 +201,12 @@ static json_t *forecast_json(const linear_forecast *c, const char *source)
             json_object_set_new(sum, fields[i].key, json_real(taken->counts.sum[i]));
     }
     for (int i = 0; i < c->way_count; i++) json_array_append_new(ranking, way_json(&c->way[i]));
-    json_t *plan = json_pack("{s:s, s:s, s:i, s:i, s:i}", "strategy", taken->choice.strategy->name, "layout",
+    json_t *plan = json_pack("{s:s, s:s, s:i, s:i, s:i}", "strategy", taken->offer.strategy->name, "layout",
                              "contiguous", "ranks", c->place.ranks, "node_ranks", c->place.node_ranks, "ranks_counted",
                              c->ranks_counted);
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:o}", "problem", linear_problem_json(&c->problem), "plan",
                      plan, "ranking", ranking, "machine_model", placement_json(&c->place.machine, 0, source), "rank",
-                     rank, "sum", sum, "predicted_seconds", taken->choice.seconds, "versions", report_versions_json());
+                     rank, "sum", sum, "predicted_seconds", taken->offer.seconds, "versions", report_versions_json());
 }
 
 /* Rank 0. */
@@ -228,7 +220,7 @@ static json_t *plan_here(const options *o, const longspan_linear_problem *proble
     c.threads = placement_threads(o, c.place.node_ranks);
     if (!rank_strategies(&c, f)) return NULL;
     for (int i = 0; i < c.way_count; i++)
-        if (!c.way[i].choice.refusal) count_ranks(&c, &c.way[i], f);
+        if (!c.way[i].offer.refusal) count_ranks(&c, &c.way[i], f);
     if (f->status != LONGSPAN_OK) return NULL;
     print_forecast(o, &c, source->source);
     return o->report ? forecast_json(&c, source->source) : NULL;
