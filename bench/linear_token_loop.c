@@ -7,9 +7,9 @@
 typedef struct {
     const linear_call *call;
     int head, features, width;
-    float *state;           /* [F, W] */
+    float *state;               /* [F, W] */
     float *query, *key, *decay; /* [F] */
-    float *value, *read;    /* [W] */
+    float *value, *read;        /* [W] */
 } walk;
 
 static const float *vector_at(const walk *w, const void *array, int64_t t, int own, int dim)
@@ -69,10 +69,17 @@ static void find_decay(const walk *w, int64_t t)
         for (int f = 0; f < w->features; f++)
             w->decay[f] = expf(call->log_decay[(t * shape->heads + w->head) * shape->dim + f]);
         return;
-    case LINEAR_DECAY_RETENTION: all = 1 - exp2f(-5 - (float)w->head); break;
-    case LINEAR_DECAY_HEAD: all = expf(call->log_decay[w->head]); break;
-    case LINEAR_DECAY_TOKEN: all = expf(call->log_decay[t * shape->heads + w->head]); break;
-    case LINEAR_DECAY_NONE: break;
+    case LINEAR_DECAY_RETENTION:
+        all = 1 - exp2f(-5 - (float)w->head);
+        break;
+    case LINEAR_DECAY_HEAD:
+        all = expf(call->log_decay[w->head]);
+        break;
+    case LINEAR_DECAY_TOKEN:
+        all = expf(call->log_decay[t * shape->heads + w->head]);
+        break;
+    case LINEAR_DECAY_NONE:
+        break;
     }
     for (int f = 0; f < w->features; f++) w->decay[f] = all;
 }

@@ -39,12 +39,13 @@ int tensor_file_linear(const tensor_file *file, attention_shapes *shapes_p, io_e
     if (tensor_file_tensors(file, &s, error) != 0) return -1;
     const char *path = file->path;
     if (s.q.tokens != s.k.tokens)
-        return io_fail(error, "%s: /q has %" PRId64 " tokens, /k and /v have %" PRId64 "; linear attention needs as many",
+        return io_fail(error,
+                       "%s: /q has %" PRId64 " tokens, /k and /v have %" PRId64 "; linear attention needs as many",
                        path, s.q.tokens, s.k.tokens);
     const int heads = linear_heads(&s);
     if (heads % s.q.heads != 0 || heads % s.k.heads != 0 || heads % s.v.heads != 0)
-        return io_fail(error, "%s: /q, /k and /v have %d, %d and %d heads; each must divide the largest", path, s.q.heads,
-                       s.k.heads, s.v.heads);
+        return io_fail(error, "%s: /q, /k and /v have %d, %d and %d heads; each must divide the largest", path,
+                       s.q.heads, s.k.heads, s.v.heads);
     *shapes_p = s;
     return 0;
 }
@@ -169,9 +170,9 @@ static int read_values(const tensor_file *file, const exactly *w, bool infinity_
     int64_t bytes;
     if (open_dataset(file, w, &dataset, extents, error) != 0) return -1;
     float *values = tensor_dataset_bytes(w->rank, extents, sizeof *values, &bytes) ? malloc((size_t)bytes) : NULL;
-    int result = values ? tensor_dataset_read(file, w->name, dataset, H5T_NATIVE_FLOAT, w->rank, start, extents, values,
-                                              error)
-                        : io_fail(error, "%s: not enough memory for the values of %s", file->path, w->name);
+    int result =
+        values ? tensor_dataset_read(file, w->name, dataset, H5T_NATIVE_FLOAT, w->rank, start, extents, values, error)
+               : io_fail(error, "%s: not enough memory for the values of %s", file->path, w->name);
     H5Dclose(dataset);
     const int64_t count = result == 0 ? bytes / (int64_t)sizeof *values : 0;
     for (int64_t i = 0; i < count && result == 0; i++) {
@@ -196,7 +197,8 @@ static int check_rows(const tensor_file *file, const attention_shapes *shapes, c
     exactly w = {.name = names[dataset],
                  .attention = wanted->attention,
                  .size = sizeof(float),
-                 .meaning = dim ? "a value for each token, head and element of a key" : "a value for each token and head"};
+                 .meaning =
+                     dim ? "a value for each token, head and element of a key" : "a value for each token and head"};
     if (shape.batched) w.extents[w.rank++] = (hsize_t)shape.batch;
     w.extents[w.rank++] = (hsize_t)shape.tokens;
     w.extents[w.rank++] = (hsize_t)shape.heads;
@@ -349,6 +351,7 @@ int tensor_file_state_read(const tensor_file *file, const state_shape *shape, co
                            double *reference, io_error *error)
 {
     const exactly all = wanted_sums(shape, attention), from = wanted_reference(shape, attention);
-    if (tensor_file_state_check(file, shape, attention, error) != 0 || read_into(file, &all, sums, error) != 0) return -1;
+    if (tensor_file_state_check(file, shape, attention, error) != 0 || read_into(file, &all, sums, error) != 0)
+        return -1;
     return shape->reference > 0 ? read_into(file, &from, reference, error) : 0;
 }

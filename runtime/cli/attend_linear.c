@@ -18,8 +18,8 @@ static bool find_state(const session *s, const options *o, const input_file *inp
 {
     *has_p = tensor_file_has_state(input->file);
     if (*has_p && !o->mask.causal)
-        failure_set(f, LONGSPAN_ERROR_IO, "%s: /state has no meaning with --mask full: only a causal run begins with one",
-                    o->arguments[0]);
+        failure_set(f, LONGSPAN_ERROR_IO,
+                    "%s: /state has no meaning with --mask full: only a causal run begins with one", o->arguments[0]);
     return session_agree(s, f);
 }
 
@@ -29,10 +29,9 @@ static bool read_state(const session *s, const input_file *input, linear_job *j,
     io_error error;
     j->state.batched = input->shapes.q.batched;
     const char *attention = j->problem.attention;
-    if (j->has_initial &&
-        (j->initial.sums ? tensor_file_state_read(input->file, &j->state, attention, j->initial.sums,
-                                                  j->initial.reference, &error)
-                         : tensor_file_state_check(input->file, &j->state, attention, &error)) != 0)
+    if (j->has_initial && (j->initial.sums ? tensor_file_state_read(input->file, &j->state, attention, j->initial.sums,
+                                                                    j->initial.reference, &error)
+                                           : tensor_file_state_check(input->file, &j->state, attention, &error)) != 0)
         failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
     return session_agree(s, f);
 }
@@ -147,10 +146,10 @@ static json_t *report_json(const options *o, const run_report *r, const linear_j
                            const run_phase *write, const linear_checks *checks)
 {
     json_t *root = linear_report_json(r, j);
-    json_t *rest = json_pack("{s:s, s:s, s:{s:o, s:o}, s:{s:I, s:I}}", "input", o->arguments[0], "output", o->output,
-                             "io", "read", report_statistics_json(&read->seconds), "write",
-                             report_statistics_json(&write->seconds), "checks", "rows", (json_int_t)checks->rows,
-                             "rows_nan", (json_int_t)checks->rows_nan);
+    json_t *rest =
+        json_pack("{s:s, s:s, s:{s:o, s:o}, s:{s:I, s:I}}", "input", o->arguments[0], "output", o->output, "io", "read",
+                  report_statistics_json(&read->seconds), "write", report_statistics_json(&write->seconds), "checks",
+                  "rows", (json_int_t)checks->rows, "rows_nan", (json_int_t)checks->rows_nan);
     if (!root || !rest || json_object_update(root, rest)) {
         json_decref(root);
         root = NULL;

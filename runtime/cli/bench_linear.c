@@ -68,7 +68,8 @@ static void measure(session *s, const options *o, failure *f)
     for (int i = 0; i < o->repeat; i++)
         if (!execute(s, &j, &repeats[i], f)) goto done;
     report = linear_report_gather(s->comm, &j, repeats, o->repeat);
-    if (o->report && !run_report_write(s, o->report, o->force, s->rank == 0 ? linear_report_json(&report, &j) : NULL, f))
+    if (o->report &&
+        !run_report_write(s, o->report, o->force, s->rank == 0 ? linear_report_json(&report, &j) : NULL, f))
         goto done;
     if (s->rank == 0) print_result(&report, &j);
     if (o->report) session_say(s, "  report   %s\n", o->report);

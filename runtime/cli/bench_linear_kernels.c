@@ -1,6 +1,6 @@
-/* longspan bench kernels with a linear --attention: every chunked kernel that this CPU can run, on 1 and 2 threads, in one
- * process. As in bench_kernels.c what is compared is measured in turn: a repetition runs every kernel once, each right
- * after the peak that it is a fraction of and right before the loop that it is faster than. */
+/* longspan bench kernels with a linear --attention: every chunked kernel that this CPU can run, on 1 and 2 threads, in
+ * one process. As in bench_kernels.c what is compared is measured in turn: a repetition runs every kernel once, each
+ * right after the peak that it is a fraction of and right before the loop that it is faster than. */
 #include "runtime/cli/bench.h"
 #include "runtime/cli/linear_job.h"
 #include "runtime/cli/linear_report.h"
@@ -45,12 +45,18 @@ static const char *const quantity_names[QUANTITIES] = {
 static double value_of(const bench *b, const linear_sample *t, quantity q)
 {
     switch (q) {
-    case GFLOPS: return b->flops / t->wall * 1e-9;
-    case PEAK_GFLOPS: return t->peak * 1e-9;
-    case FRACTION_OF_PEAK: return b->flops / t->wall / t->peak;
-    case NS_PER_TOKEN: return t->wall * 1e9 / b->tokens;
-    case TIMES_FASTER: return t->loop / t->wall;
-    case QUANTITIES: break;
+    case GFLOPS:
+        return b->flops / t->wall * 1e-9;
+    case PEAK_GFLOPS:
+        return t->peak * 1e-9;
+    case FRACTION_OF_PEAK:
+        return b->flops / t->wall / t->peak;
+    case NS_PER_TOKEN:
+        return t->wall * 1e9 / b->tokens;
+    case TIMES_FASTER:
+        return t->loop / t->wall;
+    case QUANTITIES:
+        break;
     }
     return 0;
 }

@@ -15,18 +15,19 @@
 
 static const options_spec spec = {
     .usage = "attend IN.h5 -o OUT.h5 [OPTIONS]",
-    .summary = "Exact softmax attention over /q, /k and /v of IN; writes /out and /lse to OUT.\n"
-               "What IN holds besides always applies, together with --mask: packed /documents, /key_lengths of batch\n"
-               "items, and /alibi_slopes and /sinks of heads.\n"
-               "With a linear --attention: the recurrence of that name, over what IN holds for it of /log_decay, /beta,\n"
-               "/bonus and /features, from /state if IN has one; writes /out, and with --state the /state to go on from.",
+    .summary =
+        "Exact softmax attention over /q, /k and /v of IN; writes /out and /lse to OUT.\n"
+        "What IN holds besides always applies, together with --mask: packed /documents, /key_lengths of batch\n"
+        "items, and /alibi_slopes and /sinks of heads.\n"
+        "With a linear --attention: the recurrence of that name, over what IN holds for it of /log_decay, /beta,\n"
+        "/bonus and /features, from /state if IN has one; writes /out, and with --state the /state to go on from.",
     .example = "mpirun -np 4 longspan attend in.h5 -o out.h5 --mask causal\n"
                "  mpirun -np 4 longspan attend in.h5 -o out.h5 --attention gated-delta --state",
     .least_arguments = 1,
     .most_arguments = 1,
     .takes = TAKES_OUTPUT | TAKES_REPORT | TAKES_OUT_TYPE | TAKES_MASK | TAKES_STRATEGY | TAKES_COMPUTE | TAKES_SCORES |
-             TAKES_PROGRESS | TAKES_ARITHMETIC | TAKES_SHARE | TAKES_TRACE | TAKES_STALL_LIMIT |
-             TAKES_ATTENTION | TAKES_STATE,
+             TAKES_PROGRESS | TAKES_ARITHMETIC | TAKES_SHARE | TAKES_TRACE | TAKES_STALL_LIMIT | TAKES_ATTENTION |
+             TAKES_STATE,
 };
 
 enum { DATASETS = 2 }; /* /out and /lse */

@@ -12,11 +12,12 @@
 
 static const options_spec spec = {
     .usage = "generate OUT.h5 --tokens N [OPTIONS]",
-    .summary = "Writes /q, /k and /v of independent standard normal numbers. The numbers depend on the seed and\n"
-               "their position only, so any number of ranks writes the same. 8 heads of size 64 unless given;\n"
-               "with --batch the datasets have the axis B. --alibi and --sinks add /alibi_slopes and /sinks.\n"
-               "With a linear --attention what that reads besides: /log_decay, most of it between -0.1 and 0, some -6;\n"
-               "/beta between 0 and 1; /bonus; /features in orthogonal rows; and keys of length 1 for the delta rule.",
+    .summary =
+        "Writes /q, /k and /v of independent standard normal numbers. The numbers depend on the seed and\n"
+        "their position only, so any number of ranks writes the same. 8 heads of size 64 unless given;\n"
+        "with --batch the datasets have the axis B. --alibi and --sinks add /alibi_slopes and /sinks.\n"
+        "With a linear --attention what that reads besides: /log_decay, most of it between -0.1 and 0, some -6;\n"
+        "/beta between 0 and 1; /bonus; /features in orthogonal rows; and keys of length 1 for the delta rule.",
     .example = "mpirun -np 4 longspan generate in.h5 --tokens 64k --heads 8 --kv-heads 2 --type bfloat16\n"
                "  mpirun -np 4 longspan generate in.h5 --tokens 64k --heads 8 --attention gated-delta",
     .least_arguments = 1,
@@ -97,7 +98,8 @@ static exit_status generate(session *s, const options *o)
     const int64_t elements[3] = {
         [RANDOM_QUERY] = generate_describe(o, "/q", o->type, o->tokens, o->heads, o->dim, &datasets[RANDOM_QUERY]),
         [RANDOM_KEY] = generate_describe(o, "/k", o->type, o->keys, o->kv_heads, o->dim, &datasets[RANDOM_KEY]),
-        [RANDOM_VALUE] = generate_describe(o, "/v", o->type, o->keys, o->kv_heads, o->value_dim, &datasets[RANDOM_VALUE]),
+        [RANDOM_VALUE] =
+            generate_describe(o, "/v", o->type, o->keys, o->kv_heads, o->value_dim, &datasets[RANDOM_VALUE]),
     };
     if (elements[0] < 0 || elements[1] < 0 || elements[2] < 0)
         return options_refuse(s, "--tokens %" PRId64 ": the tensors would have more than 2^58 elements", o->tokens);

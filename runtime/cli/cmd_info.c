@@ -113,7 +113,8 @@ static bool print_linear(const char *path)
         if (input_file_open_here(path, linear_variants[i], &input, &error) == 0) {
             const attention_shapes *s = &input.shapes;
             if (found++ == 0)
-                printf("linear attention input: B=%" PRId64 " N=%" PRId64 ", %d, %d and %d heads of q, k and v, D=%d E=%d, "
+                printf("linear attention input: B=%" PRId64 " N=%" PRId64
+                       ", %d, %d and %d heads of q, k and v, D=%d E=%d, "
                        "%s; --attention",
                        s->q.batch, s->q.tokens, s->q.heads, s->k.heads, s->v.heads, s->q.dim, s->v.dim,
                        io_type_name(s->q.type));

@@ -178,7 +178,8 @@ static json_t *plan_here(const session *s, const options *o, const longspan_prob
     placement place;
     forecast c = {.choice_count = 0};
     json_t *root = NULL;
-    if (placement_make(o, problem->type, elements_of(problem), source, &place, f) && forecast_make(problem, &place, &c, f)) {
+    if (placement_make(o, problem->type, elements_of(problem), source, &place, f) &&
+        forecast_make(problem, &place, &c, f)) {
         if (s->verbose) print_steps(s, &c, f);
         print_forecast(o, &c, &place, source->source);
         if (o->report) root = forecast_json(&c, &place, source->source);

@@ -23,7 +23,8 @@ static const options_spec spec = {
         "Recomputes sampled rows of OUT, all heads, in float64 from IN, and compares. The mask and the scores are\n"
         "those that OUT's attributes name. Prints PASSED, or FAILED and exits with 3. One row is drawn from each of\n"
         "--rows equal stretches of the sequence (64 unless given, all rows where there are fewer). Of a linear\n"
-        "--attention, which OUT names: some value columns of some heads, over all tokens of the documents that the rows\n"
+        "--attention, which OUT names: some value columns of some heads, over all tokens of the documents that the "
+        "rows\n"
         "are in.",
     .example = "mpirun -np 4 longspan verify in.h5 out.h5 --rows 256",
     .least_arguments = 2,

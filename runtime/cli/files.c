@@ -87,9 +87,18 @@ static longspan_status check_same_file(MPI_Comm comm, const char *path, const in
     const linear_extras *linear = &input->linear;
     const int64_t heads = linear_heads(&input->shapes);
     const int64_t shape[] = {
-        q->batched, q->batch,  q->tokens, q->heads, q->dim,
-        q->type,    k->tokens, k->heads,  v->heads, v->dim,
-        linear->feature_count, extras->key_lengths != NULL,
+        q->batched,
+        q->batch,
+        q->tokens,
+        q->heads,
+        q->dim,
+        q->type,
+        k->tokens,
+        k->heads,
+        v->heads,
+        v->dim,
+        linear->feature_count,
+        extras->key_lengths != NULL,
     };
     const int64_t documents = extras->documents ? extras->document_count + 1 : 0;
     const int64_t lengths = extras->key_lengths ? q->batch : 0;

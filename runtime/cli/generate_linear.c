@@ -35,8 +35,7 @@ typedef struct {
 /* Adds [tokens, heads, dim]; dim 0: [tokens, heads]. False if it is too large. */
 static bool add_rows(generation *g, const char *name, random_tensor tensor, longspan_type type, int heads, int dim)
 {
-    const int64_t elements =
-        generate_describe(g->o, name, type, g->o->tokens, heads, dim, &g->datasets[g->count]);
+    const int64_t elements = generate_describe(g->o, name, type, g->o->tokens, heads, dim, &g->datasets[g->count]);
     const int width = dim ? dim : 1;
     if (elements < 0) return false;
     g->made[g->count++] = (made){tensor, type, width, elements / width};
@@ -69,8 +68,7 @@ static bool describe_all(generation *g)
         !add_rows(g, linear_dataset_name(LINEAR_BETA), RANDOM_BETA, LONGSPAN_FLOAT32, shape->heads, 0))
         return false;
     if (axes == 1) add_whole(g, linear_dataset_name(LINEAR_LOG_DECAY), RANDOM_LOG_DECAY, shape->heads, 0);
-    if (variant->reads_before)
-        add_whole(g, linear_dataset_name(LINEAR_BONUS), RANDOM_BONUS, shape->heads, shape->dim);
+    if (variant->reads_before) add_whole(g, linear_dataset_name(LINEAR_BONUS), RANDOM_BONUS, shape->heads, shape->dim);
     if (shape->features > 0)
         add_whole(g, linear_dataset_name(LINEAR_FEATURES), RANDOM_FEATURES, shape->features, shape->dim);
     return true;
@@ -153,7 +151,9 @@ exit_status generate_linear(session *s, const options *o)
     const int sharing = launch_sharing_ranks(s->comm);
     g.threads = o->threads > 0 ? o->threads : launch_default_threads(sharing);
     if (!write_all(&g, &f)) return session_fail(s, &f);
-    session_say(s, "%s: for %s, B=%" PRId64 " N=%" PRId64 ", %d, %d and %d heads of q, k and v, D=%d E=%d %s, %.1f MiB in %.2f s\n",
+    session_say(s,
+                "%s: for %s, B=%" PRId64 " N=%" PRId64
+                ", %d, %d and %d heads of q, k and v, D=%d E=%d %s, %.1f MiB in %.2f s\n",
                 o->arguments[0], p.attention, p.batch, p.tokens, p.heads, p.k_heads, p.v_heads, p.dim, p.value_dim,
                 io_type_name((io_type)o->type), g.bytes / (1 << 20), MPI_Wtime() - start);
     return EXIT_DONE;

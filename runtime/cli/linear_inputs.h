@@ -8,8 +8,8 @@ typedef struct {
     float *head_log_decay, *bonus, *features;
 } linear_inputs;
 
-/* Not collective. Makes those that the problem's variant needs, to which the problem then refers; the failure is kept in
- * *f. To be freed in either case. */
+/* Not collective. Makes those that the problem's variant needs, to which the problem then refers; the failure is kept
+ * in *f. To be freed in either case. */
 void linear_inputs_make(uint64_t seed, longspan_linear_problem *problem, linear_inputs *inputs_p, failure *f);
 void linear_inputs_free(linear_inputs *inputs);
 

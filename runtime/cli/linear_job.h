@@ -7,14 +7,14 @@
 #include "runtime/linear_problem.h"
 
 typedef struct {
-    job base; /* kernel, threads, context, trace, q, k, v and out; no plan */
+    job base;                        /* kernel, threads, context, trace, q, k, v and out; no plan */
     longspan_linear_problem problem; /* every default filled in; arrays are the input's */
     const linear_variant *variant;
     longspan_linear_plan *plan;
-    longspan_range rows; /* of this rank */
-    state_shape state;   /* but for `batched`, which is the input's */
-    float *log_decay;    /* [B, T, H] or [B, T, H, D]; NULL where the variant has none */
-    float *beta;         /* [B, T, H], likewise */
+    longspan_range rows;                  /* of this rank */
+    state_shape state;                    /* but for `batched`, which is the input's */
+    float *log_decay;                     /* [B, T, H] or [B, T, H, D]; NULL where the variant has none */
+    float *beta;                          /* [B, T, H], likewise */
     longspan_linear_state initial, final; /* arrays on the rank that has the first, the last token, where wanted */
     bool has_initial, has_final;
 } linear_job;

@@ -22,9 +22,9 @@ run_report linear_report_gather(MPI_Comm comm, const linear_job *j, run_repeat *
 
 json_t *linear_problem_json(const longspan_linear_problem *p)
 {
-    return json_pack("{s:s, s:I, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:s, s:s, s:I, s:f}", "attention", p->attention,
-                     "batch", (json_int_t)p->batch, "tokens", (json_int_t)p->tokens, "heads", p->heads, "k_heads",
-                     p->k_heads, "v_heads", p->v_heads, "dim", p->dim, "value_dim", p->value_dim, "features",
+    return json_pack("{s:s, s:I, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:s, s:s, s:I, s:f}", "attention",
+                     p->attention, "batch", (json_int_t)p->batch, "tokens", (json_int_t)p->tokens, "heads", p->heads,
+                     "k_heads", p->k_heads, "v_heads", p->v_heads, "dim", p->dim, "value_dim", p->value_dim, "features",
                      p->feature_count, "type", run_type_name(p->type), "out_type", run_type_name(p->out_type), "mask",
                      p->causal ? "causal" : "full", "documents", (json_int_t)p->document_count, "scale", p->scale);
 }

@@ -19,7 +19,7 @@ struct option_line {
     bool (*read)(const option_line *line, const char *text, options *o, complaint *why);
     size_t offset, given;
     int64_t least, most;
-    const char *value, *help;        /* value NULL: the option has none */
+    const char *value, *help;         /* value NULL: the option has none */
     const char *(*listed)(int index); /* names that the help text ends with, NULL at the end; NULL for none */
 };
 

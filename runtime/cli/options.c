@@ -34,7 +34,8 @@ static void print_help(const options_spec *spec)
         if (!takes(spec->takes, &option_lines[i])) continue;
         char left[64], letter[8] = "   ";
         if (option_lines[i].letter) snprintf(letter, sizeof letter, "-%c,", option_lines[i].letter);
-        snprintf(left, sizeof left, "%s --%s %s", letter, option_lines[i].name, option_lines[i].value ? option_lines[i].value : "");
+        snprintf(left, sizeof left, "%s --%s %s", letter, option_lines[i].name,
+                 option_lines[i].value ? option_lines[i].value : "");
         printf("  %-22s %s\n", left, option_lines[i].help);
         print_listed(&option_lines[i]);
     }

@@ -137,7 +137,8 @@ static void count_ranks(linear_forecast *c, ranked *way, failure *f)
 
 static void print_ranking(const linear_forecast *c)
 {
-    printf("\n  %-12s %7s %9s %12s %14s %12s\n", "strategy", "steps", "messages", "MiB sent", "MiB of states", "seconds");
+    printf("\n  %-12s %7s %9s %12s %14s %12s\n", "strategy", "steps", "messages", "MiB sent", "MiB of states",
+           "seconds");
     for (int i = 0; i < c->way_count; i++) {
         const linear_offer *one = &c->way[i].offer;
         const report_statistics *rank = c->way[i].counts.rank;
@@ -157,8 +158,8 @@ static void print_counts(const linear_forecast *c)
     printf("\n  %-16s %14s %14s %14s %8s\n", "a rank", "min", "mean", "max", "of rank");
     for (int i = 0; i < COUNTS; i++) {
         const report_statistics *t = &c->way[0].counts.rank[i];
-        printf("  %-16s %14.6g %14.6g %14.6g %8d\n", fields[i].label, t->min / fields[i].unit,
-               t->mean / fields[i].unit, t->max / fields[i].unit, t->max_rank);
+        printf("  %-16s %14.6g %14.6g %14.6g %8d\n", fields[i].label, t->min / fields[i].unit, t->mean / fields[i].unit,
+               t->max / fields[i].unit, t->max_rank);
     }
     if (c->ranks_counted < c->place.ranks) printf("  (of %d ranks of %d)\n", c->ranks_counted, c->place.ranks);
 }
@@ -187,8 +188,8 @@ static json_t *way_json(const ranked *way)
     if (c->refusal) return json_pack("{s:s, s:s}", "strategy", c->strategy->name, "refused", c->refusal);
     return json_pack("{s:s, s:I, s:I, s:I, s:I, s:f}", "strategy", c->strategy->name, "steps",
                      (json_int_t)rank[COUNT_STEPS].max, "messages", (json_int_t)rank[COUNT_MESSAGES].max, "bytes_sent",
-                     (json_int_t)rank[COUNT_SENT].max, "memory_bytes", (json_int_t)c->memory_bytes,
-                     "predicted_seconds", c->seconds);
+                     (json_int_t)rank[COUNT_SENT].max, "memory_bytes", (json_int_t)c->memory_bytes, "predicted_seconds",
+                     c->seconds);
 }
 
 static json_t *forecast_json(const linear_forecast *c, const char *source)
@@ -201,9 +202,9 @@ static json_t *forecast_json(const linear_forecast *c, const char *source)
             json_object_set_new(sum, fields[i].key, json_real(taken->counts.sum[i]));
     }
     for (int i = 0; i < c->way_count; i++) json_array_append_new(ranking, way_json(&c->way[i]));
-    json_t *plan = json_pack("{s:s, s:s, s:i, s:i, s:i}", "strategy", taken->offer.strategy->name, "layout",
-                             "contiguous", "ranks", c->place.ranks, "node_ranks", c->place.node_ranks, "ranks_counted",
-                             c->ranks_counted);
+    json_t *plan =
+        json_pack("{s:s, s:s, s:i, s:i, s:i}", "strategy", taken->offer.strategy->name, "layout", "contiguous", "ranks",
+                  c->place.ranks, "node_ranks", c->place.node_ranks, "ranks_counted", c->ranks_counted);
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:o}", "problem", linear_problem_json(&c->problem), "plan",
                      plan, "ranking", ranking, "machine_model", placement_json(&c->place.machine, 0, source), "rank",
                      rank, "sum", sum, "predicted_seconds", taken->offer.seconds, "versions", report_versions_json());

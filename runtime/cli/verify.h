@@ -15,8 +15,8 @@ typedef struct {
 } type_limits;
 type_limits verify_limits_of(io_type type);
 
-/* Collective. Checks a linear result and prints the verdict; f->status is VERIFICATION where it failed, and a failure to
- * check is agreed on and printed. */
+/* Collective. Checks a linear result and prints the verdict; f->status is VERIFICATION where it failed, and a failure
+ * to check is agreed on and printed. */
 void verify_linear(const session *s, const options *o, const result_file *result, int threads, int64_t rows,
                    failure *f);
 

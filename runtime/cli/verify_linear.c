@@ -1,15 +1,15 @@
 /* longspan verify of a linear result: the recurrence in float64, token by token (kernels/linear_reference.h), over the
  * whole documents that sampled rows are in, of some heads and some of their value columns.
  *
- * The bound. The chunked kernels sum in float32 within a chunk and keep states in float64: their error is one of rounding
- * that does not grow with the sequence, and against a recurrence without rounding its relative root mean square is below
- * 1e-5 (tests/kernels hold that for every variant). Over the values that are compared of a head, with u the unit roundoff
- * of out's type,
+ * The bound. The chunked kernels sum in float32 within a chunk and keep states in float64: their error is one of
+ * rounding that does not grow with the sequence, and against a recurrence without rounding its relative root mean
+ * square is below 1e-5 (tests/kernels hold that for every variant). Over the values that are compared of a head, with u
+ * the unit roundoff of out's type,
  *
  *     sqrt(sum (|out - ref| - u |ref|)_+^2) <= 1e-5 sqrt(sum ref^2),
  *
- * so that what the type loses of a value is allowed value by value, and one wrong value in a million is found. Documents
- * and heads are dealt out to the ranks. */
+ * so that what the type loses of a value is allowed value by value, and one wrong value in a million is found.
+ * Documents and heads are dealt out to the ranks. */
 #include "kernels/linear_reference.h"
 #include "kernels/number.h"
 #include "runtime/cli/verify.h"
@@ -200,8 +200,7 @@ static void begin_head(const linear_check *c, head_check *h, const stretch *at)
         const double *row = c->first_state + (head * features + i) * width;
         const double factor = dim ? exp(c->first_reference[head * dim + (dim > 1 ? i : 0)]) : 1;
         for (int e = 0; e < columns; e++) state[i * columns + e] = row[c->column[e]] ? factor * row[c->column[e]] : 0;
-        if (c->shape.variant->normalised)
-            state[features * columns + i] = row[width - 1] ? factor * row[width - 1] : 0;
+        if (c->shape.variant->normalised) state[features * columns + i] = row[width - 1] ? factor * row[width - 1] : 0;
     }
 }
 
@@ -245,7 +244,8 @@ static linear_reference_token token_at(const linear_check *c, const head_check *
                                     .k = vector_at(c, c->k, t, shape->k_heads, shape->dim, h->head),
                                     .v = v};
     if (p->head_log_decay) token.log_decay = p->head_log_decay + h->head;
-    if (decay->heads) token.log_decay = vector_at(c, c->log_decay, t, decay->heads, decay->dim ? decay->dim : 1, h->head);
+    if (decay->heads)
+        token.log_decay = vector_at(c, c->log_decay, t, decay->heads, decay->dim ? decay->dim : 1, h->head);
     if (shape->variant->has_beta) token.beta = c->beta[t * shape->heads + h->head];
     if (p->bonus) token.bonus = p->bonus + (int64_t)h->head * shape->dim;
     return token;
@@ -364,21 +364,23 @@ static void print_verdict(const linear_check *c, const options *o, bool failed)
         square += c->head[i].square;
     }
     printf("%s: %s\n", o->arguments[1], failed ? "FAILED" : "PASSED");
-    printf("  %s attention: %lld tokens of %lld x %d heads x %d value columns recomputed in float64 from %s, seed %llu\n",
-           c->shape.variant->name, (long long)tokens, (long long)(c->result->out.batch * c->result->out.tokens),
-           c->head_count, c->column_count, o->arguments[0], (unsigned long long)o->seed);
-    printf("  out   largest error %.3g of its bound, of head %d; there the largest |error| is %.3g, at batch %lld, token "
-           "%lld\n",
-           fraction_of(worst), worst->head, worst->worst, (long long)worst->worst_batch, (long long)worst->worst_token);
+    printf(
+        "  %s attention: %lld tokens of %lld x %d heads x %d value columns recomputed in float64 from %s, seed %llu\n",
+        c->shape.variant->name, (long long)tokens, (long long)(c->result->out.batch * c->result->out.tokens),
+        c->head_count, c->column_count, o->arguments[0], (unsigned long long)o->seed);
+    printf(
+        "  out   largest error %.3g of its bound, of head %d; there the largest |error| is %.3g, at batch %lld, token "
+        "%lld\n",
+        fraction_of(worst), worst->head, worst->worst, (long long)worst->worst_batch, (long long)worst->worst_token);
     printf("  relative RMS error of out over these values: %.3g\n",
            square > 0 ? sqrt(square_error / square) : sqrt(square_error));
-    if (misfits) printf("  %lld values are finite where the recomputed ones are not, or the other way\n", (long long)misfits);
-    printf("  bound: of each head sqrt(sum (|out - ref| - u_out |ref|)^2) <= %g sqrt(sum ref^2), u_out %.3g\n", tolerance,
-           c->limits.roundoff);
+    if (misfits)
+        printf("  %lld values are finite where the recomputed ones are not, or the other way\n", (long long)misfits);
+    printf("  bound: of each head sqrt(sum (|out - ref| - u_out |ref|)^2) <= %g sqrt(sum ref^2), u_out %.3g\n",
+           tolerance, c->limits.roundoff);
 }
 
-void verify_linear(const session *s, const options *o, const result_file *result, int threads, int64_t rows,
-                   failure *f)
+void verify_linear(const session *s, const options *o, const result_file *result, int threads, int64_t rows, failure *f)
 {
     linear_check c = {.s = s,
                       .result = result,

@@ -29,7 +29,8 @@ static const attention_shapes batched = {
 
 static linear_wanted wanting(const char *attention)
 {
-    return (linear_wanted){.attention = attention, .users = {"ssd, gla", "delta", "rwkv6", "favor"}, .most_features = 8};
+    return (linear_wanted){
+        .attention = attention, .users = {"ssd, gla", "delta", "rwkv6", "favor"}, .most_features = 8};
 }
 
 /* A file as it is being made. */
@@ -217,9 +218,10 @@ static void values_that_are_not_finite_are_refused(void **state)
 static void datasets_without_a_meaning_are_refused(void **state)
 {
     (void)state;
-    static const char *const given[] = {"/log_decay", "/beta", "/bonus", "/features", "/sinks", "/alibi_slopes", "/key_lengths"};
-    static const char *const only[] = {"only for ssd, gla", "only for delta", "only for rwkv6", "only for favor",
-                                       "only for softmax", "only for softmax", "only for softmax"};
+    static const char *const given[] = {"/log_decay", "/beta",         "/bonus",      "/features",
+                                        "/sinks",     "/alibi_slopes", "/key_lengths"};
+    static const char *const only[] = {"only for ssd, gla", "only for delta",   "only for rwkv6",  "only for favor",
+                                       "only for softmax",  "only for softmax", "only for softmax"};
     for (size_t i = 0; i < sizeof given / sizeof given[0]; i++) {
         const char *path;
         hid_t file = file_begin(&path);
@@ -259,8 +261,9 @@ static void states_are_read_and_checked(void **state)
         assert_memory_equal(got_reference, doubles, (size_t)references * sizeof *got);
         other.width++;
         assert_int_equal(tensor_file_state_check(input, &other, "favor", &error), -1);
-        assert_refusal(&error, path, with_batch ? "/state is float64 [2, 4, 6, 2]; --attention favor needs float64 [2, 4, 6, 3]"
-                                                : "/state is float64 [4, 6, 2]; --attention favor needs float64 [4, 6, 3]");
+        assert_refusal(&error, path,
+                       with_batch ? "/state is float64 [2, 4, 6, 2]; --attention favor needs float64 [2, 4, 6, 3]"
+                                  : "/state is float64 [4, 6, 2]; --attention favor needs float64 [4, 6, 3]");
         no_reference.reference = 0;
         assert_int_equal(tensor_file_state_check(input, &no_reference, "gla", &error), -1);
         assert_refusal(&error, path, "/state_reference has no meaning for --attention gla");
