@@ -111,9 +111,10 @@ static void run_steps(execution *x)
             for (int64_t t = 0; t < step->transfer_count; t++)
                 if ((step->transfers[t].direction == TRANSFER_SEND) == (pass == 1)) post(x, &step->transfers[t]);
         for (int64_t a = 0; a < step->action_count; a++) run_action(x, &step->actions[a]);
-        x->record->computed = MPI_Wtime();
+        /* A step with nothing to do takes no time, not even in a trace. */
+        x->record->computed = step->action_count > 0 ? MPI_Wtime() : x->record->begin;
         step_wait(&plan->transfers, x->record);
-        x->record->end = MPI_Wtime();
+        x->record->end = step->transfer_count > 0 ? MPI_Wtime() : x->record->computed;
     }
 }
 

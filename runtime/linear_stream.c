@@ -5,8 +5,6 @@
  * none overflows: the reference. A state that was summed from an older, lower one is multiplied by exp(old - new). */
 #include "runtime/linear_plan.h"
 
-#include "kernels/linear_workspace.h"
-
 #include <math.h>
 
 static int64_t reference_count(const longspan_linear_plan *plan)
@@ -40,6 +38,20 @@ static double rescaling(const longspan_linear_plan *plan, const double *old, int
     return old[at] == plan->reference[at] ? 1 : exp(old[at] - plan->reference[at]);
 }
 
+/* A unit's columns within a row of W of its head. */
+typedef struct {
+    int64_t head; /* b H + h */
+    int first, columns;
+} unit_columns;
+
+static unit_columns columns_of(const linear_shape *shape, int64_t unit)
+{
+    const int blocks = linear_column_blocks(shape);
+    unit_columns u = {.head = unit / blocks};
+    u.columns = linear_block_columns(shape, (int)(unit % blocks), &u.first);
+    return u;
+}
+
 void linear_stream_begin(const longspan_linear_plan *plan, const longspan_linear_state *initial)
 {
     const linear_shape *shape = &plan->call.shape;
@@ -48,15 +60,13 @@ void linear_stream_begin(const longspan_linear_plan *plan, const longspan_linear
     if (plan->schedule->initial_buffer < 0) return;
     double *states = linear_plan_buffer(plan, plan->schedule->initial_buffer);
     linear_state_clear(shape, 0, units, states);
-    if (!initial) return;
-    for (int64_t u = 0; u < units; u++) {
-        const linear_unit unit = linear_unit_find(shape, u);
-        const int64_t head = unit.batch * shape->heads + unit.head;
-        double *state = states + (size_t)u * linear_state_size(shape);
+    for (int64_t unit = 0; initial && unit < units; unit++) {
+        const unit_columns u = columns_of(shape, unit);
+        double *state = states + (size_t)unit * linear_state_size(shape);
         for (int f = 0; f < features; f++) {
-            const double *row = initial->sums + (head * features + f) * width + unit.first_column;
-            const double factor = rescaling(plan, initial->reference, head, f);
-            for (int c = 0; c < unit.columns; c++) state[(int64_t)f * unit.columns + c] = factor * row[c];
+            const double *row = initial->sums + (u.head * features + f) * width + u.first;
+            const double factor = rescaling(plan, initial->reference, u.head, f);
+            for (int c = 0; c < u.columns; c++) *state++ = factor * row[c];
         }
     }
 }
@@ -67,13 +77,12 @@ void linear_stream_end(const longspan_linear_plan *plan, longspan_linear_state *
     const int features = linear_feature_dim(shape), width = linear_width(shape);
     if (!final || plan->schedule->final_buffer < 0) return;
     const double *states = linear_plan_buffer(plan, plan->schedule->final_buffer);
-    for (int64_t u = 0; u < linear_units(shape); u++) {
-        const linear_unit unit = linear_unit_find(shape, u);
-        const int64_t head = unit.batch * shape->heads + unit.head;
-        const double *state = states + (size_t)u * linear_state_size(shape);
+    for (int64_t unit = 0; unit < linear_units(shape); unit++) {
+        const unit_columns u = columns_of(shape, unit);
+        const double *state = states + (size_t)unit * linear_state_size(shape);
         for (int f = 0; f < features; f++) {
-            double *row = final->sums + (head * features + f) * width + unit.first_column;
-            for (int c = 0; c < unit.columns; c++) row[c] = state[(int64_t)f * unit.columns + c];
+            double *row = final->sums + (u.head * features + f) * width + u.first;
+            for (int c = 0; c < u.columns; c++) row[c] = *state++;
         }
     }
     for (int64_t i = 0; i < reference_count(plan); i++) final->reference[i] = plan->reference[i];

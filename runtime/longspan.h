@@ -237,7 +237,9 @@ typedef struct {
 LONGSPAN_API const char *longspan_linear_variant_name(int index);
 LONGSPAN_API const char *longspan_linear_variant_summary(int index);
 LONGSPAN_API void longspan_linear_problem_default(longspan_linear_problem *problem_p);
-/* Collective. As longspan_plan_create. */
+/* Collective. As longspan_plan_create. Memory: a state of all heads for each buffer of the strategy, one under the chain,
+ * 8 B H F W bytes, and 4 B T H W bytes where outputs wait unfinished. UNSUPPORTED also where the context's `compute` is
+ * neither "auto" nor "fp32", which is all that the family has. */
 LONGSPAN_API longspan_status longspan_linear_plan_create(longspan_context *context,
                                                          const longspan_linear_problem *problem,
                                                          longspan_linear_plan **plan_p);
@@ -250,11 +252,14 @@ LONGSPAN_API void longspan_linear_plan_state_shape(const longspan_linear_plan *p
                                                    int *reference_p);
 LONGSPAN_API int longspan_linear_plan_first_rank(const longspan_linear_plan *plan);
 LONGSPAN_API int longspan_linear_plan_last_rank(const longspan_linear_plan *plan);
-/* Collective. out [B, T, H, E] of out_type. Inputs are not changed and stay the caller's. initial and final must be given
- * on all ranks or on none. Errors: ARGUMENT (a NULL array on a rank that has tokens), MISMATCH. */
+/* Collective. out [B, T, H, E] of out_type. Inputs are not changed and stay the caller's; a rank without tokens may pass
+ * NULL. initial and final must be given on all ranks or on none; their arrays are looked at on the rank that reads or
+ * writes them. May be called again and again. Errors: ARGUMENT (a NULL array on a rank that has tokens, one that the
+ * variant has no use for), MISMATCH. */
 LONGSPAN_API longspan_status longspan_linear_plan_execute(longspan_linear_plan *plan,
                                                           const longspan_linear_arrays *arrays, void *out);
-/* Not collective. As longspan_plan_timing; flops are those of the chunked form. */
+/* Not collective. As longspan_plan_timing; flops are those of the chunked form, and bytes those of states: where R > 0 the
+ * largest exponents [B, H, R] of all ranks are reduced besides. */
 LONGSPAN_API void longspan_linear_plan_timing(const longspan_linear_plan *plan, longspan_timing *timing_p);
 
 /* Moving the rows of any tensor from one layout to another, so that a file can be read and written in one order and
