@@ -129,6 +129,7 @@ static longspan_linear_plan *build(longspan_context *context, const longspan_lin
     plan->kernel = linear_kernel_find(context->kernel->name);
     if (linear_plan_choose(problem, &place, context->seat.threads, &offer, f) != LONGSPAN_OK) return plan;
     plan->strategy = offer.strategy;
+    plan->predicted = offer.seconds;
     plan->problem.attention = linear_variant_find(problem->attention)->name;
     plan->problem.strategy = offer.strategy->name;
     copy_arrays(plan, f);

@@ -27,6 +27,7 @@ struct longspan_linear_plan {
 
     int64_t work; /* units that all steps fold, sum, read or apply: of which progress is a fraction */
     double flops;
+    double predicted;     /* seconds of an execute, by the cost model */
     step_record *records; /* of each step, what the last execute did */
     longspan_timing timing;
 };

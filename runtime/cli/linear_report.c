@@ -31,10 +31,11 @@ json_t *linear_problem_json(const longspan_linear_problem *p)
 
 json_t *linear_report_json(const run_report *r, const linear_job *j)
 {
-    json_t *plan = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:i, s:i}", "strategy", linear_job_strategy(j),
-                             "layout", "contiguous", "compute", "fp32", "isa", j->base.kernel->name, "ranks",
-                             j->base.context->ranks, "threads", r->threads, "steps", (json_int_t)r->steps,
-                             "state_features", j->state.features, "state_width", j->state.width);
+    json_t *plan =
+        json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:i, s:i, s:f}", "strategy", linear_job_strategy(j), "layout",
+                  "contiguous", "compute", "fp32", "isa", j->base.kernel->name, "ranks", j->base.context->ranks,
+                  "threads", r->threads, "steps", (json_int_t)r->steps, "state_features", j->state.features,
+                  "state_width", j->state.width, "predicted_seconds", j->plan->predicted);
     return run_report_json_of(r, linear_problem_json(&j->problem), plan);
 }
 
@@ -62,4 +63,5 @@ void linear_report_print(FILE *to, const run_report *r, const linear_job *j, con
             linear_job_strategy(j), j->state.features, j->state.width, ranks, ranks == 1 ? "" : "s", r->threads,
             r->threads == 1 ? "" : "s", j->base.kernel->name);
     run_report_print_numbers(to, r, shown, phases, phase_count, elapsed);
+    fprintf(to, "  model    %.4g s predicted; %.4g s measured\n", j->plan->predicted, r->median_wall);
 }

@@ -6,13 +6,14 @@
 #include "runtime/cli/linear_job.h"
 #include "runtime/cli/linear_report.h"
 #include "runtime/cli/placement.h"
+#include "runtime/cli/schedule_print.h"
 #include "runtime/linear_plan.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_STRATEGIES = 16 };
+enum { MOST_STRATEGIES = 16, MOST_VERBOSE_RANKS = 16 };
 
 typedef enum { COUNT_STEPS, COUNT_MESSAGES, COUNT_SENT, COUNT_RECEIVED, COUNT_FLOPS, COUNTS } linear_count;
 
@@ -210,9 +211,30 @@ static json_t *forecast_json(const linear_forecast *c, const char *source)
                      rank, "sum", sum, "predicted_seconds", taken->offer.seconds, "versions", report_versions_json());
 }
 
+/* The steps of the strategy that is taken. */
+static void print_steps(const session *s, const linear_forecast *c, failure *f)
+{
+    const linear_offer *taken = &c->way[0].offer;
+    const linear_schedule_problem scheduled =
+        linear_plan_scheduled(&c->problem, c->place.ranks, c->threads, taken->summarises);
+    if (c->place.ranks > MOST_VERBOSE_RANKS) {
+        session_say(s, "longspan plan: the steps are printed for at most %d ranks\n", MOST_VERBOSE_RANKS);
+        return;
+    }
+    for (int rank = 0; rank < c->place.ranks; rank++) {
+        linear_schedule *one;
+        if (taken->strategy->plan(&scheduled, rank, &one) != 0) {
+            failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory for the schedule of rank %d", rank);
+            return;
+        }
+        schedule_print_linear(one);
+        linear_schedule_destroy(one);
+    }
+}
+
 /* Rank 0. */
-static json_t *plan_here(const options *o, const longspan_linear_problem *problem, const machine_source *source,
-                         failure *f)
+static json_t *plan_here(const session *s, const options *o, const longspan_linear_problem *problem,
+                         const machine_source *source, failure *f)
 {
     linear_forecast c = {.problem = *problem};
     if (linear_problem_complete(&c.problem, f) != LONGSPAN_OK ||
@@ -223,6 +245,7 @@ static json_t *plan_here(const options *o, const longspan_linear_problem *proble
     for (int i = 0; i < c.way_count; i++)
         if (!c.way[i].offer.refusal) count_ranks(&c, &c.way[i], f);
     if (f->status != LONGSPAN_OK) return NULL;
+    if (s->verbose) print_steps(s, &c, f);
     print_forecast(o, &c, source->source);
     return o->report ? forecast_json(&c, source->source) : NULL;
 }
@@ -234,7 +257,7 @@ static exit_status plan_problem(session *s, const options *o, const longspan_lin
     if (o->report && output_file_check(s->comm, o->report, o->force, &f) != LONGSPAN_OK) return session_fail(s, &f);
     const attention_kernel *kernel = job_kernel(o->isa, &f);
     if (!session_agree(s, &f) || !machine_load(s, kernel, &source, &f)) return session_exit_status(&f);
-    json_t *root = s->rank == 0 ? plan_here(o, problem, &source, &f) : NULL;
+    json_t *root = s->rank == 0 ? plan_here(s, o, problem, &source, &f) : NULL;
     if (!session_agree(s, &f)) {
         json_decref(root);
         return session_exit_status(&f);

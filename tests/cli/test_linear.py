@@ -104,8 +104,10 @@ class Linear(harness.Case):
                 out = numpy.concatenate([read(self.path(f"{variant}-{i}.h5")) for i in (1, 2)])
                 self.assertLess(oracle.relative_rms(out[None], exact), 1e-5)
                 self.assertIn("PASSED", verified.out)
+                with h5py.File(self.path(f"{variant}-2.h5")) as file:
+                    self.assertEqual(file["state"].dtype, "f8")
+                    self.assertEqual(file.attrs["initial_state"], 1)
                 parts, whole = (read(self.path(f"{variant}-{i}.h5"), "state") for i in (2, "all"))
-                self.assertEqual(parts.dtype, "f8")
                 if variant not in ("favor", "efficient"):  # whose states are counted from references of their own
                     self.assertLess(oracle.relative_rms(parts, whole), 1e-5)
 
@@ -221,6 +223,11 @@ class Linear(harness.Case):
         self.assertEqual(ways["chain"]["bytes_sent"], 32 * 128 * 128 * 8)  # one state, whatever N
         self.assertIn("refused", ways["allreduce"])
         self.assertEqual(plan["plan"]["strategy"], plan["ranking"][0]["strategy"])
+        linear_oracle.make_input(self.path("in.h5"), "gla", 300)
+        steps = self.succeed("plan", "in.h5", "--attention", "gla", "--strategy", "chain", "--ranks", "3", "--verbose",
+                             ranks=1)
+        self.assertRegex(steps.out, r"rank 2, 1 buffers?(.|\n)*receive units \[0, \d+\) from rank 1 into buffer 0")
+        self.assertRegex(steps.out, r"causal gla attention: 300 tokens, 4 heads \(2 of keys, 4 of values\)")
 
     def test_report_info_and_benchmarks_know_the_variant(self):
         linear_oracle.make_input(self.path("in.h5"), "kda", 100)
