@@ -126,7 +126,7 @@ class Linear(harness.Case):
         def run(variant):
             for ranks in (1, 3):
                 self.succeed("generate", f"{variant}-{ranks}.h5", "--attention", variant, "--tokens", "200", "--heads", "4",
-                             "--kv-heads", "2", "--dim", "8", "--quiet", ranks=ranks)
+                             "--kv-heads", "2", "--value-heads", "4", "--dim", "8", "--quiet", ranks=ranks)
             self.attend(variant, f"{variant}-1.h5", f"{variant}-out.h5")
             return self.succeed("verify", f"{variant}-1.h5", f"{variant}-out.h5")
 
