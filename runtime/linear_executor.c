@@ -7,6 +7,7 @@
  * it is there. */
 #include "runtime/linear_plan.h"
 
+#include <cblas.h>
 #include <string.h>
 
 typedef struct {
@@ -181,6 +182,9 @@ longspan_status longspan_linear_plan_execute(longspan_linear_plan *plan, const l
     const longspan_status status = check_arrays(plan, arrays, out);
     if (status != LONGSPAN_OK) return status;
 
+    /* Kernels call OpenBLAS from threads of their own; how many it uses otherwise is the caller's. */
+    const int blas_threads = openblas_get_num_threads();
+    openblas_set_num_threads(1);
     execution x = {.plan = plan, .call = call_of(plan, arrays), .out = out};
     plan->timing = (longspan_timing){.steps = plan->schedule->step_count, .flops = plan->flops};
     linear_stream_find_reference(plan, &x.call, arrays->initial);
@@ -191,6 +195,7 @@ longspan_status longspan_linear_plan_execute(longspan_linear_plan *plan, const l
 
     const double finish = MPI_Wtime();
     linear_stream_end(plan, arrays->final);
+    openblas_set_num_threads(blas_threads);
     step_records_add(plan->records, plan->schedule->step_count, &plan->timing);
     const double end = MPI_Wtime();
     plan->timing.finish = end - finish;

@@ -237,9 +237,9 @@ typedef struct {
 LONGSPAN_API const char *longspan_linear_variant_name(int index);
 LONGSPAN_API const char *longspan_linear_variant_summary(int index);
 LONGSPAN_API void longspan_linear_problem_default(longspan_linear_problem *problem_p);
-/* Collective. As longspan_plan_create. Memory: a state of all heads for each buffer of the strategy, one under the chain,
- * 8 B H F W bytes, and 4 B T H W bytes where outputs wait unfinished. UNSUPPORTED also where the context's `compute` is
- * neither "auto" nor "fp32", which is all that the family has. */
+/* Collective. As longspan_plan_create. Memory: 8 B H F W bytes for each state that the strategy holds, one under the chain,
+ * and where outputs wait unfinished 4 B T H W bytes, under the delta rule 4 B T H (W + D). UNSUPPORTED also where the
+ * context's `compute` is neither "auto" nor "fp32", which is all that the family has. */
 LONGSPAN_API longspan_status longspan_linear_plan_create(longspan_context *context,
                                                          const longspan_linear_problem *problem,
                                                          longspan_linear_plan **plan_p);

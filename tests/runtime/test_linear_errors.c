@@ -142,6 +142,7 @@ static void problems_that_differ_between_ranks_are_refused_by_name(void **state)
     const longspan_linear_problem good = good_problem("retention");
     static const int64_t one[] = {0, 30, 100}, other[] = {0, 31, 100};
     static const float decays[] = {-1, -2, -3, -4}, others[] = {-1, -2, -3, -5};
+    static const float rows[20 * 12]; /* enough for bonus and features */
     const int last = my_rank == rank_count - 1;
     longspan_linear_problem p;
     p = good, p.tokens += last, assert_refused(&p, mismatch, "tokens differs");
@@ -153,8 +154,8 @@ static void problems_that_differ_between_ranks_are_refused_by_name(void **state)
     p = good, p.documents = last ? one : other, p.document_count = 2, assert_refused(&p, mismatch, "documents differs");
     p = good_problem("lightning"), p.head_log_decay = last ? decays : others;
     assert_refused(&p, mismatch, "head_log_decay differs");
-    p = good_problem("rwkv6"), p.bonus = last ? decays : NULL, assert_refused(&p, mismatch, "bonus differs");
-    p = good_problem("favor"), p.features = last ? decays : NULL, assert_refused(&p, mismatch, "features differs");
+    p = good_problem("rwkv6"), p.bonus = last ? rows : NULL, assert_refused(&p, mismatch, "bonus differs");
+    p = good_problem("favor"), p.features = last ? rows : NULL, assert_refused(&p, mismatch, "features differs");
 }
 
 /* Executes with arrays of which `change` has spoiled some; then without, which must work. */
