@@ -129,7 +129,7 @@ static int open_dataset(const tensor_file *file, const exactly *w, hid_t *datase
         return io_fail(error, "%s: there is no dataset %s; --attention %s needs it: %s", file->path, w->name,
                        w->attention, wanted);
     }
-    hid_t dataset;
+    hid_t dataset = H5I_INVALID_HID;
     if (tensor_dataset_open(file, w->name, &dataset, error) != 0) return -1;
     if (check_dataset(file, w, dataset, extents, error) != 0) {
         H5Dclose(dataset);
@@ -141,8 +141,8 @@ static int open_dataset(const tensor_file *file, const exactly *w, hid_t *datase
 
 static int check_only(const tensor_file *file, const exactly *w, io_error *error)
 {
-    hid_t dataset;
-    hsize_t extents[TENSOR_MOST_AXES];
+    hid_t dataset = H5I_INVALID_HID;
+    hsize_t extents[TENSOR_MOST_AXES] = {0};
     if (open_dataset(file, w, &dataset, extents, error) != 0) return -1;
     H5Dclose(dataset);
     return 0;
@@ -152,8 +152,8 @@ static int check_only(const tensor_file *file, const exactly *w, io_error *error
 static int read_into(const tensor_file *file, const exactly *w, void *target, io_error *error)
 {
     static const hsize_t start[TENSOR_MOST_AXES];
-    hid_t dataset;
-    hsize_t extents[TENSOR_MOST_AXES];
+    hid_t dataset = H5I_INVALID_HID;
+    hsize_t extents[TENSOR_MOST_AXES] = {0};
     if (open_dataset(file, w, &dataset, extents, error) != 0) return -1;
     const int result =
         tensor_dataset_read(file, w->name, dataset, memory_type(w->size), w->rank, start, extents, target, error);
@@ -166,7 +166,7 @@ static int read_values(const tensor_file *file, const exactly *w, bool infinity_
                        hsize_t *extents, io_error *error)
 {
     static const hsize_t start[TENSOR_MOST_AXES];
-    hid_t dataset;
+    hid_t dataset = H5I_INVALID_HID;
     int64_t bytes;
     if (open_dataset(file, w, &dataset, extents, error) != 0) return -1;
     float *values = tensor_dataset_bytes(w->rank, extents, sizeof *values, &bytes) ? malloc((size_t)bytes) : NULL;
@@ -211,7 +211,7 @@ static int check_rows(const tensor_file *file, const attention_shapes *shapes, c
 static int read_log_decay(const tensor_file *file, const attention_shapes *shapes, const linear_wanted *wanted,
                           linear_extras *e, io_error *error)
 {
-    hsize_t extents[TENSOR_MOST_AXES];
+    hsize_t extents[TENSOR_MOST_AXES] = {0};
     const exactly heads = {.name = names[LINEAR_LOG_DECAY],
                            .attention = wanted->attention,
                            .size = sizeof(float),
@@ -226,7 +226,7 @@ static int read_log_decay(const tensor_file *file, const attention_shapes *shape
 static int read_bonus(const tensor_file *file, const attention_shapes *shapes, const linear_wanted *wanted,
                       linear_extras *e, io_error *error)
 {
-    hsize_t extents[TENSOR_MOST_AXES];
+    hsize_t extents[TENSOR_MOST_AXES] = {0};
     const exactly w = {.name = names[LINEAR_BONUS],
                        .attention = wanted->attention,
                        .size = sizeof(float),
@@ -239,7 +239,7 @@ static int read_bonus(const tensor_file *file, const attention_shapes *shapes, c
 static int read_features(const tensor_file *file, const attention_shapes *shapes, const linear_wanted *wanted,
                          linear_extras *e, io_error *error)
 {
-    hsize_t extents[TENSOR_MOST_AXES];
+    hsize_t extents[TENSOR_MOST_AXES] = {0};
     const exactly w = {.name = names[LINEAR_FEATURES],
                        .attention = wanted->attention,
                        .size = sizeof(float),
