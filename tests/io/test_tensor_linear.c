@@ -303,7 +303,7 @@ static void head_counts_divide_the_largest(void **state)
     (void)state;
     static const hsize_t tokens[] = {5, 5, 5};
     static const int sound[][3] = {{4, 4, 4}, {4, 2, 1}, {2, 2, 4}, {1, 4, 2}, {1, 1, 6}};
-    static const int wrong[][3] = {{4, 3, 4}, {4, 4, 3}, {3, 4, 4}, {2, 3, 6 - 1}};
+    static const int wrong[][3] = {{4, 3, 4}, {4, 4, 3}, {3, 4, 4}, {2, 3, 5}};
     const char *path;
     for (size_t i = 0; i < sizeof sound / sizeof sound[0]; i++) {
         attention_shapes shapes;
