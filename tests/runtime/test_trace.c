@@ -118,7 +118,7 @@ static void every_thread_has_a_track_of_its_folds(void **state)
         assert_int_equal(run_problem(&t).status, LONGSPAN_OK);
         json_t *root = write_and_read(t.context->trace);
         for (int i = 0; rank == 0 && i < ranks; i++) {
-            double seconds, begin, end, first, last;
+            double seconds, begin = 0, end = 0, first = 0, last = 0;
             assert_int_equal(count_events(root, i, "fold", &seconds), ranks * threads);
             assert_int_equal(count_events(root, i, "thread_name", &seconds), TRACE_TRACKS + threads);
             assert_int_equal(count_events(root, i, "process_labels", &seconds), 0);
