@@ -35,6 +35,9 @@
  * row's bits depend on the grid and on the order of segments, not on the rank count. */
 enum { ATTENTION_KEY_BLOCK = 64 };
 
+/* Query rows of a key head that are few: reading its keys takes longer than folding them. */
+enum { ATTENTION_FEW_ROWS = 16 };
+
 /* Partial results of T tokens: o [T, R, E], m [T, R] (base 2), l [T, R], contiguous float32, R >= H rows a token, of
  * which a call's heads are the first (a call for some heads points past the others). The caller's. */
 typedef struct {
@@ -133,8 +136,7 @@ bool attention_compute_from_name(const char *name, attention_compute *compute_p)
 
 /* The fastest arithmetic of the kernel that loses nothing of the type's precision, for `rows` = T * H / G query rows a key
  * head: for float32 BF16X6, for float16 BF16X3, for bfloat16 BF16, each where the kernel offers it, else FP32; and FP32
- * for 16 rows or fewer, which are bound by the memory that keys are read from, and which it alone shares out among
- * threads by keys. */
+ * for ATTENTION_FEW_ROWS or fewer, which it alone shares out among threads by keys. */
 attention_compute attention_compute_best(const attention_kernel *kernel, kernel_type type, int64_t rows);
 
 /* Bytes of workspace that any kernel needs for a call of this shape, whatever its arithmetic. */

@@ -26,8 +26,8 @@
 #include <sched.h>
 
 enum {
-    FEW_ROWS = 16,      /* that one thread takes this way */
-    FEW_ROWS_MOST = 64, /* that threads take together, where the blocked form has not a task for each */
+    FEW_ROWS = ATTENTION_FEW_ROWS, /* that one thread takes this way */
+    FEW_ROWS_MOST = 64,            /* that threads take together, where the blocked form has not a task for each */
     FEW_VECTORS_MOST = FEW_ROWS_MOST / LANES,
     FEW_TILE = 4, /* rows of a register tile */
     KEY_VECTORS = ATTENTION_KEY_BLOCK / LANES,

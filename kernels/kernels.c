@@ -47,10 +47,9 @@ bool attention_compute_from_name(const char *name, attention_compute *compute_p)
 
 attention_compute attention_compute_best(const attention_kernel *kernel, kernel_type type, int64_t rows)
 {
-    enum { FEW_ROWS = 16 };
     static const attention_compute best[] = {
         [KERNEL_FLOAT32] = COMPUTE_BF16X6, [KERNEL_FLOAT16] = COMPUTE_BF16X3, [KERNEL_BFLOAT16] = COMPUTE_BF16};
-    return rows > FEW_ROWS && kernel->computes >> best[type] & 1 ? best[type] : COMPUTE_FP32;
+    return rows > ATTENTION_FEW_ROWS && kernel->computes >> best[type] & 1 ? best[type] : COMPUTE_FP32;
 }
 
 size_t attention_workspace_size(int threads, int dim, int value_dim)

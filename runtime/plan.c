@@ -69,7 +69,7 @@ static longspan_status agree_on_kernel(longspan_context *context, attention_comp
     int kernel = 0;
     while (kernel + 1 < attention_kernel_count && attention_kernels[kernel] != context->kernel) kernel++;
     int most[] = {kernel, -kernel, (int)compute, -(int)compute};
-    MPI_Allreduce(MPI_IN_PLACE, most, 4, MPI_INT, MPI_MAX, context->comm);
+    wait_allreduce(MPI_IN_PLACE, most, 4, MPI_INT, MPI_MAX, context->comm);
     if (most[0] == -most[1] && most[2] == -most[3]) return LONGSPAN_OK;
     failure_set(f, LONGSPAN_ERROR_MISMATCH,
                 "kernel or compute differs between ranks, whose CPUs differ (from '%s' to '%s', from '%s' to '%s'): "

@@ -46,7 +46,6 @@ static void count_rank(forecast *c, int rank, failure *f)
 bool forecast_make(const longspan_problem *problem, const placement *place, forecast *c, failure *f)
 {
     *c = (forecast){.problem = *problem, .ranks = place->ranks};
-    if (problem_complete(&c->problem, f) != LONGSPAN_OK) return false;
     if (plan_rank(&c->problem, place, &c->choices, &c->choice_count, f) != LONGSPAN_OK) return false;
     c->sizes = plan_sizes(&c->problem);
     int sample[PREDICTION_ALL_RANKS], count = c->ranks;

@@ -32,7 +32,7 @@ typedef struct {
     double sum[FORECAST_COUNTS];
 } forecast;
 
-/* Not collective. False with the reason in *f. To be freed in either case. */
+/* Not collective. Of a complete problem (runtime/problem.h). False with the reason in *f. To be freed in either case. */
 bool forecast_make(const longspan_problem *problem, const placement *place, forecast *c, failure *f);
 void forecast_free(forecast *c);
 
