@@ -14,7 +14,8 @@ static const struct {
     {"ring", 0, true},       {"gather", 0, true},      {"heads", 0, true},          {"queries", 0, true},
     {"decode", 0, true},     {"hybrid:*x2", 0, true}, /* P / 2 rows, on an odd number of ranks one */
     {"hybrid:*x1", 0, true}, {"double-ring", 2, true}, {"double-ring", HALF, true}, {"shared", 0, false},
-    {"shared", 2, false},    {"shared", HALF, false},  {"auto", 0, true},
+    {"shared", 2, false},    {"shared", HALF, false},  {"shared", 0, true}, /* which is --share off */
+    {"auto", 0, true},
 };
 
 static int columns_of(int strategy)
@@ -30,12 +31,15 @@ static int node_ranks_of(int strategy, int ranks)
     return ranks >= 4 ? ranks / 2 : 2;
 }
 
-bool product_refuses(int strategy, int ranks)
+const char *product_refusal(int strategy, int ranks)
 {
     const int columns = columns_of(strategy), node_ranks = node_ranks_of(strategy, ranks);
-    if (columns > 0) return ranks % columns != 0;
+    const bool reads_in_place = strcmp(strategy_cases[strategy].name, "shared") == 0;
+    if (columns > 0) return ranks % columns != 0 ? "ranks, but there are" : NULL;
+    if (reads_in_place && strategy_cases[strategy].share_nothing && ranks > 1)
+        return "--share off (longspan_options.share_memory)";
     /* Pretended nodes that do not come out even are none. */
-    return node_ranks > 0 && ranks > 1 && ranks % node_ranks != 0;
+    return node_ranks > 0 && ranks > 1 && ranks % node_ranks != 0 ? "on every node" : NULL;
 }
 
 static const char *strategy_name(int strategy, int ranks)
@@ -47,11 +51,11 @@ static const char *strategy_name(int strategy, int ranks)
     return names[strategy];
 }
 
-test_problem product_open(int strategy, int ranks)
+test_problem product_open(int strategy, int ranks, int threads)
 {
     test_problem t = make_problem(1, 1, 1, 16);
     longspan_status status;
-    t.threads = 1;
+    t.threads = threads;
     t.node_ranks = node_ranks_of(strategy, ranks);
     t.share_nothing = strategy_cases[strategy].share_nothing;
     t.problem.strategy = strategy_name(strategy, ranks);
@@ -127,6 +131,8 @@ const char *product_layout(int layout)
     return layouts[layout];
 }
 
+static const char *const type_names[PRODUCT_TYPES] = {"float32", "float16", "bfloat16"};
+
 /* N, M, B, H, G, E. Documents are for N queries and keys. */
 static const int shapes[PRODUCT_SHAPES][6] = {
     {37, 37, 1, 4, 2, 16}, {29, 67, 1, 3, 1, 8}, {101, 101, 1, 5, 5, 24}, {67, 29, 2, 6, 2, 16}, {5, 131, 1, 4, 1, 3},
@@ -147,13 +153,16 @@ void product_set(test_problem *t, const product_point *point, char text[256])
     p->kv_heads = shape[4];
     p->dim = 16;
     p->value_dim = shape[5];
+    p->type = p->out_type = point->type;
     set_mask(p, point->mask);
     set_scores(p, point->scores);
     t->own_arrays = point->shape % 2;
     snprintf(
         text, 256,
-        "point {%d, %d, %d, %d, %d}: %s, %s, strategy %s in nodes of %d, layout %s, N=%lld M=%lld B=%lld H=%d G=%d",
-        point->mask, point->scores, point->strategy, point->layout, point->shape, mask_names[point->mask],
-        score_names[point->scores], strategy, t->node_ranks, p->layout, (long long)p->queries, (long long)p->keys,
-        (long long)p->batch, p->heads, p->kv_heads);
+        "point {%d, %d, %d, %d, %d, %d}: %s, %s, strategy %s in nodes of %d, layout %s, %s, N=%lld M=%lld B=%lld H=%d "
+        "G=%d, %d threads",
+        point->mask, point->scores, point->strategy, point->layout, point->shape, (int)point->type,
+        mask_names[point->mask], score_names[point->scores], strategy, t->node_ranks, p->layout,
+        type_names[point->type], (long long)p->queries, (long long)p->keys, (long long)p->batch, p->heads, p->kv_heads,
+        t->threads);
 }

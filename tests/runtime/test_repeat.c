@@ -75,13 +75,13 @@ static void the_same_plan_on_other_data_gives_a_fresh_plans_bits(void **state)
     (void)state;
     int refused = 0, refusing = 0, turn = 0;
     for (int strategy = 0; strategy < PRODUCT_STRATEGIES; strategy++) {
-        test_problem t = product_open(strategy, ranks);
+        test_problem t = product_open(strategy, ranks, 1);
         assert_non_null(t.context);
         refusing += product_refuses(strategy, ranks);
         for (int layout = 0; layout < PRODUCT_LAYOUTS; layout++, turn++) {
             char text[256];
             const product_point point = {turn % PRODUCT_MASKS, turn % PRODUCT_SCORES, strategy, layout,
-                                         turn % PRODUCT_SHAPES};
+                                         turn % PRODUCT_SHAPES, LONGSPAN_FLOAT32};
             product_set(&t, &point, text);
             if (!product_refuses(strategy, ranks)) repeat_on_other_data(&t, text);
             else refused += run_problem(&t).status == LONGSPAN_ERROR_UNSUPPORTED;
@@ -153,7 +153,7 @@ static void late_ranks_change_no_bits(void **state)
     if (ranks == 1) skip();
     for (int strategy = 0; strategy < PRODUCT_STRATEGIES; strategy++) {
         if (product_refuses(strategy, ranks)) continue;
-        const test_problem opened = product_open(strategy, ranks);
+        const test_problem opened = product_open(strategy, ranks, 1);
         assert_non_null(opened.context);
         for (int layout = 0; layout < PRODUCT_LAYOUTS; layout++) {
             char text[64];

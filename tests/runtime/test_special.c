@@ -281,7 +281,7 @@ int main(int argc, char **argv)
     MPI_Comm_size(MPI_COMM_WORLD, &ranks);
     bool ready = true;
     for (int i = 0; i < PRODUCT_STRATEGIES; i++) {
-        opened[i] = product_open(i, ranks);
+        opened[i] = product_open(i, ranks, 1);
         ready = ready && opened[i].context;
     }
     const int failures = ready ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
