@@ -254,7 +254,7 @@ static int resample(audio_file *file, int64_t count, int64_t wanted, io_error *e
     const size_t room = (size_t)(divide_up(count * AUDIO_RATE, file->shape.rate) + ROOM);
     size_t used = 0, made = 0;
     const soxr_io_spec_t types = soxr_io_spec(SOXR_FLOAT32_I, SOXR_FLOAT32_I);
-    const soxr_quality_spec_t quality = soxr_quality_spec(SOXR_HQ, 0);
+    const soxr_quality_spec_t quality = soxr_quality_spec(SOXR_VHQ, SOXR_ROLLOFF_NONE);
     const soxr_runtime_spec_t one_thread = soxr_runtime_spec(1);
     const soxr_error_t failed = soxr_oneshot(file->shape.rate, AUDIO_RATE, 1, file->mono, (size_t)count, &used,
                                              file->resampled, room, &made, &types, &quality, &one_thread);

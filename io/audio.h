@@ -1,5 +1,5 @@
 /* Recordings as 16 kHz mono sound, by ranges: WAV (RIFF, RIFX, RF64), FLAC and OGG (Vorbis, Opus), read with
- * libsndfile, the channels averaged, resampled with libsoxr (its quality HQ: 20 bits).
+ * libsndfile, the channels averaged, resampled with libsoxr (its quality VHQ, without roll-off).
  *
  * A sample's bits depend on its index alone, never on what else was read: the recording is cut into blocks of 10 s from
  * its beginning, and a block is always made the same way, from its own part of the file and some on either side, for

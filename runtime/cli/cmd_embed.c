@@ -58,7 +58,7 @@ static exit_status run(session *s, options *o)
 
 const command command_embed = {
     .name = "embed",
-    .arguments = "text|audio FILE -o OUT.h5",
+    .arguments = "text | audio FILE",
     .summary = "a document or a recording as q, k, v",
     .spec = &spec,
     .run = run,

@@ -6,11 +6,13 @@
  * frames and features depend on their place in the recording alone (io/audio.h, io/log_mel.h), and so does every bit of
  * the output. Held by cli.embed_audio. */
 #include "runtime/cli/embed.h"
+#include "runtime/cli/report.h"
 #include "runtime/launch.h"
 
 #include "io/audio.h"
 #include "io/audio_features.h"
 #include "io/log_mel.h"
+#include "runtime/patience.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -269,9 +271,14 @@ exit_status embed_audio(session *s, const options *o)
     const bool done = run_work(s, &w, &f);
     work_free(&w);
     if (!done) return session_exit_status(&f);
-    const double seconds = (double)w.shape.frames / w.shape.rate, took = MPI_Wtime() - start;
-    session_say(s, "%s: %" PRId64 " tokens of %s, %.1f s at %d Hz in %d channel%s, H=%d D=%d E=%d %s, in %.2f s\n",
-                o->output, w.tokens, path, seconds, w.shape.rate, w.shape.channels, w.shape.channels == 1 ? "" : "s",
-                o->heads, o->dim, o->value_dim, io_type_name((io_type)o->type), took);
+    const int64_t peak = report_peak_memory();
+    int64_t largest = 0;
+    wait_reduce(&peak, &largest, 1, MPI_INT64_T, MPI_MAX, 0, s->comm);
+    session_say(s,
+                "%s: %" PRId64 " tokens of %s, %.1f s at %d Hz in %d channel%s, H=%d D=%d E=%d %s, in %.2f s, at most "
+                "%.1f MiB resident a rank\n",
+                o->output, w.tokens, path, (double)w.shape.frames / w.shape.rate, w.shape.rate, w.shape.channels,
+                w.shape.channels == 1 ? "" : "s", o->heads, o->dim, o->value_dim, io_type_name((io_type)o->type),
+                MPI_Wtime() - start, (double)largest / (1 << 20));
     return EXIT_DONE;
 }
