@@ -98,7 +98,8 @@ def wav_cases():
         "streamed.wav": (changed(SOUND, 40, b"\xff\xff\xff\xff"), "promises 4294967295"),
         "two-gib-promised.wav": (changed(SOUND, 40, b"\xff\xff\xff\x7f"), "promises 2147483647"),
         "half-a-sample-promised.wav": (changed(SOUND, 40, struct.pack("<I", 79999)), "not a multiple"),
-        "rf64-without-sizes.wav": (sound.riff(form, sound.chunk(b"data", b"ab", 0xffffffff), magic=b"RF64"), "promises"),
+        "rf64-without-sizes.wav": (sound.riff(form, sound.chunk(b"data", b"ab", 2**32 - 1), magic=b"RF64"),
+                                   "promises"),
         "rf64-of-a-tebibyte.wav": (sound.riff(sound.chunk(b"ds64", struct.pack("<QQQI", 2**40, 2**40, 2**39, 0)), form,
                                               sound.chunk(b"data", TONE.tobytes(), 0xffffffff), magic=b"RF64"),
                                    "promises 1099511627776"),
@@ -136,7 +137,8 @@ def wav_cases():
         "double-nan.wav": (with_value(numpy.nan, 4321, kind="<f8"), "sample 4321"),
         "double-beyond-float.wav": (with_value(double, 4322, kind="<f8"), "sample 4322"),
         "all-nan.wav": (sound.wav(numpy.full(40000, numpy.nan, "f4")), "finite number"),
-        "infinities-that-cancel.wav": (sound.wav(numpy.array([[0, 0], [numpy.inf, -numpy.inf]] * 99, "f4")), "sample 1 "),
+        "infinities-that-cancel.wav": (sound.wav(numpy.array([[0, 0], [numpy.inf, -numpy.inf]] * 99, "f4")),
+                                       "sample 1 "),
     }
 
 
@@ -286,7 +288,8 @@ class AudioMalformed(harness.Case):
         self.assertEqual(os.listdir(self.folder), ["in"])
 
     def test_what_they_are_made_of_is_sound(self):
-        for name, data in (("sound.wav", SOUND), ("zero.wav", with_value(0, 5)), ("double.wav", with_value(0, 5, kind="<f8")),
+        for name, data in (("sound.wav", SOUND), ("zero.wav", with_value(0, 5)),
+                           ("double.wav", with_value(0, 5, kind="<f8")),
                            ("stereo.wav", with_value(0, 5, channels=2)), ("flac", self.read_made("flac16")),
                            ("ogg", self.read_made("vorbis")),
                            ("opus", self.read_made("opus", rate=48000))):
