@@ -5,6 +5,7 @@
 #include "runtime/cli/progress_bar.h"
 #include "runtime/cli/result_file.h"
 #include "runtime/cli/trace_file.h"
+#include "runtime/patience.h"
 
 #include <math.h>
 #include <stdio.h>

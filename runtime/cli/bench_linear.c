@@ -4,6 +4,7 @@
 #include "runtime/cli/linear_inputs.h"
 #include "runtime/cli/linear_report.h"
 #include "runtime/cli/linear_values.h"
+#include "runtime/patience.h"
 
 #include <stdlib.h>
 

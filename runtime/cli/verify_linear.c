@@ -14,6 +14,7 @@
 #include "kernels/number.h"
 #include "runtime/cli/verify.h"
 #include "runtime/linear_problem.h"
+#include "runtime/patience.h"
 
 #include <math.h>
 #include <stdio.h>
