@@ -146,7 +146,8 @@ typedef struct {
 
     /* Units [begin, end) over all pieces. Each begins with its state in `states`, the first piece's, and leaves there
      * the last piece's: the caller clears what begins with nothing. Outputs are finished and go to out [B, T, H, E],
-     * or, if out is NULL, go unfinished to partial [B, T, H, partial_width], to be finished later. */
+     * or, if out is NULL, go unfinished to partial [B, T, H, partial_width], to be finished later. With both NULL only
+     * the state is made, of the same bits, in less than half the time where nothing is erased. */
     void (*fold)(const linear_call *call, int64_t begin, int64_t end, double *states, void *out, float *partial);
 
     /* Adds to partial of the first piece what its tokens read of the state that it turns out to begin with. Not of

@@ -63,18 +63,19 @@ static void state_update(linear_task *task, int n)
     for (int f = 0; f < task->features && vectors; f++) task->transition[f] += space->totals[f] * LN_2;
 }
 
-/* What rows of a, and under the delta rule of b, read of the state at the chunk's beginning. */
-static void state_read(const linear_task *task, int n, int rows)
+/* What n rows of a (form 0) or b (form 1) read of the state at the chunk's beginning. */
+static void state_read(const linear_task *task, int form, int n)
 {
     const linear_space *space = &task->space;
     const bool vectors = decays_are_of_features(task);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, task->worked, task->features, 1,
-                vectors ? space->decayed : space->rows, task->row, space->state, task->column_row, 0, space->read,
-                task->column_row);
+    const float *rows = (vectors ? space->decayed : space->rows) + (int64_t)form * n * task->row;
+    float *read = space->read + (int64_t)form * n * task->column_row;
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, task->worked, task->features, 1, rows, task->row,
+                space->state, task->column_row, 0, read, task->column_row);
     if (vectors || task->variant->decay == LINEAR_DECAY_NONE) return;
-    for (int i = 0; i < rows; i++) {
-        float *restrict row = space->read + (int64_t)i * task->column_row;
-        const float factor = (float)space->from_start[i < n ? i : i - n];
+    for (int i = 0; i < n; i++) {
+        float *restrict row = read + (int64_t)i * task->column_row;
+        const float factor = (float)space->from_start[i];
         for (int c = 0; c < task->worked; c++) row[c] *= factor;
     }
 }
@@ -139,13 +140,14 @@ static void outputs_write(const linear_task *task, int64_t token, int n, void *o
     }
 }
 
-/* Decays and, if `keys`, b of tokens [token, token + n), and a. Whether all that was given is finite, or -inf where it
- * may be. */
-static bool chunk_prepare(linear_task *task, int64_t token, int n)
+/* b, w and decays of tokens [token, token + n), and a if it is wanted. Whether all that was given is finite, or -inf
+ * where it may be: of a in any case, so that the state does not depend on who wants what. */
+static bool chunk_prepare(linear_task *task, int64_t token, int n, bool reads)
 {
     bool finite = keys_prepare(task, token, n);
     finite = values_prepare(task, token, n) && finite;
-    finite = queries_prepare(task, token, n, false) && finite;
+    if (reads) finite = queries_prepare(task, token, n, false) && finite;
+    else finite = rows_raw(task, false, token, n, task->space.q, task->space.rows) && finite;
     for (int f = 0; f < task->row && decays_are_of_features(task); f++) task->space.totals[f] = 0;
     if (decays_are_of_features(task)) return vectors_prepare(task, token, n) && finite;
     if (task->variant->decay != LINEAR_DECAY_NONE) return weights_prepare(task, token, n) && finite;
@@ -157,18 +159,22 @@ static bool chunk_prepare(linear_task *task, int64_t token, int n)
 static void chunk_fold(linear_task *task, int64_t token, int n, void *out, float *partial)
 {
     const linear_space *space = &task->space;
-    if (!chunk_prepare(task, token, n) && n > 1) {
+    const bool reads = out || partial;
+    if (!chunk_prepare(task, token, n, reads) && n > 1) {
         for (int i = 0; i < n; i++) chunk_fold(task, token + i, 1, out, partial);
         return;
     }
-    if (decays_are_of_features(task)) vector_scores(task, n);
-    else plain_scores(task, n);
-    state_read(task, n, task->variant->erases ? 2 * n : n);
+    const int first_form = reads ? 0 : 1, forms = task->variant->erases ? 2 : 1;
+    if (decays_are_of_features(task)) vector_scores(task, first_form, n);
+    else plain_scores(task, first_form, n);
+    for (int form = first_form; form < forms; form++) state_read(task, form, n);
     if (task->variant->erases) values_solve(task, n);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, task->worked, n, 1, space->scores, LINEAR_CHUNK,
-                space->values, task->column_row, 1, space->read, task->column_row);
-    denominators_secure(task, n);
-    outputs_write(task, token, n, out, partial);
+    if (reads) {
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, task->worked, n, 1, space->scores, LINEAR_CHUNK,
+                    space->values, task->column_row, 1, space->read, task->column_row);
+        denominators_secure(task, n);
+        outputs_write(task, token, n, out, partial);
+    }
     state_update(task, n);
 }
 

@@ -189,16 +189,16 @@ static void scores_clear_after(float *scores, int n)
         for (int j = i + 1; j < n; j++) scores[i * LINEAR_CHUNK + j] = 0;
 }
 
-/* Scores of vector decays, of a and under the delta rule of b. Leaves late_keys decayed to
- * the chunk's end, and decayed from its beginning. */
-static void vector_scores(const linear_task *task, int n)
+/* Scores of vector decays, of forms from `first_form` on: a, and under the delta rule b. Leaves late_keys decayed to the
+ * chunk's end, and decayed from its beginning. */
+static void vector_scores(const linear_task *task, int first_form, int n)
 {
     const linear_space *space = &task->space;
     const int forms = task->variant->erases ? 2 : 1;
     const float *bonus =
         task->variant->reads_before ? task->call->bonus + (int64_t)task->unit.head * task->features : NULL;
-    transpose(space->rows, task->row, n, task->features, space->queries, LINEAR_KEY_ROW);
-    for (int form = 0; form < forms; form++) /* the queries of the pairs: a, then b */
+    if (first_form == 0) transpose(space->rows, task->row, n, task->features, space->queries, LINEAR_KEY_ROW);
+    for (int form = first_form; form < forms; form++) /* the queries of the pairs: a, then b */
         for (int begin = 0; begin < n; begin += LINEAR_SUB_BLOCK) {
             const int count = n - begin < LINEAR_SUB_BLOCK ? n - begin : LINEAR_SUB_BLOCK;
             const float *keys = space->keys + begin;
@@ -207,7 +207,7 @@ static void vector_scores(const linear_task *task, int n)
         }
     for (int begin = 0; begin < n; begin += LINEAR_SUB_BLOCK) {
         const int count = n - begin < LINEAR_SUB_BLOCK ? n - begin : LINEAR_SUB_BLOCK;
-        for (int form = 0; form < forms && begin > 0; form++)
+        for (int form = first_form; form < forms && begin > 0; form++)
             cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, count, begin, task->features, 1,
                         space->decayed + (int64_t)(form * n + begin) * task->row, task->row, space->late_keys,
                         LINEAR_KEY_ROW, 0, space->scores + (form * n + begin) * LINEAR_CHUNK, LINEAR_CHUNK);
@@ -217,16 +217,15 @@ static void vector_scores(const linear_task *task, int n)
     scores_clear_after(space->scores, n);
 }
 
-/* Scores without decay or with one number a token. */
-static void plain_scores(const linear_task *task, int n)
+/* The same without decay or with one number a token. */
+static void plain_scores_of(const linear_task *task, int form, int n)
 {
     const linear_space *space = &task->space;
     const bool expanded = space->keys != space->state_keys;
-    const int rows = task->variant->erases ? 2 * n : n;
-    float *restrict scores = space->scores;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, n, expanded ? task->call->shape.dim : task->features,
-                1, expanded ? space->q : space->rows, expanded ? task->dim_row : task->row, space->keys, LINEAR_KEY_ROW,
-                0, scores, LINEAR_CHUNK);
+    const float *rows = expanded ? space->q : space->rows + (int64_t)form * n * task->row;
+    float *restrict scores = space->scores + form * n * LINEAR_CHUNK;
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, expanded ? task->call->shape.dim : task->features, 1,
+                rows, expanded ? task->dim_row : task->row, space->keys, LINEAR_KEY_ROW, 0, scores, LINEAR_CHUNK);
     for (int i = 0; i < n && expanded; i++)
         for (int j = 0; j < n; j++) {
             const float s = scores[i * LINEAR_CHUNK + j];
@@ -236,12 +235,17 @@ static void plain_scores(const linear_task *task, int n)
         scores_clear_after(scores, n);
         return;
     }
-    for (int i = 0; i < rows; i++) {
-        const double *restrict weights = space->weights + (i < n ? i : i - n) * LINEAR_CHUNK;
+    for (int i = 0; i < n; i++) {
+        const double *restrict weights = space->weights + i * LINEAR_CHUNK;
         for (int j = 0; j < n; j++)
-            scores[i * LINEAR_CHUNK + j] =
-                j > (i < n ? i : i - n) ? 0 : scores[i * LINEAR_CHUNK + j] * (float)weights[j];
+            scores[i * LINEAR_CHUNK + j] = j > i ? 0 : scores[i * LINEAR_CHUNK + j] * (float)weights[j];
     }
+}
+
+static void plain_scores(const linear_task *task, int first_form, int n)
+{
+    const int forms = task->variant->erases ? 2 : 1;
+    for (int form = first_form; form < forms; form++) plain_scores_of(task, form, n);
 }
 
 #endif

@@ -50,7 +50,7 @@ static void piece_read(linear_task *task, unit_queue *queue, int64_t begin, int6
     for (int64_t token = begin; token < end; token += n) {
         n = chunk_tokens(task->call, token, end);
         queries_prepare(task, token, n, true);
-        state_read(task, n, n);
+        state_read(task, 0, n);
         denominators_secure(task, n);
         outputs_write(task, token, n, out, NULL);
         chunk_finished(queue);

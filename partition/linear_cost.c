@@ -49,6 +49,8 @@ static double action_seconds(const linear_action *a, int64_t tokens, const linea
     switch (a->kind) {
     case LINEAR_FOLD:
         return all_tokens * sizes->fold_seconds;
+    case LINEAR_LEAD:
+        return all_tokens * sizes->lead_seconds;
     case LINEAR_SUMMARISE:
     case LINEAR_SUM:
         return all_tokens * sizes->summarise_seconds;

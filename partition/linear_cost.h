@@ -20,7 +20,7 @@ enum { LINEAR_ALL_RANKS = 64, LINEAR_CHOICES = 8 };
 typedef struct {
     int64_t state_bytes, summary_bytes; /* that are held and travel; with a transition where the schedule summarises */
     /* Seconds with all threads of a rank, those of tokens for one token; compose is also a copy or an addition. */
-    double fold_seconds, summarise_seconds, apply_seconds, compose_seconds;
+    double fold_seconds, lead_seconds, summarise_seconds, apply_seconds, compose_seconds;
 } linear_sizes;
 
 typedef struct {

@@ -141,10 +141,16 @@ int linear_add_action(linear_schedule *s, int64_t step, linear_action action)
     return 0;
 }
 
+int linear_begin(linear_schedule *s, int64_t step, range units, int buffer)
+{
+    const linear_action clear = {LINEAR_CLEAR, units, buffer, -1};
+    return s->initial_buffer == buffer ? 0 : linear_add_action(s, step, clear);
+}
+
 int linear_begin_and_fold(linear_schedule *s, int64_t step, range units, int buffer)
 {
-    const linear_action clear = {LINEAR_CLEAR, units, buffer, -1}, fold = {LINEAR_FOLD, units, buffer, -1};
-    if (s->initial_buffer != buffer && linear_add_action(s, step, clear) != 0) return -1;
+    const linear_action fold = {LINEAR_FOLD, units, buffer, -1};
+    if (linear_begin(s, step, units, buffer) != 0) return -1;
     return linear_add_action(s, step, fold);
 }
 

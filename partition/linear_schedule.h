@@ -25,7 +25,8 @@
 typedef enum {
     LINEAR_CLEAR,     /* buffer becomes the state of nothing seen */
     LINEAR_FOLD,      /* the rank's tokens, onto the state in the buffer; outputs are finished; leaves the last state */
-    LINEAR_SUMMARISE, /* the same from nothing; outputs are unfinished; leaves the summary of the run. That of a run in
+    LINEAR_LEAD,      /* the state that FOLD leaves, with its bits, and no outputs yet */
+    LINEAR_SUMMARISE, /* FOLD from nothing; outputs are unfinished; leaves the summary of the run. That of a run in
                          which a document begins is never composed onto another: it need not forget */
     LINEAR_COMPOSE,   /* buffer = other o buffer: what came before, then what `other` did */
     LINEAR_COPY,      /* buffer = other */
@@ -82,7 +83,7 @@ typedef struct {
     const char *name; /* as in --strategy */
     const char *summary;
     const char *(*refuse)(const linear_schedule_problem *problem); /* NULL, or why not (a static string) */
-    /* 0, or -1 if memory ran out; to be freed with linear_schedule_destroy. O(what the rank does), pure. */
+    /* 0, or -1 if memory ran out; to be freed with linear_schedule_destroy. O(ranks + what the rank does), pure. */
     int (*plan)(const linear_schedule_problem *problem, int rank, linear_schedule **schedule_p);
 } linear_strategy;
 
@@ -122,7 +123,9 @@ int linear_add_action(linear_schedule *s, int64_t step, linear_action action);
  * destroys the schedule if memory ran out. Returns `result`. */
 int linear_schedule_finish(linear_schedule *s, int result, linear_schedule **schedule_p);
 /* The state that a rank begins with is known at once, at the beginning of a document or of the stream: clears it, if it
- * is not given, and folds a stage, all in `buffer`. */
+ * is not given. */
+int linear_begin(linear_schedule *s, int64_t step, range units, int buffer);
+/* And folds onto it. */
 int linear_begin_and_fold(linear_schedule *s, int64_t step, range units, int buffer);
 
 #endif

@@ -21,6 +21,13 @@ linear_schedule_problem linear_plan_scheduled(const longspan_linear_problem *p, 
     };
 }
 
+/* What erasing costs a head and chunk of n tokens. */
+static double erase_flops(const linear_shape *shape, double n)
+{
+    const double features = linear_feature_dim(shape), width = linear_width(shape);
+    return n * (n - 1) * (features + width) + 2 * n * features * width;
+}
+
 double linear_plan_flops(const linear_shape *shape, bool causal, range tokens)
 {
     const double features = linear_feature_dim(shape), width = linear_width(shape);
@@ -32,7 +39,7 @@ double linear_plan_flops(const linear_shape *shape, bool causal, range tokens)
         if (end > tokens.end) end = tokens.end;
         const double n = (double)(end - begin);
         flops += n * (n + 1) * (compared + width);
-        if (shape->variant->erases) flops += n * (n - 1) * (features + width) + 2 * n * features * width;
+        if (shape->variant->erases) flops += erase_flops(shape, n);
     }
     return flops * (double)shape->batch * shape->heads;
 }
@@ -48,6 +55,9 @@ linear_sizes linear_plan_sizes(const longspan_linear_problem *p, const linear_sc
                           .summary_bytes = (int64_t)(linear_state_size(&summary) * sizeof(double))};
     sizes.apply_seconds = flop * 2 * features * width * heads / units;
     sizes.fold_seconds = flop * linear_plan_flops(&state, p->causal, (range){0, LINEAR_CHUNK}) / LINEAR_CHUNK / units;
+    /* Of a chunk's flops, those that are for outputs alone are not done. */
+    sizes.lead_seconds = flop * (2 * features * width + erases * erase_flops(&state, LINEAR_CHUNK) / LINEAR_CHUNK) *
+                         heads / units;
     /* The transition of the delta rule has as many columns more as there are features. */
     sizes.summarise_seconds =
         scheduled->causal ? sizes.fold_seconds * (1 + erases * features / (features + width)) : sizes.apply_seconds;

@@ -74,6 +74,9 @@ static void run_action(execution *x, const linear_action *a)
     case LINEAR_FOLD:
         kernel->fold(&x->call, begin, end, buffer, x->out, NULL);
         break;
+    case LINEAR_LEAD:
+        kernel->fold(&x->call, begin, end, buffer, NULL, NULL);
+        break;
     case LINEAR_SUMMARISE:
         summarise(x, a->units, buffer);
         break;

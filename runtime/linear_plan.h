@@ -68,7 +68,8 @@ double linear_plan_flops(const linear_shape *shape, bool causal, range tokens);
 static inline int linear_plan_calls(linear_action_kind kind)
 {
     if (kind == LINEAR_APPLY) return 2;
-    return kind == LINEAR_FOLD || kind == LINEAR_SUMMARISE || kind == LINEAR_SUM || kind == LINEAR_READ;
+    return kind == LINEAR_FOLD || kind == LINEAR_LEAD || kind == LINEAR_SUMMARISE || kind == LINEAR_SUM ||
+           kind == LINEAR_READ;
 }
 
 /* Not collective. The state of the first unit in a buffer. */

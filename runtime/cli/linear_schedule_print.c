@@ -10,6 +10,7 @@ static void print_action(const linear_action *a)
     } words[] = {
         [LINEAR_CLEAR] = {"clear", NULL},
         [LINEAR_FOLD] = {"fold onto", NULL},
+        [LINEAR_LEAD] = {"lead", NULL},
         [LINEAR_SUMMARISE] = {"summarise into", NULL},
         [LINEAR_COMPOSE] = {"compose", "then"},
         [LINEAR_COPY] = {"copy into", "from"},

@@ -68,6 +68,27 @@ static void states_check(const linear_problem *p, const double *states)
     if (!(sqrt(error / all) <= 2e-6)) fail_msg("%s: state off by %.3g", p->shape.variant, sqrt(error / all));
 }
 
+/* Whatever the tokens are: finite or not, in documents, in whole chunks or not. */
+static void the_state_alone_has_the_bits_of_a_fold(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < linear_variant_count; i++)
+        for (int form = 0; form < 8; form++) {
+            linear_problem_shape shape = some(i, false);
+            shape.first_token = form & 1 ? 37 : 0;
+            if (form & 2) memcpy(shape.pieces, (int64_t[8]){5, 170}, sizeof shape.pieces);
+            linear_problem p = linear_problem_create(&shape, kernel);
+            if (form & 4) ((float *)p.q)[130 * shape.heads * shape.dim + 3] = NAN;
+            double *folded = linear_states_create(&p), *alone = linear_states_create(&p);
+            float *out = linear_outputs_create(&p);
+            kernel->fold(&p.call, 0, units_of(&p), folded, out, NULL);
+            kernel->fold(&p.call, 0, units_of(&p), alone, NULL, NULL);
+            if (memcmp(folded, alone, states_bytes(&p)) != 0) fail_msg("%s, form %d", shape.variant, form);
+            free(folded), free(alone), free(out);
+            linear_problem_destroy(&p);
+        }
+}
+
 static void the_last_state_is_that_of_the_recurrence(void **unused)
 {
     (void)unused;
@@ -259,6 +280,7 @@ int main(int argc, char **argv)
 {
     kernel = linear_kernel_under_test(argc, argv);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_state_alone_has_the_bits_of_a_fold),
         cmocka_unit_test(the_last_state_is_that_of_the_recurrence),
         cmocka_unit_test(runs_cut_on_the_grid_have_the_bits_of_one),
         cmocka_unit_test(runs_that_get_their_state_late_are_right),

@@ -147,12 +147,17 @@ static bool begins_right(const paper_rank *r, const paper_state *s, int64_t unit
     return is_exactly(s, wanted_past(r)) || wrong(r, "unit %" PRId64 " begins with a wrong state", unit);
 }
 
-static bool fold(const paper_rank *r, paper_state *s, int64_t unit)
+static bool lead(const paper_rank *r, paper_state *s, int64_t unit)
 {
-    if (!begins_right(r, s, unit) || !finish_output(r, unit, MISSING)) return false;
+    if (!begins_right(r, s, unit)) return false;
     if (!r->truth->one_piece[r->rank]) s->count = 0;
     append(s, range_intersect(r->truth->tokens[r->rank], r->truth->last_document[r->rank]));
     return true;
+}
+
+static bool fold(const paper_rank *r, paper_state *s, int64_t unit)
+{
+    return lead(r, s, unit) && finish_output(r, unit, MISSING);
 }
 
 static bool summarise(const paper_rank *r, paper_state *s, int64_t unit)
@@ -196,6 +201,8 @@ static bool run_unit(const paper_rank *r, linear_action_kind kind, paper_state *
         return true;
     case LINEAR_FOLD:
         return fold(r, s, unit);
+    case LINEAR_LEAD:
+        return lead(r, s, unit);
     case LINEAR_SUMMARISE:
         return summarise(r, s, unit);
     case LINEAR_COMPOSE:
@@ -223,6 +230,7 @@ static const struct {
 } uses[] = {
     [LINEAR_CLEAR] = {false, true, false, false, true, false},
     [LINEAR_FOLD] = {true, true, false, false, true, false},
+    [LINEAR_LEAD] = {true, true, false, false, true, false},
     [LINEAR_SUMMARISE] = {false, true, false, false, true, false},
     [LINEAR_COMPOSE] = {true, true, true, false, true, false},
     [LINEAR_COPY] = {false, true, true, false, true, false},

@@ -13,6 +13,7 @@
 static const linear_sizes sizes = {.state_bytes = 1000,
                                    .summary_bytes = 1500,
                                    .fold_seconds = 1e-3,
+                                   .lead_seconds = 4e-4,
                                    .summarise_seconds = 1e-3,
                                    .apply_seconds = 5e-4,
                                    .compose_seconds = 1e-4};
@@ -46,8 +47,8 @@ static void bytes_and_memory_are_those_of_the_closed_forms(void **state)
     assert_int_equal(chain.bytes_sent, 6 * 1000);
     assert_int_equal(chain.bytes_received, 6 * 1000);
     assert_int_equal(chain.messages_sent, 3);
-    assert_int_equal(chain.actions, 3);
-    assert_int_equal(chain.buffer_bytes, 6 * 1000);
+    assert_int_equal(chain.actions, 3 * 3); /* copies, leads, folds */
+    assert_int_equal(chain.buffer_bytes, 2 * 6 * 1000);
     assert_int_equal(gather.bytes_sent, 4 * 6 * 1500);
     assert_int_equal(gather.bytes_received, 3 * 6 * 1500);
     assert_int_equal(gather.buffer_bytes, 4 * 6 * 1500);
@@ -64,14 +65,16 @@ static double seconds_with(const char *name, const linear_schedule_problem *p)
     return seconds;
 }
 
-/* Fold 64 ms a unit; a transfer of a unit 2 us. */
+/* Fold 64 ms a unit, lead 25.6; a transfer of a unit 2 us. */
 static void a_chain_takes_the_folds_of_its_pipeline(void **state)
 {
     (void)state;
-    const linear_schedule_problem alone = problem_with(1, 8, 1, true), two = problem_with(2, 8, 1, true);
+    const linear_schedule_problem alone = problem_with(1, 8, 1, true), two = problem_with(2, 8, 1, true),
+                                  five = problem_with(5, 8, 1, true);
     assert_true(fabs(seconds_with("chain", &alone) - 8 * 0.064) < 1e-9);
-    /* 8 stages, and the first rank's first fold before them */
-    assert_true(fabs(seconds_with("chain", &two) - (8 + 1) * 0.064) < 8 * 0.001);
+    /* 8 stages, and a lead for each hand-over */
+    assert_true(fabs(seconds_with("chain", &two) - (8 + 0.4) * 0.064) < 8 * 0.001);
+    assert_in_range((int)(seconds_with("chain", &five) / 0.064 * 10), (8 + 4 * 0.4) * 10, (8 + 4 * 0.4 + 0.5) * 10);
 }
 
 static void the_choice_is_in_the_order_of_the_times(void **state)
@@ -96,7 +99,7 @@ static void hundreds_of_ranks_in_one_document_are_no_place_for_a_chain_of_few_st
     (void)state;
     const linear_schedule_problem p = problem_with(300, 2, 2, true);
     assert_true(seconds_with("scan", &p) < seconds_with("chain", &p));
-    assert_true(seconds_with("chain", &p) > 290 * 2 * 0.064);
+    assert_true(seconds_with("chain", &p) > 290 * 2 * 0.0256);
 }
 
 int main(void)

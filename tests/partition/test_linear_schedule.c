@@ -173,22 +173,36 @@ static void units_can_be_cut_into_any_stages(void **state)
                 }
 }
 
-/* Nothing but folds, each of which continues what one process would have: no state is composed or applied late. */
-static void a_chain_only_folds(void **state)
+static int count_actions(const linear_schedule *s, linear_action_kind kind)
+{
+    int count = 0;
+    for (int64_t i = 0; i < s->step_count; i++)
+        for (int64_t j = 0; j < s->steps[i].action_count; j++) count += s->steps[i].actions[j].kind == kind;
+    return count;
+}
+
+/* Each fold and lead continues what one process would have: no state is composed or applied late. As many stages are led
+ * as there are hand-overs, by ranks that have one. */
+static void a_chain_only_folds_and_leads(void **state)
 {
     (void)state;
     const linear_strategy *chain = linear_strategy_find("chain");
-    const linear_schedule_problem p = {
-        .layout = {LAYOUT_CONTIGUOUS, 24, 1, 5}, .causal = true, .units = 5, .stage_units = 2};
-    for (int rank = 0; rank < p.layout.ranks; rank++) {
-        linear_schedule *s;
-        assert_int_equal(chain->plan(&p, rank, &s), 0);
-        for (int64_t i = 0; i < s->step_count; i++)
-            for (int64_t j = 0; j < s->steps[i].action_count; j++)
-                assert_int_equal(s->steps[i].actions[j].kind, LINEAR_FOLD);
-        assert_int_equal(s->buffers, 1);
-        linear_schedule_destroy(s);
-    }
+    for (int64_t units = 1; units < 9; units++)
+        for (int ranks = 1; ranks <= MOST_RANKS; ranks++)
+            for (int rank = 0; rank < ranks; rank++) {
+                const linear_schedule_problem p = {
+                    .layout = {LAYOUT_CONTIGUOUS, 24, 1, ranks}, .causal = true, .units = units, .stage_units = 1};
+                const int leads = rank == ranks - 1 ? 0 : ranks - 1 < units ? ranks - 1 : (int)units;
+                linear_schedule *s;
+                assert_int_equal(chain->plan(&p, rank, &s), 0);
+                assert_int_equal(count_actions(s, LINEAR_FOLD), units);
+                assert_int_equal(count_actions(s, LINEAR_LEAD), leads);
+                assert_int_equal(count_actions(s, LINEAR_COPY), leads);
+                for (int kind = LINEAR_SUMMARISE; kind <= LINEAR_READ; kind++)
+                    if (kind != LINEAR_COPY) assert_int_equal(count_actions(s, (linear_action_kind)kind), 0);
+                assert_int_equal(s->buffers, leads > 0 ? 2 : 1);
+                linear_schedule_destroy(s);
+            }
 }
 
 /* A rank that begins a document at its first token folds in its first steps that do anything, and waits for nobody. */
@@ -290,7 +304,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_rank_begins_with_the_state_of_its_past),
         cmocka_unit_test(units_can_be_cut_into_any_stages),
-        cmocka_unit_test(a_chain_only_folds),
+        cmocka_unit_test(a_chain_only_folds_and_leads),
         cmocka_unit_test(a_chain_starts_at_once_where_a_document_begins),
         cmocka_unit_test(what_cannot_be_honoured_is_refused),
         cmocka_unit_test(ranks_agree_among_thousands),
