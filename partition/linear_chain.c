@@ -15,13 +15,11 @@
  * so that a send and its receive, of positions p and p + 1, are in the same step. With K stages of F seconds each, the
  * last rank would be done after (K + P - 1) F, the P - 1 being what it waits for its first state.
  *
- * To wait less, the first L = min(P - 1, K) stages travel ahead: of their tokens a rank first makes the state alone,
- * which takes c < 1 of a fold (0.4 without erasing), and folds them for their outputs later, from a copy of the state
- * that they began with. All stages from L on come a step later, so that each rank can send its last lead without waiting
- * for stage L. Ranks are done after about (K + c (P - 1)) F: the first because of what it does twice, the last because
- * of when its first state comes. The one at position p would wait (1 - c) p F for stage L; it folds p / 2 of the led
- * stages meanwhile, the others when it has sent all. A rank that sends nothing has no leads; P - 1 is the number of
- * hand-overs in the longest run of ranks that have them.
+ * To wait less, a rank from which states are still to be handed over n times leads its first n stages: of their tokens it
+ * first makes the state alone, which takes c < 1 of a fold (0.4 where nothing is erased), sends it, and folds them for
+ * their outputs when all stages are sent, from a copy of the state that they began with. In a chain of P ranks n is
+ * P - 1 - p: each rank begins its leads c p F late, and at c (P - 1) F, with its last lead done, it has the state for its
+ * first fold, the next each F later. All ranks are done after (K + c (P - 1)) F.
  *
  * A rank whose first token begins a document receives nothing, and what its predecessor ends with it needs not: it
  * starts at once, since steps in which a rank has nothing to do cost nothing. All outputs are finished by the fold that
@@ -38,7 +36,7 @@ enum { BUFFER, BEGINNINGS };
 typedef struct {
     const linear_schedule_problem *problem;
     bool receives, sends;
-    int64_t position, leads; /* leads: L, of all ranks */
+    int64_t position, leads;
 } link;
 
 static bool hands_over(const linear_schedule_problem *problem, int rank)
@@ -46,89 +44,62 @@ static bool hands_over(const linear_schedule_problem *problem, int rank)
     return linear_last_reader(problem, rank) > rank;
 }
 
-/* Hand-overs in the longest run of ranks, but no more than `most`. */
-static int64_t longest_run(const linear_schedule_problem *problem, int64_t most)
+/* From this rank on, one rank to the next, but no more than there are stages. */
+static int64_t count_hand_overs(const linear_schedule_problem *problem, int rank)
 {
-    int64_t longest = 0, run = 0;
-    for (int rank = linear_first_rank(problem); rank < problem->layout.ranks && longest < most; rank++) {
-        run = hands_over(problem, rank) ? run + 1 : 0;
-        if (run > longest) longest = run;
-    }
-    return longest;
-}
-
-static bool is_led(const link *l, int64_t stage)
-{
-    return l->sends && stage < l->leads;
-}
-
-/* The step in which a stage is first worked on. A rank that waits for nobody need not wait for its last lead either. */
-static int64_t step_of(const link *l, int64_t stage)
-{
-    const bool later = stage > l->leads || (stage == l->leads && l->receives);
-    return stage + 2 * l->position + (l->leads > 0 && later);
+    const int64_t stages = linear_stage_count(problem);
+    int64_t count = 0;
+    while (count < stages && hands_over(problem, rank + (int)count)) count++;
+    return count;
 }
 
 static int plan_transfers(linear_schedule *s, const link *l, int64_t stage)
 {
-    const int64_t later = l->leads > 0 && stage >= l->leads, shared = stage + 2 * l->position + later;
+    const int64_t step = stage + 2 * l->position;
     const range units = linear_stage(l->problem, stage);
     const linear_transfer in = {TRANSFER_RECEIVE, s->rank - 1, units, BUFFER};
     const linear_transfer out = {TRANSFER_SEND, s->rank + 1, units, BUFFER};
-    if (l->receives && linear_add_transfer(s, shared - 1, in) != 0) return -1;
-    return l->sends ? linear_add_transfer(s, shared + 1, out) : 0;
+    if (l->receives && linear_add_transfer(s, step - 1, in) != 0) return -1;
+    return l->sends ? linear_add_transfer(s, step + 1, out) : 0;
 }
 
-/* The state alone, and a copy of what it began with. */
-static int plan_lead(linear_schedule *s, const link *l, int64_t stage)
+/* The tokens onto the state of a stage; of a lead the state alone, and a copy of what it began with. */
+static int plan_work(linear_schedule *s, const link *l, int64_t stage)
 {
+    const int64_t step = stage + 2 * l->position;
     const range units = linear_stage(l->problem, stage);
-    const linear_action copy = {LINEAR_COPY, units, BEGINNINGS, BUFFER}, lead = {LINEAR_LEAD, units, BUFFER, -1};
-    if (!l->receives && linear_begin(s, step_of(l, stage), units, BUFFER) != 0) return -1;
-    if (linear_add_action(s, step_of(l, stage), copy) != 0) return -1;
-    return linear_add_action(s, step_of(l, stage), lead);
+    const bool leads = stage < l->leads;
+    const linear_action copy = {LINEAR_COPY, units, BEGINNINGS, BUFFER};
+    const linear_action work = {leads ? LINEAR_LEAD : LINEAR_FOLD, units, BUFFER, -1};
+    if (!l->receives && linear_begin(s, step, units, BUFFER) != 0) return -1;
+    if (leads && linear_add_action(s, step, copy) != 0) return -1;
+    return linear_add_action(s, step, work);
 }
 
-static int plan_fold(linear_schedule *s, const link *l, int64_t stage)
+static int plan_outputs(linear_schedule *s, const link *l, int64_t stage)
 {
-    const range units = linear_stage(l->problem, stage);
-    if (!l->receives) return linear_begin_and_fold(s, step_of(l, stage), units, BUFFER);
-    return linear_add_action(s, step_of(l, stage), (linear_action){LINEAR_FOLD, units, BUFFER, -1});
-}
-
-/* Outputs of led stages [begin, end). */
-static int plan_outputs(linear_schedule *s, const link *l, int64_t step, int64_t begin, int64_t end)
-{
-    for (int64_t stage = begin; stage < end; stage++) {
-        const linear_action fold = {LINEAR_FOLD, linear_stage(l->problem, stage), BEGINNINGS, -1};
-        if (linear_add_action(s, step, fold) != 0) return -1;
-    }
-    return 0;
+    const linear_action fold = {LINEAR_FOLD, linear_stage(l->problem, stage), BEGINNINGS, -1};
+    return linear_add_action(s, linear_stage_count(l->problem) + 2 * l->position, fold);
 }
 
 static int plan_stages(linear_schedule *s, const link *l)
 {
-    const int64_t stages = linear_stage_count(l->problem), led = l->sends ? l->leads : 0;
-    const int64_t meanwhile = l->receives && l->position / 2 < led ? l->position / 2 : 0;
-    for (int64_t stage = 0; stage < stages; stage++) {
-        if (plan_transfers(s, l, stage) != 0) return -1;
-        if ((is_led(l, stage) ? plan_lead(s, l, stage) : plan_fold(s, l, stage)) != 0) return -1;
-    }
-    /* While the last lead is sent and stage L travels; the rest while the last stage is sent. */
-    if (plan_outputs(s, l, l->leads + 2 * l->position, 0, meanwhile) != 0) return -1;
-    return plan_outputs(s, l, stages + 2 * l->position + (stages > led), meanwhile, led);
+    for (int64_t stage = 0; stage < linear_stage_count(l->problem); stage++)
+        if (plan_transfers(s, l, stage) != 0 || plan_work(s, l, stage) != 0) return -1;
+    for (int64_t stage = 0; stage < l->leads; stage++)
+        if (plan_outputs(s, l, stage) != 0) return -1;
+    return 0;
 }
 
 static int chain_plan(const linear_schedule_problem *problem, int rank, linear_schedule **schedule_p)
 {
-    const int64_t stages = linear_stage_count(problem);
     const int first = linear_first_rank(problem);
     const link l = {.problem = problem,
                     .receives = linear_first_contributor(problem, rank) < rank,
                     .sends = hands_over(problem, rank),
                     .position = rank - first,
-                    .leads = longest_run(problem, stages)};
-    linear_schedule *s = linear_schedule_create(rank, stages + 2 * (int64_t)rank + 2);
+                    .leads = count_hand_overs(problem, rank)};
+    linear_schedule *s = linear_schedule_create(rank, linear_stage_count(problem) + 2 * (int64_t)rank + 1);
     if (!s) return -1;
     if (rank == first) s->initial_buffer = BUFFER;
     if (rank >= first && rank == problem->layout.ranks - 1) s->final_buffer = BUFFER;

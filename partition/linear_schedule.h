@@ -83,7 +83,7 @@ typedef struct {
     const char *name; /* as in --strategy */
     const char *summary;
     const char *(*refuse)(const linear_schedule_problem *problem); /* NULL, or why not (a static string) */
-    /* 0, or -1 if memory ran out; to be freed with linear_schedule_destroy. O(ranks + what the rank does), pure. */
+    /* 0, or -1 if memory ran out; to be freed with linear_schedule_destroy. O(what the rank does), pure. */
     int (*plan)(const linear_schedule_problem *problem, int rank, linear_schedule **schedule_p);
 } linear_strategy;
 

@@ -91,6 +91,23 @@ static int64_t memory_of(const linear_schedule *s, const longspan_linear_problem
            (s->summarises ? rows * linear_partial_width(&shape) * (int64_t)sizeof(float) : 0);
 }
 
+/* Of the last two ranks, which have as many tokens as any: one that sends and one that does not. 0, or -1 if memory ran
+ * out. */
+static int look_at_memory(const linear_strategy *strategy, const longspan_linear_problem *p,
+                          const linear_schedule_problem *scheduled, const linear_sizes *sizes, int64_t *bytes_p)
+{
+    const int ranks = scheduled->layout.ranks;
+    *bytes_p = 0;
+    for (int rank = ranks > 1 ? ranks - 2 : 0; rank < ranks; rank++) {
+        linear_schedule *schedule;
+        if (strategy->plan(scheduled, rank, &schedule) != 0) return -1;
+        const int64_t bytes = memory_of(schedule, p, scheduled, sizes);
+        if (bytes > *bytes_p) *bytes_p = bytes;
+        linear_schedule_destroy(schedule);
+    }
+    return 0;
+}
+
 longspan_status linear_plan_predict(const longspan_linear_problem *p, const linear_strategy *strategy,
                                     const placement *place, int threads, linear_offer *offer_p, failure *f)
 {
@@ -103,11 +120,11 @@ longspan_status linear_plan_predict(const longspan_linear_problem *p, const line
         return failure_set(f, LONGSPAN_ERROR_MEMORY, no_memory);
     /* Where states carry their transitions there may be other units. */
     offer_p->summarises = schedule->summarises;
+    linear_schedule_destroy(schedule);
     scheduled = linear_plan_scheduled(p, place->ranks, threads, offer_p->summarises);
     const linear_sizes sizes = linear_plan_sizes(p, &scheduled, place);
-    offer_p->memory_bytes = memory_of(schedule, p, &scheduled, &sizes);
-    linear_schedule_destroy(schedule);
-    if (linear_predict(strategy, &scheduled, &sizes, &place->machine, place->node_ranks, &offer_p->seconds) != 0)
+    if (look_at_memory(strategy, p, &scheduled, &sizes, &offer_p->memory_bytes) != 0 ||
+        linear_predict(strategy, &scheduled, &sizes, &place->machine, place->node_ranks, &offer_p->seconds) != 0)
         return failure_set(f, LONGSPAN_ERROR_MEMORY, no_memory);
     return LONGSPAN_OK;
 }

@@ -39,8 +39,8 @@ typedef struct {
     const char *refusal; /* NULL, or why it cannot be used: a static string */
     bool summarises;
     double seconds;
-    int64_t memory_bytes; /* of all that comes with tokens, of out, of states and unfinished outputs, on the rank with the
-                             last token, which has as many tokens as any */
+    int64_t memory_bytes; /* of all that comes with tokens, of out, of states and unfinished outputs, on the last two
+                             ranks, which have as many tokens as any: the more */
 } linear_offer;
 
 /* Not collective. The problem as strategies see it: stages are as small as all threads have work in, where there is more

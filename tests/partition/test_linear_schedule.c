@@ -182,7 +182,7 @@ static int count_actions(const linear_schedule *s, linear_action_kind kind)
 }
 
 /* Each fold and lead continues what one process would have: no state is composed or applied late. As many stages are led
- * as there are hand-overs, by ranks that have one. */
+ * as there are hand-overs to come. */
 static void a_chain_only_folds_and_leads(void **state)
 {
     (void)state;
@@ -192,7 +192,7 @@ static void a_chain_only_folds_and_leads(void **state)
             for (int rank = 0; rank < ranks; rank++) {
                 const linear_schedule_problem p = {
                     .layout = {LAYOUT_CONTIGUOUS, 24, 1, ranks}, .causal = true, .units = units, .stage_units = 1};
-                const int leads = rank == ranks - 1 ? 0 : ranks - 1 < units ? ranks - 1 : (int)units;
+                const int leads = ranks - 1 - rank < units ? ranks - 1 - rank : (int)units;
                 linear_schedule *s;
                 assert_int_equal(chain->plan(&p, rank, &s), 0);
                 assert_int_equal(count_actions(s, LINEAR_FOLD), units);
