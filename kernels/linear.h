@@ -175,8 +175,6 @@ int linear_partial_width(const linear_shape *shape);
 
 /* The state of nothing seen, of units [begin, end); its transition is the identity. */
 void linear_state_clear(const linear_shape *shape, int64_t begin, int64_t end, double *states);
-/* The transition becomes one that forgets everything: what a run is to its successors when a document begins in it. */
-void linear_state_forget(const linear_shape *shape, int64_t begin, int64_t end, double *states);
 /* into = later o into: A = A_later A_into, S = A_later S_into + S_later. The shape summarises. Associative up to
  * rounding. */
 void linear_state_compose(const linear_shape *shape, int64_t begin, int64_t end, double *into, const double *later);

@@ -119,16 +119,6 @@ void linear_state_clear(const linear_shape *shape, int64_t begin, int64_t end, d
     }
 }
 
-void linear_state_forget(const linear_shape *shape, int64_t begin, int64_t end, double *states)
-{
-    const size_t size = linear_state_size(shape), of_transition = transition_size(shape);
-    for (int64_t u = begin; u < end; u++) {
-        const linear_unit unit = linear_unit_find(shape, u);
-        double *transition = linear_transition(shape, &unit, states + (size_t)u * size);
-        for (size_t i = 0; i < of_transition; i++) transition[i] = shape->variant->erases ? 0 : -INFINITY;
-    }
-}
-
 /* into [F, columns] = matrix [F, F] into (+ added, where there is one), some columns at a time: each goes through a
  * copy. */
 static void matrix_multiply(int features, int columns, const double *matrix, double *into, const double *added)

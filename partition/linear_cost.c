@@ -152,26 +152,3 @@ int linear_predict(const linear_strategy *how, const linear_schedule_problem *pr
     *seconds_p = seconds[1] + further * (seconds[1] - seconds[0]);
     return 0;
 }
-
-/* Choice. */
-
-static bool comes_before(const linear_choice *a, const linear_choice *b)
-{
-    if (!a->refusal != !b->refusal) return !a->refusal;
-    return !a->refusal && a->seconds < b->seconds;
-}
-
-int linear_choice_rank(const linear_schedule_problem *problem, const linear_sizes *sizes,
-                       const prediction_machine *machine, int node_ranks, linear_choice choices[LINEAR_CHOICES],
-                       int *count_p)
-{
-    for (int i = 0; i < linear_strategy_count; i++) {
-        linear_choice c = {.strategy = linear_strategies[i], .refusal = linear_strategies[i]->refuse(problem)};
-        if (!c.refusal && linear_predict(c.strategy, problem, sizes, machine, node_ranks, &c.seconds) != 0) return -1;
-        int at = i;
-        for (; at > 0 && comes_before(&c, &choices[at - 1]); at--) choices[at] = choices[at - 1];
-        choices[at] = c;
-    }
-    *count_p = linear_strategy_count;
-    return 0;
-}

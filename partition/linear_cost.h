@@ -1,4 +1,4 @@
-/* What a schedule of linear attention costs: exact counts of a rank, the time predicted, and which strategy to use.
+/* What a schedule of linear attention costs: exact counts of a rank, and the time predicted.
  *
  * A rank's step is its actions and transfers that travel meanwhile. As in partition/prediction.h, it ends at
  *
@@ -14,7 +14,7 @@
 #include "partition/linear_schedule.h"
 #include "partition/prediction.h"
 
-enum { LINEAR_ALL_RANKS = 64, LINEAR_CHOICES = 8 };
+enum { LINEAR_ALL_RANKS = 64 };
 
 /* Of one unit. */
 typedef struct {
@@ -37,17 +37,5 @@ void linear_cost_of(const linear_schedule *s, const linear_schedule_problem *pro
  * a node. 0, or -1 if memory ran out. */
 int linear_predict(const linear_strategy *how, const linear_schedule_problem *problem, const linear_sizes *sizes,
                    const prediction_machine *machine, int node_ranks, double *seconds_p);
-
-typedef struct {
-    const linear_strategy *strategy;
-    const char *refusal; /* NULL, or why it cannot be used */
-    double seconds;      /* unless refused */
-} linear_choice;
-
-/* All strategies: by predicted time, then those that are refused; ties in the order of the table. Pure. 0, or -1 if memory
- * ran out. */
-int linear_choice_rank(const linear_schedule_problem *problem, const linear_sizes *sizes,
-                       const prediction_machine *machine, int node_ranks, linear_choice choices[LINEAR_CHOICES],
-                       int *count_p);
 
 #endif

@@ -160,6 +160,18 @@ class Linear(harness.Case):
             file["out"][1234, 1, 0] = numpy.nan
         self.assertEqual(self.longspan("verify", "in.h5", "out.h5").status, VERIFY)
 
+    def test_verify_allows_for_products_that_cancel(self):
+        for variant in ("retention", "gla", "rwkv6", "delta"):
+            made = linear_oracle.make_input(self.path("in.h5"), variant, 1, heads=(1, 1, 1), dim=256)
+            q, k = made["q"][0, 0, 0], made["k"][0, 0, 0]
+            if variant == "rwkv6":
+                k = k * made["bonus"][0]
+            with h5py.File(self.path("in.h5"), "r+") as file:
+                file["q"][0, 0] = q - (q @ k / (k @ k)) * k
+            self.attend(variant, "in.h5", "out.h5", "--force", ranks=1)
+            with self.subTest(variant=variant):
+                self.assertIn("PASSED", self.succeed("verify", "in.h5", "out.h5", ranks=1).out)
+
     def test_options_without_a_meaning_are_refused_by_both_names(self):
         linear_oracle.make_input(self.path("gla.h5"), "gla", 20)
         linear_oracle.make_input(self.path("elu.h5"), "elu", 20)

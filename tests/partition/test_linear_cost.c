@@ -1,4 +1,4 @@
-/* Counts against closed forms, times against sums by hand, and the choice they lead to. */
+/* Counts against closed forms, and times against sums by hand. */
 #include "partition/linear_cost.h"
 
 #include <math.h>
@@ -77,23 +77,6 @@ static void a_chain_takes_the_folds_of_its_pipeline(void **state)
     assert_in_range((int)(seconds_with("chain", &five) / 0.064 * 10), (8 + 4 * 0.4) * 10, (8 + 4 * 0.4 + 0.2) * 10);
 }
 
-static void the_choice_is_in_the_order_of_the_times(void **state)
-{
-    (void)state;
-    for (int form = 0; form < 6; form++) {
-        const linear_schedule_problem p = problem_with(form < 4 ? 4 : 300, 8, 2, form % 2);
-        linear_choice choices[LINEAR_CHOICES];
-        int count;
-        assert_int_equal(linear_choice_rank(&p, &sizes, &machine, 2, choices, &count), 0);
-        assert_int_equal(count, linear_strategy_count);
-        for (int i = 1; i < count; i++) {
-            assert_true(!choices[i - 1].refusal || choices[i].refusal);
-            if (!choices[i].refusal) assert_true(choices[i - 1].seconds <= choices[i].seconds);
-        }
-        assert_true(!choices[0].refusal && choices[0].seconds > 0);
-    }
-}
-
 static void hundreds_of_ranks_in_one_document_are_no_place_for_a_chain_of_few_stages(void **state)
 {
     (void)state;
@@ -107,7 +90,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bytes_and_memory_are_those_of_the_closed_forms),
         cmocka_unit_test(a_chain_takes_the_folds_of_its_pipeline),
-        cmocka_unit_test(the_choice_is_in_the_order_of_the_times),
         cmocka_unit_test(hundreds_of_ranks_in_one_document_are_no_place_for_a_chain_of_few_stages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
