@@ -37,7 +37,7 @@ typedef struct {
     const linear_schedule_problem *problem;
     bool receives, sends;
     int64_t position, leads;
-} link;
+} chain_link;
 
 static bool hands_over(const linear_schedule_problem *problem, int rank)
 {
@@ -53,7 +53,7 @@ static int64_t count_hand_overs(const linear_schedule_problem *problem, int rank
     return count;
 }
 
-static int plan_transfers(linear_schedule *s, const link *l, int64_t stage)
+static int plan_transfers(linear_schedule *s, const chain_link *l, int64_t stage)
 {
     const int64_t step = stage + 2 * l->position;
     const range units = linear_stage(l->problem, stage);
@@ -64,7 +64,7 @@ static int plan_transfers(linear_schedule *s, const link *l, int64_t stage)
 }
 
 /* The tokens onto the state of a stage; of a lead the state alone, and a copy of what it began with. */
-static int plan_work(linear_schedule *s, const link *l, int64_t stage)
+static int plan_work(linear_schedule *s, const chain_link *l, int64_t stage)
 {
     const int64_t step = stage + 2 * l->position;
     const range units = linear_stage(l->problem, stage);
@@ -76,13 +76,13 @@ static int plan_work(linear_schedule *s, const link *l, int64_t stage)
     return linear_add_action(s, step, work);
 }
 
-static int plan_outputs(linear_schedule *s, const link *l, int64_t stage)
+static int plan_outputs(linear_schedule *s, const chain_link *l, int64_t stage)
 {
     const linear_action fold = {LINEAR_FOLD, linear_stage(l->problem, stage), BEGINNINGS, -1};
     return linear_add_action(s, linear_stage_count(l->problem) + 2 * l->position, fold);
 }
 
-static int plan_stages(linear_schedule *s, const link *l)
+static int plan_stages(linear_schedule *s, const chain_link *l)
 {
     for (int64_t stage = 0; stage < linear_stage_count(l->problem); stage++)
         if (plan_transfers(s, l, stage) != 0 || plan_work(s, l, stage) != 0) return -1;
@@ -94,7 +94,7 @@ static int plan_stages(linear_schedule *s, const link *l)
 static int chain_plan(const linear_schedule_problem *problem, int rank, linear_schedule **schedule_p)
 {
     const int first = linear_first_rank(problem);
-    const link l = {.problem = problem,
+    const chain_link l = {.problem = problem,
                     .receives = linear_first_contributor(problem, rank) < rank,
                     .sends = hands_over(problem, rank),
                     .position = rank - first,
