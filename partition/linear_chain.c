@@ -19,7 +19,8 @@
  * first makes the state alone, which takes c < 1 of a fold (0.4 where nothing is erased), sends it, and folds them for
  * their outputs when all stages are sent, from a copy of the state that they began with. In a chain of P ranks n is
  * P - 1 - p: each rank begins its leads c p F late, and at c (P - 1) F, with its last lead done, it has the state for its
- * first fold, the next each F later. All ranks are done after (K + c (P - 1)) F.
+ * first fold, the next each F later. All ranks are done after (K + c (P - 1)) F. Where ranks share cores there are no
+ * leads: others work while one waits.
  *
  * A rank whose first token begins a document receives nothing, and what its predecessor ends with it needs not: it
  * starts at once, since steps in which a rank has nothing to do cost nothing. All outputs are finished by the fold that
@@ -44,10 +45,10 @@ static bool hands_over(const linear_schedule_problem *problem, int rank)
     return linear_last_reader(problem, rank) > rank;
 }
 
-/* From this rank on, one rank to the next, but no more than there are stages. */
-static int64_t count_hand_overs(const linear_schedule_problem *problem, int rank)
+/* As many as there are hand-overs from this rank on, one rank to the next, but no more than there are stages. */
+static int64_t count_leads(const linear_schedule_problem *problem, int rank)
 {
-    const int64_t stages = linear_stage_count(problem);
+    const int64_t stages = problem->leads ? linear_stage_count(problem) : 0;
     int64_t count = 0;
     while (count < stages && hands_over(problem, rank + (int)count)) count++;
     return count;
@@ -98,7 +99,7 @@ static int chain_plan(const linear_schedule_problem *problem, int rank, linear_s
                     .receives = linear_first_contributor(problem, rank) < rank,
                     .sends = hands_over(problem, rank),
                     .position = rank - first,
-                    .leads = count_hand_overs(problem, rank)};
+                    .leads = count_leads(problem, rank)};
     linear_schedule *s = linear_schedule_create(rank, linear_stage_count(problem) + 2 * (int64_t)rank + 1);
     if (!s) return -1;
     if (rank == first) s->initial_buffer = BUFFER;

@@ -76,6 +76,7 @@ typedef struct {
     bool causal;
     int64_t units;
     int64_t stage_units; /* that are worked on, and travel, at a time: at least one a thread */
+    bool leads;          /* ranks have cores of their own: work done twice so that others wait less pays */
     bool late;           /* a run can take in late the state that it begins with (efficient attention cannot) */
 } linear_schedule_problem;
 

@@ -5,18 +5,20 @@
 
 enum { MOST_STAGES = 256 };
 
-linear_schedule_problem linear_plan_scheduled(const longspan_linear_problem *p, int ranks, int threads, bool summarises)
+linear_schedule_problem linear_plan_scheduled(const longspan_linear_problem *p, const placement *place, int threads,
+                                              bool summarises)
 {
     const linear_shape shape = linear_problem_shape(p, summarises);
     const int64_t units = linear_units(&shape), rounds = (units + threads - 1) / threads;
     const int64_t stage = threads * ((rounds + MOST_STAGES - 1) / MOST_STAGES);
     return (linear_schedule_problem){
-        .layout = {.kind = LAYOUT_CONTIGUOUS, .tokens = p->tokens, .grain = LINEAR_CHUNK, .ranks = ranks},
+        .layout = {.kind = LAYOUT_CONTIGUOUS, .tokens = p->tokens, .grain = LINEAR_CHUNK, .ranks = place->ranks},
         .documents = p->documents,
         .document_count = p->document_count,
         .causal = p->causal != 0,
         .units = units,
-        .stage_units = ranks > 1 ? stage : units,
+        .stage_units = place->ranks > 1 ? stage : units,
+        .leads = !place->cores_shared,
         .late = shape.variant->map != LINEAR_MAP_EFFICIENT,
     };
 }
@@ -112,7 +114,7 @@ longspan_status linear_plan_predict(const longspan_linear_problem *p, const line
                                     const placement *place, int threads, linear_offer *offer_p, failure *f)
 {
     static const char *const no_memory = "no memory for the choice of a strategy";
-    linear_schedule_problem scheduled = linear_plan_scheduled(p, place->ranks, threads, false);
+    linear_schedule_problem scheduled = linear_plan_scheduled(p, place, threads, false);
     linear_schedule *schedule = NULL;
     *offer_p = (linear_offer){.strategy = strategy, .refusal = strategy->refuse(&scheduled)};
     if (offer_p->refusal) return LONGSPAN_OK;
@@ -121,7 +123,7 @@ longspan_status linear_plan_predict(const longspan_linear_problem *p, const line
     /* Where states carry their transitions there may be other units. */
     offer_p->summarises = schedule->summarises;
     linear_schedule_destroy(schedule);
-    scheduled = linear_plan_scheduled(p, place->ranks, threads, offer_p->summarises);
+    scheduled = linear_plan_scheduled(p, place, threads, offer_p->summarises);
     const linear_sizes sizes = linear_plan_sizes(p, &scheduled, place);
     if (look_at_memory(strategy, p, &scheduled, &sizes, &offer_p->memory_bytes) != 0 ||
         linear_predict(strategy, &scheduled, &sizes, &place->machine, place->node_ranks, &offer_p->seconds) != 0)

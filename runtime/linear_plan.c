@@ -125,6 +125,7 @@ static longspan_linear_plan *build(longspan_context *context, const longspan_lin
         .node_ranks = context->node.ranks,
         .machine = machine_of_rank(&context->machine, &context->seat, problem->type, COMPUTE_FP32),
         .memory_bytes = context->seat.memory_bytes,
+        .cores_shared = context->seat.cpu_share < 1,
     };
     linear_offer offer;
     longspan_linear_plan *plan = calloc(1, sizeof *plan);
@@ -143,7 +144,7 @@ static longspan_linear_plan *build(longspan_context *context, const longspan_lin
     plan->problem.strategy = offer.strategy->name;
     copy_arrays(plan, f);
     if (f->status != LONGSPAN_OK) return plan;
-    plan->scheduled = linear_plan_scheduled(&plan->problem, context->ranks, context->seat.threads, offer.summarises);
+    plan->scheduled = linear_plan_scheduled(&plan->problem, &place, context->seat.threads, offer.summarises);
     plan->rows = layout_chunk(&plan->scheduled.layout, context->rank);
     if (plan->strategy->plan(&plan->scheduled, context->rank, &plan->schedule) != 0) {
         failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the schedule");

@@ -45,7 +45,7 @@ typedef struct {
 
 /* Not collective. The problem as strategies see it: stages are as small as all threads have work in, where there is more
  * than one rank, so that a chain starts early, but no more than a few hundred. Borrows problem->documents. */
-linear_schedule_problem linear_plan_scheduled(const longspan_linear_problem *problem, int ranks, int threads,
+linear_schedule_problem linear_plan_scheduled(const longspan_linear_problem *problem, const placement *place, int threads,
                                               bool summarises);
 /* Not collective. What partition/linear_cost.h wants to know of a unit. */
 linear_sizes linear_plan_sizes(const longspan_linear_problem *problem, const linear_schedule_problem *scheduled,

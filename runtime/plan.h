@@ -16,6 +16,7 @@ typedef struct {
     bool share_off; /* not so because the options say it */
     prediction_machine machine;
     int64_t memory_bytes; /* that a rank may use; 0: as many as it likes */
+    bool cores_shared; /* threads of ranks outnumber the cores: who waits lets others work */
 } placement;
 
 enum { PLAN_NAME_MAX = 32 };

@@ -111,7 +111,7 @@ static void count_ranks(linear_forecast *c, ranked *way, failure *f)
 {
     const int ranks = c->place.ranks;
     const linear_schedule_problem scheduled =
-        linear_plan_scheduled(&c->problem, ranks, c->threads, way->offer.summarises);
+        linear_plan_scheduled(&c->problem, &c->place, c->threads, way->offer.summarises);
     const linear_shape shape = linear_problem_shape(&c->problem, way->offer.summarises);
     const linear_sizes sizes = linear_plan_sizes(&c->problem, &scheduled, &c->place);
     c->ranks_counted = ranks < FORECAST_ALL_RANKS ? ranks : FORECAST_ALL_RANKS;
@@ -216,7 +216,7 @@ static void print_steps(const session *s, const linear_forecast *c, failure *f)
 {
     const linear_offer *taken = &c->way[0].offer;
     const linear_schedule_problem scheduled =
-        linear_plan_scheduled(&c->problem, c->place.ranks, c->threads, taken->summarises);
+        linear_plan_scheduled(&c->problem, &c->place, c->threads, taken->summarises);
     if (c->place.ranks > MOST_VERBOSE_RANKS) {
         session_say(s, "longspan plan: the steps are printed for at most %d ranks\n", MOST_VERBOSE_RANKS);
         return;

@@ -362,6 +362,7 @@ static void every_broken_schedule_is_noticed(void **state)
                                              .causal = form % 2,
                                              .units = UNITS,
                                              .stage_units = 2,
+                                             .leads = true,
                                              .late = true};
                 if (form > 1) {
                     p.documents = documents;

@@ -25,6 +25,7 @@ static linear_schedule_problem problem_with(int ranks, int64_t units, int64_t st
                                      .causal = causal,
                                      .units = units,
                                      .stage_units = stage_units,
+                                     .leads = true,
                                      .late = true};
 }
 

@@ -131,6 +131,7 @@ static void assert_right_with_documents(layout l)
     for (int64_t index = 0; documents_get(&l, index, &set); index++)
         for (int causal = 0; causal < 2; causal++) {
             linear_schedule_problem p = {.layout = l, .causal = causal, .late = true};
+            p.leads = random_between(&random_state, 0, 1);
             if (index > 0) {
                 p.documents = set.offsets;
                 p.document_count = set.count;
@@ -164,6 +165,7 @@ static void units_can_be_cut_into_any_stages(void **state)
                                                  .causal = form % 2,
                                                  .units = units,
                                                  .stage_units = stage,
+                                                 .leads = (units + stage) % 2,
                                                  .late = true};
                     if (form > 1) {
                         p.documents = documents;
@@ -187,12 +189,17 @@ static void a_chain_only_folds_and_leads(void **state)
 {
     (void)state;
     const linear_strategy *chain = linear_strategy_find("chain");
-    for (int64_t units = 1; units < 9; units++)
+    for (int64_t form = 2; form < 18; form++)
         for (int ranks = 1; ranks <= MOST_RANKS; ranks++)
             for (int rank = 0; rank < ranks; rank++) {
-                const linear_schedule_problem p = {
-                    .layout = {LAYOUT_CONTIGUOUS, 24, 1, ranks}, .causal = true, .units = units, .stage_units = 1};
-                const int leads = ranks - 1 - rank < units ? ranks - 1 - rank : (int)units;
+                const int64_t units = form / 2;
+                const linear_schedule_problem p = {.layout = {LAYOUT_CONTIGUOUS, 24, 1, ranks},
+                                                   .causal = true,
+                                                   .units = units,
+                                                   .stage_units = 1,
+                                                   .leads = form % 2};
+                const int to_come = ranks - 1 - rank < units ? ranks - 1 - rank : (int)units;
+                const int leads = p.leads ? to_come : 0;
                 linear_schedule *s;
                 assert_int_equal(chain->plan(&p, rank, &s), 0);
                 assert_int_equal(count_actions(s, LINEAR_FOLD), units);
@@ -279,6 +286,7 @@ static void ranks_agree_among_thousands(void **state)
                                          .causal = form % 2,
                                          .units = 4,
                                          .stage_units = 1,
+                                         .leads = true,
                                          .late = true};
             if (form > 1) {
                 p.documents = documents;

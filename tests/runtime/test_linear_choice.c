@@ -104,11 +104,12 @@ static void stages_are_as_small_as_all_threads_have_work_in(void **state)
 {
     (void)state;
     longspan_linear_problem p = make("retention", 1 << 20);
-    assert_int_equal(linear_plan_scheduled(&p, 1, 1, false).stage_units, 16);
-    assert_int_equal(linear_plan_scheduled(&p, 2, 1, false).stage_units, 1);
-    assert_int_equal(linear_plan_scheduled(&p, 2, 4, false).stage_units, 4);
+    const placement one = place_of(1), two = place_of(2);
+    assert_int_equal(linear_plan_scheduled(&p, &one, 1, false).stage_units, 16);
+    assert_int_equal(linear_plan_scheduled(&p, &two, 1, false).stage_units, 1);
+    assert_int_equal(linear_plan_scheduled(&p, &two, 4, false).stage_units, 4);
     p.batch = 1 << 10;
-    assert_int_equal(linear_plan_scheduled(&p, 2, 4, false).stage_units, 64);
+    assert_int_equal(linear_plan_scheduled(&p, &two, 4, false).stage_units, 64);
 }
 
 /* Flops of a whole are those of its parts where it is cut on the grid; a chunk's are counted here once more. */

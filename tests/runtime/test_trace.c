@@ -217,6 +217,7 @@ static void every_stage_of_linear_attention_is_in_the_trace(void **state)
     assert_int_equal(longspan_context_create(MPI_COMM_WORLD, &options, &context), LONGSPAN_OK);
     context->trace = trace_create(MPI_COMM_WORLD, 0);
     assert_non_null(context->trace);
+    context->seat.cpu_share = 1; /* leads, also where the ranks of this test share cores */
     const linear_case c = linear_case_make("gla", (int64_t)ranks * 64);
     linear_data d = linear_data_make(&c, MPI_COMM_WORLD);
     const linear_run run = {.comm = MPI_COMM_WORLD, .context = context, .strategy = "chain"};
