@@ -6,6 +6,7 @@ cd "$(dirname "$0")"
 packages=(
     cmake make gcc libc6-dev pkgconf
     openmpi-bin libopenmpi-dev libhdf5-openmpi-dev libopenblas-dev libpopt-dev libjansson-dev libxxhash-dev librandom123-dev
+    libsndfile1-dev libsoxr-dev libfftw3-dev # sound
     libcmocka-dev python3 python3-h5py # tests
 )
 

@@ -1,5 +1,6 @@
 #include "runtime/cli/option_lines.h"
 
+#include "io/log_mel.h"
 #include "io/tensor_file.h"
 #include "kernels/attention.h"
 #include "partition/linear_schedule.h"
@@ -376,6 +377,19 @@ const option_line option_lines[] = {
      .help = "repetitions before them (1)"},
     {"seed", 0, TAKES_SEED, read_seed, AT(seed), .least = 0, .most = INT64_MAX, .value = "N",
      .help = "seed of all that is random (1)"},
+    {"window", 0, TAKES_AUDIO, read_number, AT(window_ms), .least = 1, .value = "MS",
+     .help = "sound that a frame looks at, in milliseconds, up to 1000 (25)"},
+    {"hop", 0, TAKES_AUDIO, read_number, AT(hop_ms), .least = 1, .value = "MS",
+     .help = "from one frame to the next, in milliseconds, up to 100 (10)"},
+    {"fft", 0, TAKES_AUDIO, read_int, AT(fft), .least = 2, .most = LOG_MEL_MOST_FFT, .value = "N",
+     .help = "samples of the transform at 16 kHz (the power of 2 that holds the window: 512)"},
+    {"mels", 0, TAKES_AUDIO, read_int, AT(mels), .least = 1, .most = LOG_MEL_MOST_BANDS, .value = "N",
+     .help = "mel bands, on Slaney's scale (80)"},
+    {"mel-low", 0, TAKES_AUDIO, read_number, AT(mel_low), .value = "HZ", .help = "where the lowest band begins (0)"},
+    {"mel-high", 0, TAKES_AUDIO, read_number, AT(mel_high), .least = 1, .value = "HZ",
+     .help = "where the highest band ends, up to 8000 (8000)"},
+    {"subsample", 0, TAKES_AUDIO, read_int, AT(subsample), .least = 1, .most = 8, .value = "N",
+     .help = "frames of a token, 1 to 8, whose mean it is (1)"},
     {"report", 0, TAKES_REPORT, read_text, AT(report), .value = "FILE", .help = "write a report as JSON"},
     {"trace", 0, TAKES_TRACE, read_text, AT(trace), .value = "FILE",
      .help = "write a timeline in Chrome trace format: phases, waits, transfers, and folds by thread"},

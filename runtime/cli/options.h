@@ -47,6 +47,9 @@ typedef struct {
     int score_scale;                     /* bench kernels; 0 where not given */
     int ranks, node_ranks;               /* plan; node_ranks 0 where not given */
     int64_t memory;                      /* plan: bytes of a node; 0 where not given */
+    double window_ms, hop_ms;            /* embed audio, as those of the next two lines: io/log_mel.h */
+    int mels, fft, subsample;            /* fft 0 where not given */
+    double mel_low, mel_high;            /* Hz */
     double rate, bandwidth, latency;     /* plan: GFLOP/s and GB/s a rank, microseconds; negative where not given */
 
     bool help, version, quiet, verbose;
@@ -86,6 +89,7 @@ typedef enum {
     TAKES_STALL_LIMIT = 1 << 25,
     TAKES_ATTENTION = 1 << 26,
     TAKES_STATE = 1 << 27,
+    TAKES_AUDIO = 1 << 28, /* --window, --hop, --fft, --mels, --mel-low, --mel-high, --subsample */
 } options_taken;
 
 /* Text of a subcommand for --help. */

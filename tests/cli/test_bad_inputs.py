@@ -219,6 +219,8 @@ class BadInputs(harness.Case):
             ("document empty", ["embed", "text", "in/nothing.txt", "-o", "out.h5"], FILE, [r"nothing\.txt", "is empty"]),
             ("document blank", ["embed", "text", "in/blank.txt", "-o", "out.h5"], FILE, [r"blank\.txt", "no token"]),
             ("document is a folder", ["embed", "text", "folder.h5", "-o", "out.h5"], FILE, [r"folder\.h5", "folder"]),
+            ("recording that is a text", ["embed", "audio", "in/book.txt", "-o", "out.h5"], FILE,
+             [r"book\.txt", "is not a WAV, FLAC or OGG file"]),
             ("map of an input", ["map", "in/sound.h5", "-o", "map.svg"], FILE, [r"sound\.h5"]),
             ("verify swapped", ["verify", "in/result.h5", "in/sound.h5"], FILE, [r"\.h5"]),
         ])
@@ -340,7 +342,7 @@ class BadInputs(harness.Case):
             ("heads that do not divide", generate + ["--heads", "6", "--kv-heads", "4"], USAGE,
              ["--heads 6", "--kv-heads 4"]),
             ("seed is a word", generate + ["--seed", "lucky"], USAGE, ["--seed", "lucky"]),
-            ("embed audio", ["embed", "audio", "in/book.txt", "-o", "out.h5"], USAGE, ["audio", "not available"]),
+            ("embed video", ["embed", "video", "in/book.txt", "-o", "out.h5"], USAGE, ["video", "not available", "text, audio"]),
             ("embed without a kind", ["embed", "in/book.txt", "-o", "out.h5"], USAGE, ["too few arguments"]),
             ("plan without ranks", ["plan", "--tokens", "9"], USAGE, ["--ranks"]),
             ("plan of no bandwidth", plan + ["--bandwidth", "0"], USAGE, ["--bandwidth", "'0'"]),

@@ -11,6 +11,7 @@ import shutil
 import harness
 import h5py
 import numpy
+import sound
 
 FAILWRITE = os.environ.get("LONGSPAN_FAILWRITE", "")
 MOST_CALLS = 60
@@ -20,18 +21,19 @@ COMMANDS = {
     "striped": ["attend", "in.h5", "-o", "out.h5", "--quiet", "--layout", "striped:8"],  # rows pass from rank to rank
     "generate": ["generate", "out.h5", "--tokens", "1000", "--heads", "2", "--dim", "8", "--quiet"],
     "embed": ["embed", "text", "book.txt", "-o", "out.h5", "--dim", "8", "--quiet"],
+    "audio": ["embed", "audio", "noise.wav", "-o", "out.h5", "--dim", "8", "--quiet"],
     "map": ["map", "result.h5", "-o", "out.svg", "--blocks", "4", "--quiet"],
     "verify": ["verify", "in.h5", "result.h5", "--quiet"],
     "linear": ["attend", "linear.h5", "-o", "out.h5", "--attention", "gated-delta", "--state", "--quiet"],
     "linear-verify": ["verify", "linear.h5", "linear-result.h5", "--quiet"],
 }
-INPUTS = ["book.txt", "in.h5", "linear-result.h5", "linear.h5", "result.h5"]
-OUTPUTS = {"attend": ["out.h5"], "striped": ["out.h5"], "generate": ["out.h5"], "embed": ["out.h5"], "map": ["out.svg"],
-           "verify": [], "linear": ["out.h5"], "linear-verify": []}
+INPUTS = ["book.txt", "in.h5", "linear-result.h5", "linear.h5", "noise.wav", "result.h5"]
+OUTPUTS = {"attend": ["out.h5"], "striped": ["out.h5"], "generate": ["out.h5"], "embed": ["out.h5"], "audio": ["out.h5"],
+           "map": ["out.svg"], "verify": [], "linear": ["out.h5"], "linear-verify": []}
 
 # Chance that a rank fails at an agreement point: a command has few or many of them, and both ends are to be seen.
-FAULT_RATES = {"attend": 0.01, "striped": 0.01, "generate": 0.04, "embed": 0.04, "map": 0.02, "verify": 0.03,
-               "linear": 0.01, "linear-verify": 0.03}
+FAULT_RATES = {"attend": 0.01, "striped": 0.01, "generate": 0.04, "embed": 0.04, "audio": 0.03, "map": 0.02,
+               "verify": 0.03, "linear": 0.01, "linear-verify": 0.03}
 
 
 # Ranks, the one that fails, and how.
@@ -50,6 +52,7 @@ class Faults(harness.Case):
                 file[name] = random.standard_normal((N, H, D)).astype("f4")
         with open(self.path("book.txt"), "w") as file:
             file.write("Alice was beginning to get very tired of sitting by her sister on the bank. " * 8)
+        sound.write(self.path("noise.wav"), sound.wav(sound.noise(30000, 1).astype("f4")))
         self.succeed(*COMMANDS["attend"])
         os.rename(self.path("out.h5"), self.path("result.h5"))
         self.succeed("generate", "linear.h5", "--tokens", N, "--heads", H, "--dim", D, "--attention", "gated-delta",
@@ -57,7 +60,7 @@ class Faults(harness.Case):
         self.succeed(*COMMANDS["linear"])
         os.rename(self.path("out.h5"), self.path("linear-result.h5"))
         self.expected = {}
-        for name in ("attend", "striped", "generate", "embed", "linear"):
+        for name in ("attend", "striped", "generate", "embed", "audio", "linear"):
             self.succeed(*COMMANDS[name])
             self.expected[name] = self.contents(self.path("out.h5"))
             os.remove(self.path("out.h5"))
@@ -118,6 +121,9 @@ class Faults(harness.Case):
 
     def test_embed_survives_any_failing_write(self):
         self.check_writes("embed", ((1, 0, errno.ENOSPC), (4, 3, errno.EIO)))
+
+    def test_embed_audio_survives_any_failing_write(self):
+        self.check_writes("audio", ((2, 0, errno.EIO), (4, 3, errno.ENOSPC)))
 
     def test_map_survives_any_failing_write(self):
         self.check_writes("map", ((1, 0, errno.EIO), (3, 0, errno.ENOSPC)))
