@@ -23,7 +23,8 @@ typedef struct {
     prediction prediction;    /* unless refused */
 } choice;
 
-/* All strategies and layouts that the wish allows: first the one to use, then the others that fit by predicted time,
+/* All strategies and layouts that the wish allows, those for sparse patterns where the problem has one and else the others
+ * unless one is named: first the one to use, then the others that fit by predicted time,
  * then those that do not fit by memory, at last those that are refused. Of those within a hundredth of the least time,
  * the one to use has the simplest layout (contiguous, zigzag, striped), then the least memory. The layouts and columns
  * of *problem do not matter, but that its query layout tells P. memory_bytes: of a rank; 0: no limit. Sets *choices_p

@@ -329,4 +329,5 @@ const strategy strategy_fetch = {
     .summary = "every rank gets exactly the keys that its queries see of a sparse pattern; memory for these",
     .refuse = fetch_refuse,
     .plan = fetch_plan,
+    .sparse = true,
 };

@@ -143,6 +143,7 @@ typedef struct {
     int (*plan)(const schedule_problem *problem, int rank, schedule **schedule_p);
     /* How many consecutive ranks the heads are dealt to; NULL where all ranks work on all heads. */
     int (*columns)(const schedule_problem *problem);
+    bool sparse; /* for problems with a sparse pattern, and only for them */
 } strategy;
 
 extern const strategy *const strategies[];

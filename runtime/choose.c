@@ -46,8 +46,7 @@ static void read_wishes(const longspan_problem *p, const placement *place, choic
     if (w->layout_given && !layout_from_name(p->layout, &w->layout, &w->block))
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "layout '%s' is not known", p->layout);
     if (!p->pattern) return;
-    /* Of what can honour a sparse pattern there is one of each. */
-    if (!w->strategy) w->strategy = strategy_find("fetch", &(int){0}, &(int){0});
+    /* The only one that a sparse pattern goes with. */
     if (!w->layout_given) w->layout = LAYOUT_CONTIGUOUS;
     w->layout_given = true;
 }
