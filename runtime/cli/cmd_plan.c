@@ -23,13 +23,13 @@ static const options_spec spec = {
         "--memory is ranked after what does.",
     .example = "longspan plan --tokens 1M --heads 8 --kv-heads 2 --dim 128 --mask causal --ranks 64 --node-ranks 8",
     .most_arguments = 1,
-    .takes = TAKES_SHAPE | TAKES_TYPE | TAKES_OUT_TYPE | TAKES_MASK | TAKES_SCORES | TAKES_STRATEGY | TAKES_COMPUTE |
+    .takes = TAKES_SHAPE | TAKES_TYPE | TAKES_OUT_TYPE | TAKES_MASK | TAKES_PATTERN | TAKES_SCORES | TAKES_STRATEGY | TAKES_COMPUTE |
              TAKES_ARITHMETIC | TAKES_SHARE | TAKES_MACHINE | TAKES_REPORT | TAKES_FORCE | TAKES_DOCUMENTS,
 };
 
 enum {
     MOST_VERBOSE_RANKS = 16,
-    FROM_FILE = TAKES_OUT_TYPE | TAKES_MASK | TAKES_SCORES | TAKES_STRATEGY | TAKES_COMPUTE | TAKES_ARITHMETIC |
+    FROM_FILE = TAKES_OUT_TYPE | TAKES_MASK | TAKES_PATTERN | TAKES_SCORES | TAKES_STRATEGY | TAKES_COMPUTE | TAKES_ARITHMETIC |
                 TAKES_SHARE | TAKES_MACHINE | TAKES_REPORT | TAKES_FORCE,
 };
 
@@ -138,6 +138,24 @@ static void print_ranking(const forecast *c)
     }
 }
 
+/* Bytes of the keys and values that a rank does not hold, mean over the ranks. */
+static double bytes_elsewhere(const forecast *c)
+{
+    const double row = (double)c->problem.kv_heads * (double)c->sizes.row_bytes[ROWS_KEYS];
+    return (double)c->problem.keys * row * (1 - 1.0 / c->ranks);
+}
+
+static void print_needs(const forecast *c)
+{
+    const report_statistics *received = &c->rank[FORECAST_RECEIVED];
+    const double all = bytes_elsewhere(c);
+    printf("  pattern  %s\n", c->problem.pattern);
+    printf("           a rank needs %.6g MiB of the keys and values of others, at most %.6g, where all are %.6g MiB: "
+           "%.4g %% saved\n",
+           received->mean / 1048576, received->max / 1048576, all / 1048576,
+           all > 0 ? 100 * (1 - received->mean / all) : 0.0);
+}
+
 static void print_counts(const forecast *c)
 {
     printf("\n  %-16s %14s %14s %14s %8s\n", "a rank", "min", "mean", "max", "of rank");
@@ -176,6 +194,7 @@ static void print_forecast(const options *o, const forecast *c, const placement 
            p->value_dim, run_type_name(p->type));
     printf("  on %d ranks, %d a node: strategy %s%s, layout %s%s\n", c->ranks, place->node_ranks, names.strategy,
            chosen_by(o->strategy), names.layout, chosen_by(o->layout));
+    if (p->pattern) print_needs(c);
     if (c->choice_count > 1) print_ranking(c);
     print_counts(c);
     const prediction *t = &used->prediction;
@@ -226,9 +245,14 @@ static json_t *forecast_json(const forecast *c, const placement *place, const ch
         json_pack("{s:s, s:f, s:f, s:I, s:o, s:o}", "source", source, "flops", rate_of(&place->machine, &c->problem),
                   "memory_bandwidth", place->machine.memory_bandwidth, "memory_bytes", (json_int_t)place->memory_bytes,
                   "node", link_json(&place->machine.node), "network", link_json(&place->machine.network));
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:o}", "problem", run_problem_json(&c->problem), "plan", plan,
-                     "ranking", ranking, "machine_model", model, "rank", rank, "sum", sum, "predicted_seconds",
-                     used->prediction.seconds, "versions", report_versions_json());
+    json_t *keys = json_null(); /* of a sparse pattern: a rank's mean */
+    if (c->problem.pattern)
+        keys = json_pack("{s:f, s:f}", "bytes_needed", c->rank[FORECAST_RECEIVED].mean, "bytes_of_all",
+                         bytes_elsewhere(c));
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:o}", "problem", run_problem_json(&c->problem), "plan",
+                     plan, "ranking", ranking, "machine_model", model, "rank", rank, "sum", sum, "keys_elsewhere", keys,
+                     "predicted_seconds", used->prediction.seconds, "versions",
+                     report_versions_json());
 }
 
 /* The command. */
@@ -298,6 +322,7 @@ static exit_status plan_file(session *s, const options *o)
     if (input_file_open(s->comm, o->arguments[0], &input, &f) != LONGSPAN_OK) return session_fail(s, &f);
     job_problem_from_input(&input, &problem);
     job_problem_choose(o, &problem);
+    job_problem_set_pattern(o->pattern, &input, &problem);
     const exit_status planned = plan_problem(s, o, &problem);
     input_file_close(&input);
     return planned;

@@ -2,6 +2,7 @@
 
 #include "io/tensor_file.h"
 #include "kernels/attention.h"
+#include "partition/patterns.h"
 #include "partition/schedule.h"
 
 #include <ctype.h>
@@ -175,6 +176,13 @@ static bool read_mask(const option_line *line, const char *text, options *o, com
     return true;
 }
 
+static bool read_pattern(const option_line *line, const char *text, options *o, complaint *why)
+{
+    pattern_choice choice;
+    *(const char **)field(o, line->offset) = text;
+    return pattern_choice_parse(text, &choice, why->text);
+}
+
 /* BASE[,DIM] */
 static bool read_rope(const option_line *line, const char *text, options *o, complaint *why)
 {
@@ -320,6 +328,10 @@ static const option_line lines[] = {
      .help = "of the result: float32, float16, bfloat16 (as q)"},
     {"mask", 0, TAKES_MASK, read_mask, AT(mask), GIVEN(mask_given), .value = "MASK",
      .help = "full, causal, window:LEFT[,RIGHT], prefix:N, chunk:SIZE[,LEFT[,RIGHT]], joined by + (full)"},
+    {"pattern", 0, TAKES_PATTERN, read_pattern, AT(pattern), .value = "PATTERN",
+     .help = "sparse, beside the mask: sinks:COUNT,LEFT, global:LEFT,RIGHT,AT,..., dilated:STEP,LEFT[,RIGHT],\n"
+             "bigbird:BLOCK,RANDOM[,SEED], strided:LENGTH, fixed:LENGTH,LAST,\n"
+             "vertical-slash:COLUMN,.../DIAGONAL,..., blocks:SIZE with the file's /block_offsets (none)"},
     {"score-scale", 0, TAKES_LIST, read_int, AT(score_scale), .least = 1, .most = INT32_MAX, .value = "X",
      .help = "shapes whose scores are X times larger than q.k / sqrt(D) (bench kernels)"},
     {"scale", 0, TAKES_SCORES, read_number, AT(scale), .least = 1, .value = "X",

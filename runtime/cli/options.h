@@ -22,6 +22,7 @@ typedef struct {
     bool out_type_given;
     mask_choice mask;
     bool mask_given;
+    const char *pattern;                           /* NULL where not given */
     const char *strategy, *layout, *isa, *compute; /* "auto" unless given */
     bool share;                                    /* true unless --share off */
     double scale;                                  /* 0: 1/sqrt(D) */
@@ -81,6 +82,7 @@ typedef enum {
     TAKES_KEEP = 1 << 23,        /* -o, --output, not required */
     TAKES_DOCUMENTS = 1 << 24,
     TAKES_STALL_LIMIT = 1 << 25,
+    TAKES_PATTERN = 1 << 28,
 } options_taken;
 
 /* Text of a subcommand for --help. */
