@@ -245,14 +245,15 @@ static json_t *forecast_json(const forecast *c, const placement *place, const ch
         json_pack("{s:s, s:f, s:f, s:I, s:o, s:o}", "source", source, "flops", rate_of(&place->machine, &c->problem),
                   "memory_bandwidth", place->machine.memory_bandwidth, "memory_bytes", (json_int_t)place->memory_bytes,
                   "node", link_json(&place->machine.node), "network", link_json(&place->machine.network));
-    json_t *keys = json_null(); /* of a sparse pattern: a rank's mean */
+    json_t *root =
+        json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:o}", "problem", run_problem_json(&c->problem), "plan", plan,
+                  "ranking", ranking, "machine_model", model, "rank", rank, "sum", sum, "predicted_seconds",
+                  used->prediction.seconds, "versions", report_versions_json());
     if (c->problem.pattern)
-        keys = json_pack("{s:f, s:f}", "bytes_needed", c->rank[FORECAST_RECEIVED].mean, "bytes_of_all",
-                         bytes_elsewhere(c));
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:o}", "problem", run_problem_json(&c->problem), "plan",
-                     plan, "ranking", ranking, "machine_model", model, "rank", rank, "sum", sum, "keys_elsewhere", keys,
-                     "predicted_seconds", used->prediction.seconds, "versions",
-                     report_versions_json());
+        json_object_set_new(root, "keys_elsewhere",
+                            json_pack("{s:f, s:f}", "bytes_needed", c->rank[FORECAST_RECEIVED].mean, "bytes_of_all",
+                                      bytes_elsewhere(c)));
+    return root;
 }
 
 /* The command. */
