@@ -1,19 +1,19 @@
-/* Fetch: of a sparse pattern every rank gets exactly the keys that its queries see, straight from their owners, and folds
- * its own meanwhile; then it folds what came.
+/* Fetch: of a sparse pattern every rank gets exactly the keys that its queries see, straight from their owners, and
+ * folds its own meanwhile; then it folds what came.
  *
  * Queries and states stay. Which keys a rank needs follows from the pattern, the mask and the layout alone: the owner
- * works out what each of its readers will ask for, so that nothing is exchanged while planning, and reader and owner come
- * to the same runs of rows by the same function. What is a halo, a broadcast or a gather elsewhere is here what falls
- * out: of a window the ends of the neighbours' shards, of sinks and of global tokens a few rows of one rank for all
- * others, of a query that sees everything all keys for its rank.
+ * works out what each of its readers will ask for, so that nothing is exchanged while planning, and reader and owner
+ * come to the same runs of rows by the same function. What is a halo, a broadcast or a gather elsewhere is here what
+ * falls out: of a window the ends of the neighbours' shards, of sinks and of global tokens a few rows of one rank for
+ * all others, of a query that sees everything all keys for its rank.
  *
  *     step 0   sends and receives, each run of needed tokens of a shard in one message; folds of keys at home;
  *     step 1   folds of keys that came.
  *
  * The runs lie in one slot, by ascending tokens, without gaps. A fold is one slice of the pattern (of a block list the
  * blocks of a row, one after the other) against one run; slices that have queries in common take turns, and so do, of
- * what came, the keys before the rank's own and those after them. Keys of a strided slice stand in the slot at a distance
- * that depends on what else was needed: a fold goes as far as that is the same.
+ * what came, the keys before the rank's own and those after them. Keys of a strided slice stand in the slot at a
+ * distance that depends on what else was needed: a fold goes as far as that is the same.
  *
  * Rows that a rank receives, n = N / P tokens a rank:
  *     sinks:COUNT,LEFT            min(LEFT, r n) and, where that does not reach them, COUNT
@@ -269,7 +269,8 @@ static int fold_part(void *data, const pattern_part *part)
         slice s = common_queries(part);
         s.keys = part->runs[i].keys;
         const int64_t row = s.keys.begin - keys_of(x, rank).begin;
-        const int result = x->at_home ? add_fold(x, &s, turn, rank, SLOT_HOME, row, s.key_stride) : fold_held(x, &s, turn);
+        const int result =
+            x->at_home ? add_fold(x, &s, turn, rank, SLOT_HOME, row, s.key_stride) : fold_held(x, &s, turn);
         if (result != 0) return -1;
     }
     return 0;

@@ -23,7 +23,7 @@ typedef struct {
 typedef struct {
     slice *slices;
     int64_t count;
-    int64_t part; /* slices from here on belong to the part that is being built */
+    int64_t part;   /* slices from here on belong to the part that is being built */
     bool ascending; /* each slice begins where the one before has ended */
     /* The last slices, if their queries are strided: of one stride, different residues, all from `floor` on. */
     int64_t end, floor, stride, residue;
@@ -59,8 +59,8 @@ int pattern_and(const pattern *a, const pattern *b, pattern **both_p);
 
 /* Asking. A NULL pattern hides nothing: then all is as the mask says. */
 
-/* Runs of keys that the same queries see: slices of the same strides, low and high, that differ in their keys and, being
- * tight (slice_within), perhaps in their first and last query; by ascending keys. */
+/* Runs of keys that the same queries see: slices of the same strides, low and high, that differ in their keys and,
+ * being tight (slice_within), perhaps in their first and last query; by ascending keys. */
 typedef struct {
     int layer;
     const slice *runs;
@@ -70,8 +70,8 @@ typedef struct {
 /* Nonzero ends the visit and is what it returns. */
 typedef int (*pattern_fn)(void *data, const pattern_part *part);
 
-/* Everything of a pattern under a mask in a range of queries and a range of keys: parts with at least one pair, layer by
- * layer; two parts of a layer have no query in common. -1 if memory ran out. */
+/* Everything of a pattern under a mask in a range of queries and a range of keys: parts with at least one pair, layer
+ * by layer; two parts of a layer have no query in common. -1 if memory ran out. */
 int pattern_visit(const pattern *p, const mask *m, range queries, range keys, pattern_fn fn, void *data);
 
 /* Number of pairs; for the last -1 if memory ran out. */

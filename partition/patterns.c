@@ -26,8 +26,8 @@ static int64_t residue_of(int64_t position, int64_t length)
 
 /* Windows beside something. */
 
-/* {0 .. COUNT - 1} and {p - LEFT .. p}, no key after p. Xiao et al., "Efficient streaming language models with attention
- * sinks", arXiv 2309.17453, section 3.2. */
+/* {0 .. COUNT - 1} and {p - LEFT .. p}, no key after p. Xiao et al., "Efficient streaming language models with
+ * attention sinks", arXiv 2309.17453, section 3.2. */
 static int make_sinks(pattern *p, const pattern_choice *c, range queries, range keys, int64_t shift)
 {
     const slice window = slice_band(queries, keys, shift - number(c, 1), shift + 1);
@@ -37,8 +37,8 @@ static int make_sinks(pattern *p, const pattern_choice *c, range queries, range 
     return result ? result : pattern_add(p, &sinks);
 }
 
-/* {p - LEFT .. p + RIGHT}; the tokens AT see all keys and are seen by all queries. Beltagy, Peters, Cohan, "Longformer",
- * arXiv 2004.05150, section 3.1. A key that is both in the window and global counts once. */
+/* {p - LEFT .. p + RIGHT}; the tokens AT see all keys and are seen by all queries. Beltagy, Peters, Cohan,
+ * "Longformer", arXiv 2004.05150, section 3.1. A key that is both in the window and global counts once. */
 static int make_global(pattern *p, const pattern_choice *c, range queries, range keys, int64_t shift)
 {
     const slice window = slice_band(queries, keys, shift - number(c, 0), shift + number(c, 1) + 1);
@@ -54,7 +54,8 @@ static int make_global(pattern *p, const pattern_choice *c, range queries, range
     return result;
 }
 
-/* {p + m STEP : -LEFT <= m <= RIGHT}. Beltagy, Peters, Cohan, arXiv 2004.05150, section 3.1, "dilated sliding window". */
+/* {p + m STEP : -LEFT <= m <= RIGHT}. Beltagy, Peters, Cohan, arXiv 2004.05150, section 3.1, "dilated sliding window".
+ */
 static int make_dilated(pattern *p, const pattern_choice *c, range queries, range keys, int64_t shift)
 {
     const int64_t step = smaller(number(c, 0), p->queries + p->keys), most = (p->queries + p->keys) / step + 1;
@@ -93,13 +94,13 @@ static int make_strided(pattern *p, const pattern_choice *c, range queries, rang
 static int make_fixed(pattern *p, const pattern_choice *c, range queries, range keys, int64_t shift)
 {
     const int64_t length = number(c, 0), last = number(c, 1);
-    const int64_t before = queries.begin + shift - keys.begin; /* position of the first query */
+    const int64_t before = queries.begin + shift - keys.begin;        /* position of the first query */
     const int64_t begin = queries.begin - residue_of(before, length); /* query at the beginning of its stretch */
     int result = 0;
     for (int64_t own = begin; own < queries.end && result == 0; own += length) {
         const range of = range_intersect(queries, (range){own, own + length});
-        const slice s = slice_band(of, range_intersect(keys, (range){own + shift, own + shift + length}), -SLICE_FAR,
-                                   shift + 1);
+        const slice s =
+            slice_band(of, range_intersect(keys, (range){own + shift, own + shift + length}), -SLICE_FAR, shift + 1);
         result = pattern_add_disjoint(p, &s);
     }
     for (int64_t column = length - last; column < length && column < range_length(keys); column++)
@@ -152,8 +153,8 @@ static bool insert_block(int64_t *row, int64_t *count, int64_t block)
     return true;
 }
 
-/* Block i sees blocks 0, i - 1, i, i + 1, the last, and RANDOM others: of the numbers splitmix(splitmix(SEED, i), 0), ...
- * modulo the number of blocks the first so many that are not among those before. Zaheer et al., "Big Bird", arXiv
+/* Block i sees blocks 0, i - 1, i, i + 1, the last, and RANDOM others: of the numbers splitmix(splitmix(SEED, i), 0),
+ * ... modulo the number of blocks the first so many that are not among those before. Zaheer et al., "Big Bird", arXiv
  * 2007.14062, section 2; the blocks as in its appendix D. They do not depend on the number of ranks. */
 static int make_bigbird(pattern *p, const pattern_choice *c, range queries, range keys, int64_t shift)
 {
@@ -168,8 +169,8 @@ static int make_bigbird(pattern *p, const pattern_choice *c, range queries, rang
         for (int j = 0; j < 5; j++)
             if (always[j] >= 0 && always[j] < blocks) insert_block(row, &count, always[j]);
         for (uint64_t turn = 0; drawn < random && count < blocks; turn++)
-            drawn += insert_block(row, &count,
-                                  (int64_t)(splitmix(splitmix(seed, (uint64_t)i), turn) % (uint64_t)blocks));
+            drawn +=
+                insert_block(row, &count, (int64_t)(splitmix(splitmix(seed, (uint64_t)i), turn) % (uint64_t)blocks));
         p->blocks.offsets[i + 1] = p->blocks.offsets[i] + count;
     }
     return 0;
@@ -206,29 +207,70 @@ static const char *fault_of_blocks(const pattern_choice *c)
 }
 
 const pattern_kind pattern_kinds[] = {
-    {.name = "sinks", .usage = "sinks:COUNT,LEFT", .least = 2, .most = 2, .numbers = 2, .joins_documents = true,
+    {.name = "sinks",
+     .usage = "sinks:COUNT,LEFT",
+     .least = 2,
+     .most = 2,
+     .numbers = 2,
+     .joins_documents = true,
      .make = make_sinks,
      .summary = "the first COUNT keys, the LEFT keys before the query, and itself (StreamingLLM)"},
-    {.name = "global", .usage = "global:LEFT,RIGHT,AT,...", .least = 3, .numbers = 2, .joins_documents = true,
+    {.name = "global",
+     .usage = "global:LEFT,RIGHT,AT,...",
+     .least = 3,
+     .numbers = 2,
+     .joins_documents = true,
      .make = make_global,
      .summary = "a window; tokens AT, or FIRST-LAST, see all and are seen by all (Longformer)"},
-    {.name = "dilated", .usage = "dilated:STEP,LEFT[,RIGHT]", .least = 2, .most = 3, .numbers = 3,
-     .joins_documents = true, .make = make_dilated, .fault = fault_of_step,
+    {.name = "dilated",
+     .usage = "dilated:STEP,LEFT[,RIGHT]",
+     .least = 2,
+     .most = 3,
+     .numbers = 3,
+     .joins_documents = true,
+     .make = make_dilated,
+     .fault = fault_of_step,
      .summary = "every STEP-th key: LEFT before the query, itself, RIGHT after it (Longformer)"},
-    {.name = "bigbird", .usage = "bigbird:BLOCK,RANDOM[,SEED]", .least = 2, .most = 3, .numbers = 3,
-     .make = make_bigbird, .fault = fault_of_blocks,
+    {.name = "bigbird",
+     .usage = "bigbird:BLOCK,RANDOM[,SEED]",
+     .least = 2,
+     .most = 3,
+     .numbers = 3,
+     .make = make_bigbird,
+     .fault = fault_of_blocks,
      .summary = "blocks: the first, the last, the query's own and its neighbours, RANDOM others (Big Bird)"},
-    {.name = "strided", .usage = "strided:LENGTH", .least = 1, .most = 1, .numbers = 1, .joins_documents = true,
-     .make = make_strided, .fault = fault_of_length,
+    {.name = "strided",
+     .usage = "strided:LENGTH",
+     .least = 1,
+     .most = 1,
+     .numbers = 1,
+     .joins_documents = true,
+     .make = make_strided,
+     .fault = fault_of_length,
      .summary = "LENGTH keys before the query, and every LENGTH-th before it (Sparse Transformer)"},
-    {.name = "fixed", .usage = "fixed:LENGTH,LAST", .least = 2, .most = 2, .numbers = 2, .joins_documents = true,
-     .make = make_fixed, .fault = fault_of_fixed,
+    {.name = "fixed",
+     .usage = "fixed:LENGTH,LAST",
+     .least = 2,
+     .most = 2,
+     .numbers = 2,
+     .joins_documents = true,
+     .make = make_fixed,
+     .fault = fault_of_fixed,
      .summary = "the query's stretch of LENGTH tokens, and the LAST of each before (Sparse Transformer)"},
-    {.name = "vertical-slash", .usage = "vertical-slash:COLUMN,.../DIAGONAL,...", .least = 2, .two_lists = true,
+    {.name = "vertical-slash",
+     .usage = "vertical-slash:COLUMN,.../DIAGONAL,...",
+     .least = 2,
+     .two_lists = true,
      .make = make_vertical_slash,
      .summary = "keys by their place, and by how far before the query they are; or FIRST-LAST (MInference)"},
-    {.name = "blocks", .usage = "blocks:SIZE", .least = 1, .most = 1, .numbers = 1, .joins_documents = true,
-     .make = make_blocks, .fault = fault_of_blocks,
+    {.name = "blocks",
+     .usage = "blocks:SIZE",
+     .least = 1,
+     .most = 1,
+     .numbers = 1,
+     .joins_documents = true,
+     .make = make_blocks,
+     .fault = fault_of_blocks,
      .summary = "blocks of keys that are listed for each block of queries"},
 };
 const int pattern_kind_count = (int)(sizeof pattern_kinds / sizeof pattern_kinds[0]);
@@ -301,8 +343,8 @@ bool pattern_choice_parse(const char *text, pattern_choice *choice_p, char why[P
 {
     const size_t length = strcspn(text, ":");
     *choice_p = (pattern_choice){.kind = find_kind(text, length)};
-    if (strlen(text) >= PATTERN_TEXT_SIZE) return complain(why, "the pattern is longer than %d characters",
-                                                           PATTERN_TEXT_SIZE - 1);
+    if (strlen(text) >= PATTERN_TEXT_SIZE)
+        return complain(why, "the pattern is longer than %d characters", PATTERN_TEXT_SIZE - 1);
     if (!choice_p->kind) {
         complain(why, "'%.40s' is no pattern: there are", text);
         for (int i = 0; i < pattern_kind_count; i++) {

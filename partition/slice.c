@@ -1,7 +1,7 @@
 /* In a slice the first key of query i is max(keys.begin, i + low) and its last one below min(keys.end, i + high): both
  * rise with i, by at most as much as i does, so that consecutive rows leave no gap between them and everything is
- * answered at the ends of ranges. With equal strides s of queries and keys all differences j - i are congruent modulo s;
- * low and high are then moved inwards to ones that occur, and the same holds in units of s. */
+ * answered at the ends of ranges. With equal strides s of queries and keys all differences j - i are congruent modulo
+ * s; low and high are then moved inwards to ones that occur, and the same holds in units of s. */
 #include "partition/slice.h"
 
 static int64_t smaller(int64_t a, int64_t b)
@@ -114,12 +114,13 @@ int64_t slice_key_count(const slice *s)
     return count_strided(s->keys, s->key_stride);
 }
 
-/* Pairs (t, u), 0 <= t < rows, 0 <= u < keys, with stride u < t + distance: for each u, rows - 1 - stride u + distance of
- * them, but not less than none and not more than all. */
+/* Pairs (t, u), 0 <= t < rows, 0 <= u < keys, with stride u < t + distance: for each u, rows - 1 - stride u + distance
+ * of them, but not less than none and not more than all. */
 static int64_t pairs_below(int64_t rows, int64_t keys, int64_t stride, int64_t distance)
 {
     const int64_t most = rows - 1 + distance;
-    const int64_t all = most < rows ? 0 : smaller(keys, (most - rows) / stride + 1); /* u that every t is counted with */
+    const int64_t all =
+        most < rows ? 0 : smaller(keys, (most - rows) / stride + 1); /* u that every t is counted with */
     const int64_t some = most <= 0 ? 0 : smaller(keys, (most - 1) / stride + 1);
     int64_t pairs = all * rows;
     if (some > all) {
@@ -168,8 +169,8 @@ static int emit_within(const slice *s, range queries, range keys, slice_fn emit,
     return slice_is_empty(&piece) ? 0 : emit(data, &piece);
 }
 
-/* The queries `queries` of a document, whose positions are all before the end of the prefix or all after it, against the
- * keys that their chunk allows. */
+/* The queries `queries` of a document, whose positions are all before the end of the prefix or all after it, against
+ * the keys that their chunk allows. */
 static int under_borders(const slice *s, const mask *m, const part *d, range queries, range keys, slice_fn emit,
                          void *data)
 {
@@ -179,8 +180,7 @@ static int under_borders(const slice *s, const mask *m, const part *d, range que
     bounded.high = smaller(s->high, larger(d->shift + reach(m->window_right) + 1, -SLICE_FAR));
     if (m->causal && position(d, queries.begin) < m->prefix)
         keys = range_intersect(keys, (range){d->keys.begin, d->keys.begin + m->prefix});
-    else if (m->causal)
-        bounded.high = smaller(bounded.high, d->shift + 1);
+    else if (m->causal) bounded.high = smaller(bounded.high, d->shift + 1);
     return emit_within(&bounded, queries, keys, emit, data);
 }
 
@@ -238,8 +238,7 @@ int slice_under_mask(const slice *s, const mask *m, slice_fn emit, void *data)
         const part all = {{0, m->queries}, {0, m->keys}, m->keys - m->queries};
         return under_chunks(&in, m, &all, emit, data);
     }
-    for (int64_t i = document_of(m, in.queries.begin);
-         i < m->document_count && m->documents[i] < in.queries.end; i++) {
+    for (int64_t i = document_of(m, in.queries.begin); i < m->document_count && m->documents[i] < in.queries.end; i++) {
         const range tokens = {m->documents[i], m->documents[i + 1]};
         const part d = {tokens, tokens, 0};
         if (range_is_empty(tokens)) continue;

@@ -42,8 +42,8 @@ bool slice_is_empty(const slice *s);
  * strided, queries between that see none may be counted among those that see one. */
 slice slice_within(const slice *s, range queries, range keys);
 
-/* The keys of a slice that a query of it sees, as tokens from the first to past the last, of which every key_stride-th is
- * meant; empty if none. */
+/* The keys of a slice that a query of it sees, as tokens from the first to past the last, of which every key_stride-th
+ * is meant; empty if none. */
 range slice_row(const slice *s, int64_t query);
 
 /* Does every query of a slice see every key of it? */

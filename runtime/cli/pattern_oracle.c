@@ -65,8 +65,9 @@ static const struct {
     const char *name;
     bool (*sees)(const definition *d, int64_t p, int64_t j);
 } definitions[] = {
-    {"sinks", sees_sinks},     {"global", sees_global}, {"dilated", sees_dilated},
-    {"bigbird", sees_block},   {"strided", sees_strided}, {"fixed", sees_fixed},
+    {"sinks", sees_sinks},     {"global", sees_global},
+    {"dilated", sees_dilated}, {"bigbird", sees_block},
+    {"strided", sees_strided}, {"fixed", sees_fixed},
     {"blocks", sees_block},    {"vertical-slash", sees_vertical_slash},
 };
 

@@ -81,8 +81,8 @@ static int put_set(const bool set[512], char *text, int size)
 
 void brute_pattern_text(const brute_pattern *x, char *text, int size)
 {
-    static const char *const names[] = {"sinks", "global", "dilated", "bigbird", "strided", "fixed", "vertical-slash",
-                                        "blocks"};
+    static const char *const names[] = {"sinks",   "global", "dilated",        "bigbird",
+                                        "strided", "fixed",  "vertical-slash", "blocks"};
     static const int counts[] = {2, 2, 3, 3, 1, 2, 0, 1};
     int used = snprintf(text, (size_t)size, "%s:", names[x->name]);
     for (int i = 0; i < counts[x->name]; i++)

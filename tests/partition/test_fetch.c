@@ -62,7 +62,8 @@ static void receive_all(const trial *t, int rank, int64_t *slot)
         for (int64_t i = 0; i < t->queries.tokens; i++)
             needed = needed || (t->queries.owner[i] == rank && t->wanted[i][j]);
         if (came[j] != (needed && t->keys.owner[j] != rank))
-            fail_msg("%s: rank %d %s key %d", t->text, rank, came[j] ? "receives, but does not need," : "lacks", (int)j);
+            fail_msg("%s: rank %d %s key %d", t->text, rank, came[j] ? "receives, but does not need," : "lacks",
+                     (int)j);
     }
 }
 
@@ -199,7 +200,8 @@ static bool make_trial(trial *t, brute_name name, uint64_t *state)
     if (random_next(state) % 4 == 0) m->window_left = random_between(state, 0, keys);
     if (random_next(state) % 4 == 0) m->chunk = random_between(state, 1, 9), m->chunks_left = 1;
     if (m->causal && random_next(state) % 4 == 0) m->prefix = random_between(state, 1, keys);
-    if (n == keys && random_next(state) % 3 == 0 && document_set_get(n, (int64_t)(random_next(state) % 9), &t->documents)) {
+    if (n == keys && random_next(state) % 3 == 0 &&
+        document_set_get(n, (int64_t)(random_next(state) % 9), &t->documents)) {
         m->documents = t->documents.offsets;
         m->document_count = t->documents.count;
     }
@@ -267,8 +269,8 @@ static void rows_received_are_the_halo_and_the_sinks(void **unused)
         const char *text;
         int64_t rows;
         int messages;
-    } cases[] = {{"sinks:4,1000", 1004, 2},      {"sinks:0,1000", 1000, 1},       {"global:1000,0,5", 1001, 2},
-                 {"dilated:8,100", 800, 1},      {"vertical-slash:7/0-99", 100, 2}, {"sinks:4,3000", 3004, 4}};
+    } cases[] = {{"sinks:4,1000", 1004, 2}, {"sinks:0,1000", 1000, 1},         {"global:1000,0,5", 1001, 2},
+                 {"dilated:8,100", 800, 1}, {"vertical-slash:7/0-99", 100, 2}, {"sinks:4,3000", 3004, 4}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         for (int64_t tokens = 1 << 16; tokens <= 1 << 20; tokens *= 4) {
             pattern *pattern;
@@ -288,8 +290,13 @@ static void rows_received_are_the_halo_and_the_sinks(void **unused)
 static void plans_for_4096_ranks_are_made(void **unused)
 {
     (void)unused;
-    static const char *const texts[] = {"sinks:4,4095",   "global:256,256,0-3", "dilated:16,256", "bigbird:64,3",
-                                        "strided:1024", "fixed:1024,8",       "vertical-slash:0-7,5000,9000/0-1023,4096"};
+    static const char *const texts[] = {"sinks:4,4095",
+                                        "global:256,256,0-3",
+                                        "dilated:16,256",
+                                        "bigbird:64,3",
+                                        "strided:1024",
+                                        "fixed:1024,8",
+                                        "vertical-slash:0-7,5000,9000/0-1023,4096"};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         pattern *pattern;
         const schedule_problem p = large_problem(1 << 20, 4096, texts[i], &pattern);

@@ -46,11 +46,12 @@ static int count_part(void *data, const pattern_part *part)
         bool in = false;
         for (int64_t r = 0; r < part->count; r++) {
             const slice *run = &part->runs[r];
-            in = in || (i >= run->queries.begin && i < run->queries.end &&
-                        (i - run->queries.begin) % run->query_stride == 0);
+            in = in ||
+                 (i >= run->queries.begin && i < run->queries.end && (i - run->queries.begin) % run->query_stride == 0);
         }
         if (!in) continue;
-        if (t->layer_of[i] == part->layer + 1) fail_msg("%s: a query is in two parts of layer %d", t->text, part->layer);
+        if (t->layer_of[i] == part->layer + 1)
+            fail_msg("%s: a query is in two parts of layer %d", t->text, part->layer);
         t->layer_of[i] = part->layer + 1; /* layers come in order */
     }
     return 0;
@@ -120,7 +121,8 @@ static void named_patterns_are_their_definitions_under_every_mask(void **unused)
     for (int round = 0; round < ROUNDS * BRUTE_PATTERNS; round++) {
         const brute_name name = (brute_name)(round % BRUTE_PATTERNS);
         const int64_t n = random_between(&state, 1, LARGEST);
-        const int64_t keys = random_next(&state) % 3 == 0 && name != BRUTE_BIGBIRD ? random_between(&state, 1, LARGEST) : n;
+        const int64_t keys =
+            random_next(&state) % 3 == 0 && name != BRUTE_BIGBIRD ? random_between(&state, 1, LARGEST) : n;
         document_set documents;
         const mask m = random_mask(&state, n, keys, &documents);
         brute_pattern b;
@@ -158,7 +160,8 @@ static pattern *random_pattern(uint64_t *state, int64_t n, int64_t m, int64_t st
     memset(table, 0, LARGEST * sizeof table[0]);
     const int64_t count = random_between(state, 0, 4);
     for (int64_t c = 0; c < count; c++) {
-        const int64_t a = random_between(state, 0, n), b = random_between(state, 0, m), low = random_between(state, -m, m);
+        const int64_t a = random_between(state, 0, n), b = random_between(state, 0, m),
+                      low = random_between(state, -m, m);
         slice s = slice_band((range){a, random_between(state, a, n)}, (range){b, random_between(state, b, m)}, low,
                              low + random_between(state, 0, m));
         if (random_next(state) % 3 == 0) s.low = -SLICE_FAR;
@@ -304,9 +307,8 @@ static void lists_of_blocks_that_are_none_are_refused(void **unused)
     const int64_t offsets[] = {0, 2, 3}, late[] = {1, 2, 3}, falling[] = {0, 4, 3};
     const int64_t columns[] = {0, 1, 1}, twice[] = {1, 1, 0}, beyond[] = {0, 2, 1};
     const pattern_blocks cases[] = {
-        {3, 2, 3, offsets, columns}, {2, 3, 3, offsets, columns}, {2, 2, 2, offsets, columns},
-        {2, 2, 3, late, columns},    {2, 2, 3, falling, columns}, {2, 2, 3, offsets, twice},
-        {2, 2, 3, offsets, beyond},  {0},
+        {3, 2, 3, offsets, columns}, {2, 3, 3, offsets, columns}, {2, 2, 2, offsets, columns}, {2, 2, 3, late, columns},
+        {2, 2, 3, falling, columns}, {2, 2, 3, offsets, twice},   {2, 2, 3, offsets, beyond},  {0},
     };
     const mask m = mask_full(8, 7);
     pattern_choice choice;

@@ -49,8 +49,8 @@ static int64_t random_stride(uint64_t *state)
 
 static void fail_at(int round, const slice *s, const char *what)
 {
-    fail_msg("round %d, %s: queries [%" PRId64 ",%" PRId64 ") by %" PRId64 ", keys [%" PRId64 ",%" PRId64 ") by %" PRId64
-             ", j - i in [%" PRId64 ",%" PRId64 ")",
+    fail_msg("round %d, %s: queries [%" PRId64 ",%" PRId64 ") by %" PRId64 ", keys [%" PRId64 ",%" PRId64
+             ") by %" PRId64 ", j - i in [%" PRId64 ",%" PRId64 ")",
              round, what, s->queries.begin, s->queries.end, s->query_stride, s->keys.begin, s->keys.end, s->key_stride,
              s->low, s->high);
 }
@@ -157,7 +157,8 @@ static void the_parts_under_a_mask_are_the_pairs_of_both_once(void **unused)
     static part_list list;
     uint64_t state = SEED + 1;
     for (int round = 0; round < ROUNDS / 3; round++) {
-        const int64_t n = random_between(&state, 1, LARGEST), m = random_next(&state) % 2 ? n : random_between(&state, 1, LARGEST);
+        const int64_t n = random_between(&state, 1, LARGEST),
+                      m = random_next(&state) % 2 ? n : random_between(&state, 1, LARGEST);
         document_set documents;
         const mask x = random_mask(&state, n, m, &documents);
         const slice s = random_slice(&state, n, m, random_stride(&state));
@@ -197,7 +198,8 @@ static void intersection_and_difference_are_those_of_the_pairs(void **unused)
                 const bool in_a = in_slice(&a, i, j), in_b = in_slice(&b, i, j);
                 if (common >= 0 && (common > 0 && in_slice(&both, i, j)) != (in_a && in_b))
                     fail_at(round, &a, "an intersection is wrong");
-                if (rest >= 0 && times(parts, rest, i, j) != (in_a && !in_b)) fail_at(round, &a, "a difference is wrong");
+                if (rest >= 0 && times(parts, rest, i, j) != (in_a && !in_b))
+                    fail_at(round, &a, "a difference is wrong");
             }
     }
     assert_true(mixed > 0 && mixed < ROUNDS / 2);
@@ -207,8 +209,8 @@ static void kinds_are_named_by_their_limits(void **unused)
 {
     (void)unused;
     const range all = {0, 9};
-    const slice cases[] = {slice_full(all, all), slice_band(all, all, -SLICE_FAR, 1), slice_band(all, all, 0, SLICE_FAR),
-                           slice_band(all, all, -2, 1)};
+    const slice cases[] = {slice_full(all, all), slice_band(all, all, -SLICE_FAR, 1),
+                           slice_band(all, all, 0, SLICE_FAR), slice_band(all, all, -2, 1)};
     for (int kind = SLICE_FULL; kind <= SLICE_BAND; kind++) assert_int_equal(slice_kind_of(&cases[kind]), kind);
 }
 

@@ -34,8 +34,8 @@ static void allow(const brute_pattern *b, const longspan_problem *given, bool *a
     }
 }
 
-/* Bytes of k and v that all ranks together receive: each key that a query of a rank sees and that lies elsewhere. Keys that
- * do not exist for a batch item are sent all the same, since others may have them. */
+/* Bytes of k and v that all ranks together receive: each key that a query of a rank sees and that lies elsewhere. Keys
+ * that do not exist for a batch item are sent all the same, since others may have them. */
 static int64_t bytes_needed(longspan_context *context, const test_problem *t)
 {
     longspan_problem p = oracle_defaults(&t->problem);
@@ -75,9 +75,10 @@ static void assert_right(longspan_context *context, test_problem *t, const brute
     const bool right = r.status == LONGSPAN_OK && r.relative_rms <= bar[t->problem.type] &&
                        r.worst_lse <= lse_bar[t->problem.type] && r.mismatches == 0;
     if (!right)
-        fail_msg("%s, %s, N=%lld M=%lld on %d ranks (seed %llu): status %d %s, relative RMS %.3g, lse %.3g, %lld mismatches",
-                 text, what, (long long)t->problem.queries, (long long)t->problem.keys, ranks,
-                 (unsigned long long)t->seed, r.status, r.text, r.relative_rms, r.worst_lse, (long long)r.mismatches);
+        fail_msg(
+            "%s, %s, N=%lld M=%lld on %d ranks (seed %llu): status %d %s, relative RMS %.3g, lse %.3g, %lld mismatches",
+            text, what, (long long)t->problem.queries, (long long)t->problem.keys, ranks, (unsigned long long)t->seed,
+            r.status, r.text, r.relative_rms, r.worst_lse, (long long)r.mismatches);
     const int64_t bytes = bytes_needed(context, t);
     if (r.bytes_received != bytes || r.bytes_sent != bytes)
         fail_msg("%s, %s: %lld bytes sent, %lld received, %lld needed", text, what, (long long)r.bytes_sent,
@@ -130,8 +131,8 @@ static const char *set_mask(longspan_problem *p, int mask)
     }
     if (mask == 6) p->chunk = 7, p->chunks_left = 2, p->chunks_right = 1;
     if (mask == 7) p->causal = 1, p->prefix = n / 4;
-    static const char *const names[] = {"no mask", "causal", "a window", "documents", "documents, causal", "key lengths",
-                                        "chunks", "a prefix"};
+    static const char *const names[] = {"no mask",           "causal",      "a window", "documents",
+                                        "documents, causal", "key lengths", "chunks",   "a prefix"};
     return names[mask];
 }
 
@@ -150,8 +151,8 @@ static void every_pattern_is_right_under_every_mask(void **state)
                 if ((mask == 3 || mask == 4) && alone) continue;
                 test_problem t = make_problem(lengths[n], 4, 2, 16);
                 brute_pattern b;
-                brute_pattern_draw(&b, (brute_name)name, lengths[n], lengths[n], (uint64_t)(mask * LENGTHS + n), offsets,
-                                   columns);
+                brute_pattern_draw(&b, (brute_name)name, lengths[n], lengths[n], (uint64_t)(mask * LENGTHS + n),
+                                   offsets, columns);
                 set_blocks(&t.problem, &b);
                 t.problem.type = t.problem.out_type = (longspan_type)((name + mask + n) % 6 < 4 ? 0 : (name + n) % 3);
                 const char *what = set_mask(&t.problem, mask);
@@ -196,7 +197,8 @@ static void other_lengths_of_queries_than_of_keys_are_right(void **state)
             test_problem t = make_problem(lengths[n][0], 3, 3, 8);
             brute_pattern b;
             t.problem.keys = lengths[n][1];
-            brute_pattern_draw(&b, (brute_name)name, lengths[n][0], lengths[n][1], (uint64_t)(50 + n), offsets, columns);
+            brute_pattern_draw(&b, (brute_name)name, lengths[n][0], lengths[n][1], (uint64_t)(50 + n), offsets,
+                               columns);
             set_blocks(&t.problem, &b);
             t.problem.causal = n % 2;
             assert_right(context, &t, &b, "lengths that differ");
@@ -219,9 +221,13 @@ static void named_cases_are_right(void **state)
         {"sinks beyond the end", {.name = BRUTE_SINKS, .numbers = {500, 1}}, false},
         {"document edges inside halos", {.name = BRUTE_SINKS, .numbers = {2, 30}}, true},
         {"a global last token", {.name = BRUTE_GLOBAL, .numbers = {9, 4}, .first = {[112] = true}}, false},
-        {"globals everywhere", {.name = BRUTE_GLOBAL, .numbers = {3, 3}, .first = {[0] = true, [56] = true, [57] = true, [99] = true}}, false},
+        {"globals everywhere",
+         {.name = BRUTE_GLOBAL, .numbers = {3, 3}, .first = {[0] = true, [56] = true, [57] = true, [99] = true}},
+         false},
         {"globals of documents", {.name = BRUTE_GLOBAL, .numbers = {5, 5}, .first = {[0] = true, [20] = true}}, true},
-        {"queries without keys", {.name = BRUTE_VERTICAL_SLASH, .first = {[40] = true}, .second = {[90] = true}}, false},
+        {"queries without keys",
+         {.name = BRUTE_VERTICAL_SLASH, .first = {[40] = true}, .second = {[90] = true}},
+         false},
         {"a dilated window wider than a shard", {.name = BRUTE_DILATED, .numbers = {5, 12, 12}}, false},
         {"strides longer than a shard", {.name = BRUTE_STRIDED, .numbers = {40}}, false},
         {"stretches of documents", {.name = BRUTE_FIXED, .numbers = {10, 3}}, true},
