@@ -55,8 +55,8 @@ int tensor_file_read(const tensor_file *file, const char *dataset, const tensor_
 /* Optional datasets of one axis (tensor_vectors.c). Arrays are malloc'ed; NULL when the dataset is absent, or wrong.
  *   /documents     any integer type: count + 1 token offsets, ascending from 0 to `tokens`
  *   /key_lengths   any integer type, [B]: 0 <= length <= keys
- *   /block_offsets, /block_keys   any integer type, both or none: a CSR of blocks, offsets ascending from 0 to the number
- *                  of /block_keys, which may be none, and are not negative
+ *   /block_offsets, /block_keys   any integer type, both or none: a CSR, offsets ascending from 0 to the number of
+ *                  /block_keys, of which there is one at least; none is negative
  *   /alibi_slopes, /sinks   float32 [H], finite; -inf too where a value `may_be_none`: a head without a sink */
 int tensor_file_documents(const tensor_file *file, int64_t tokens, int64_t **offsets_p, int64_t *count_p,
                           io_error *error);

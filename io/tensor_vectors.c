@@ -131,8 +131,10 @@ static int check_blocks(const tensor_file *file, const int64_t *offsets, int64_t
                         int64_t key_count, io_error *error)
 {
     if (offsets[0] != 0 || offsets[offset_count - 1] != key_count)
-        return io_fail(error, "%s: /block_offsets goes from %" PRId64 " to %" PRId64 ", not from 0 to the %" PRId64
-                       " of /block_keys", file->path, offsets[0], offsets[offset_count - 1], key_count);
+        return io_fail(error,
+                       "%s: /block_offsets goes from %" PRId64 " to %" PRId64 ", not from 0 to the %" PRId64
+                       " of /block_keys",
+                       file->path, offsets[0], offsets[offset_count - 1], key_count);
     for (int64_t i = 0; i + 1 < offset_count; i++)
         if (offsets[i + 1] < offsets[i])
             return io_fail(error, "%s: /block_offsets descends from %" PRId64 " to %" PRId64 " at entry %" PRId64,

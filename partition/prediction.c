@@ -27,7 +27,8 @@ static int64_t rows_seen(const schedule_problem *problem, const schedule_fold *f
 {
     if (fold->sliced) {
         const slice all = schedule_fold_slice(problem, fold);
-        const slice seen = slice_within(&all, layout_hull(&problem->query_layout, fold->query_origin, query_rows), all.keys);
+        const slice seen =
+            slice_within(&all, layout_hull(&problem->query_layout, fold->query_origin, query_rows), all.keys);
         return slice_key_count(&seen);
     }
     if (!fold->look_inside) return range_length(fold->key_rows);

@@ -74,13 +74,13 @@ typedef struct {
 
     bool look_inside; /* false: every query sees every key */
 
-    /* Of a sparse pattern: the fold is a slice (partition/slice.h), and what its queries see is what that says, with the
-     * mask in it. Its rows are every query_stride-th and every key_stride-th of those ranges; of the slot that holds the
-     * keys it is every key_slot_stride-th row. */
+    /* Of a sparse pattern: the fold is a slice (partition/slice.h), and what its queries see is what that says, with
+     * the mask in it. Its rows are every query_stride-th and every key_stride-th of those ranges; of the slot that
+     * holds the keys it is every key_slot_stride-th row. */
     bool sliced;
     int64_t query_stride, key_stride, key_slot_stride;
     int64_t low, high; /* low <= key token - query token < high */
-    int turn;          /* 0 if not sliced; folds of different turns, which ascend in a step, may have queries in common */
+    int turn; /* 0 if not sliced; folds of different turns, which ascend in a step, may have queries in common */
 } schedule_fold;
 
 /* A state slot's rows become those of nothing seen, all heads of the slot. */
@@ -166,8 +166,8 @@ void schedule_sort_folds(schedule *s);
 /* Forgets the steps at the end that do nothing. Step numbers stay, so ranks stay aligned. */
 void schedule_drop_idle_tail(schedule *s);
 
-/* NULL, or why no strategy can honour the problem (a static string): for the strategies' `refuse`. The first is for those
- * that know masks alone, the second for those that know sparse patterns too. */
+/* NULL, or why no strategy can honour the problem (a static string): for the strategies' `refuse`. The first is for
+ * those that know masks alone, the second for those that know sparse patterns too. */
 const char *schedule_problem_fault(const schedule_problem *problem);
 const char *schedule_sparse_problem_fault(const schedule_problem *problem);
 

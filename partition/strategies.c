@@ -9,8 +9,9 @@
 extern const strategy strategy_ring, strategy_gather, strategy_double_ring, strategy_shared, strategy_heads,
     strategy_hybrid, strategy_queries, strategy_decode, strategy_fetch;
 
-const strategy *const strategies[] = {&strategy_ring,  &strategy_gather, &strategy_double_ring, &strategy_shared,
-                                      &strategy_heads, &strategy_hybrid, &strategy_queries,     &strategy_decode, &strategy_fetch};
+const strategy *const strategies[] = {&strategy_ring,    &strategy_gather, &strategy_double_ring,
+                                      &strategy_shared,  &strategy_heads,  &strategy_hybrid,
+                                      &strategy_queries, &strategy_decode, &strategy_fetch};
 
 const int strategy_count = (int)(sizeof strategies / sizeof strategies[0]);
 

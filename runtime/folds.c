@@ -40,8 +40,8 @@ static int64_t same_queries(const schedule_step *step, int64_t first, int64_t la
         const schedule_fold *b = &step->folds[i];
         if (a->query_origin != b->query_origin || a->query_rows.begin != b->query_rows.begin ||
             a->query_rows.end != b->query_rows.end || a->query_slot != b->query_slot ||
-            a->query_stride != b->query_stride || a->query_slot_row != b->query_slot_row || a->state_slot != b->state_slot ||
-            a->state_slot_row != b->state_slot_row)
+            a->query_stride != b->query_stride || a->query_slot_row != b->query_slot_row ||
+            a->state_slot != b->state_slot || a->state_slot_row != b->state_slot_row)
             return i;
     }
     return last;
@@ -294,7 +294,8 @@ static range slice_numbers(const fold_plan *folds, const schedule_fold *fold, in
     const int64_t end = lengths && lengths[b] < s->mask.keys ? lengths[b] : s->mask.keys;
     const int64_t residue = layout_token(&s->key_layout, fold->key_origin, fold->key_rows.begin) % fold->key_stride;
     const range seen = range_intersect((range){token + fold->low, token + fold->high}, (range){0, end});
-    return (range){number_from(seen.begin - residue, fold->key_stride), number_from(seen.end - residue, fold->key_stride)};
+    return (range){number_from(seen.begin - residue, fold->key_stride),
+                   number_from(seen.end - residue, fold->key_stride)};
 }
 
 /* Sets what the rows of a span see. */

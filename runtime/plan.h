@@ -55,9 +55,9 @@ struct longspan_plan {
 };
 
 /* Not collective. Ranks the strategies and layouts that a complete problem (problem.h) leaves open
- * (partition/choice.h): the first is what plan_choose takes. *choices_p is to be freed; it borrows problem->documents and
- * the pattern (problem_pattern), which may be NULL.
- * Both are set only on success. A named strategy that refuses every layout left open is a failure. Pure: the same on every rank. */
+ * (partition/choice.h): the first is what plan_choose takes. *choices_p is to be freed; it borrows problem->documents
+ * and the pattern (problem_pattern), which may be NULL. Both are set only on success. A named strategy that refuses
+ * every layout left open is a failure. Pure: the same on every rank. */
 longspan_status plan_rank(const longspan_problem *problem, const pattern *pattern, const placement *place,
                           choice **choices_p, int *count_p, failure *f);
 /* The same, but only what is taken, and the seconds that an execute should take. */

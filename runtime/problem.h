@@ -10,7 +10,8 @@
  * before. */
 longspan_status problem_complete(longspan_problem *p, failure *f);
 
-/* Not collective. The sparse pattern of a complete problem, to be destroyed (partition/pattern.h); NULL where it has none. */
+/* Not collective. The sparse pattern of a complete problem, to be destroyed (partition/pattern.h); NULL where it has
+ * none. */
 longspan_status problem_pattern(const longspan_problem *p, pattern **pattern_p, failure *f);
 
 /* Collective over the context. A failure on all, and the context's last error, unless all ranks have the same. */

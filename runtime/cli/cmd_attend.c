@@ -22,8 +22,9 @@ static const options_spec spec = {
     .example = "mpirun -np 4 longspan attend in.h5 -o out.h5 --mask causal",
     .least_arguments = 1,
     .most_arguments = 1,
-    .takes = TAKES_OUTPUT | TAKES_REPORT | TAKES_OUT_TYPE | TAKES_MASK | TAKES_PATTERN | TAKES_STRATEGY | TAKES_COMPUTE | TAKES_SCORES |
-             TAKES_PROGRESS | TAKES_ARITHMETIC | TAKES_SHARE | TAKES_TRACE | TAKES_STALL_LIMIT,
+    .takes = TAKES_OUTPUT | TAKES_REPORT | TAKES_OUT_TYPE | TAKES_MASK | TAKES_PATTERN | TAKES_STRATEGY |
+             TAKES_COMPUTE | TAKES_SCORES | TAKES_PROGRESS | TAKES_ARITHMETIC | TAKES_SHARE | TAKES_TRACE |
+             TAKES_STALL_LIMIT,
 };
 
 enum { DATASETS = 2 }; /* /out and /lse */

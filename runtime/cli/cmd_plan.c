@@ -23,14 +23,15 @@ static const options_spec spec = {
         "--memory is ranked after what does.",
     .example = "longspan plan --tokens 1M --heads 8 --kv-heads 2 --dim 128 --mask causal --ranks 64 --node-ranks 8",
     .most_arguments = 1,
-    .takes = TAKES_SHAPE | TAKES_TYPE | TAKES_OUT_TYPE | TAKES_MASK | TAKES_PATTERN | TAKES_SCORES | TAKES_STRATEGY | TAKES_COMPUTE |
-             TAKES_ARITHMETIC | TAKES_SHARE | TAKES_MACHINE | TAKES_REPORT | TAKES_FORCE | TAKES_DOCUMENTS,
+    .takes = TAKES_SHAPE | TAKES_TYPE | TAKES_OUT_TYPE | TAKES_MASK | TAKES_PATTERN | TAKES_SCORES | TAKES_STRATEGY |
+             TAKES_COMPUTE | TAKES_ARITHMETIC | TAKES_SHARE | TAKES_MACHINE | TAKES_REPORT | TAKES_FORCE |
+             TAKES_DOCUMENTS,
 };
 
 enum {
     MOST_VERBOSE_RANKS = 16,
-    FROM_FILE = TAKES_OUT_TYPE | TAKES_MASK | TAKES_PATTERN | TAKES_SCORES | TAKES_STRATEGY | TAKES_COMPUTE | TAKES_ARITHMETIC |
-                TAKES_SHARE | TAKES_MACHINE | TAKES_REPORT | TAKES_FORCE,
+    FROM_FILE = TAKES_OUT_TYPE | TAKES_MASK | TAKES_PATTERN | TAKES_SCORES | TAKES_STRATEGY | TAKES_COMPUTE |
+                TAKES_ARITHMETIC | TAKES_SHARE | TAKES_MACHINE | TAKES_REPORT | TAKES_FORCE,
 };
 
 static const struct {
@@ -245,10 +246,9 @@ static json_t *forecast_json(const forecast *c, const placement *place, const ch
         json_pack("{s:s, s:f, s:f, s:I, s:o, s:o}", "source", source, "flops", rate_of(&place->machine, &c->problem),
                   "memory_bandwidth", place->machine.memory_bandwidth, "memory_bytes", (json_int_t)place->memory_bytes,
                   "node", link_json(&place->machine.node), "network", link_json(&place->machine.network));
-    json_t *root =
-        json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:o}", "problem", run_problem_json(&c->problem), "plan", plan,
-                  "ranking", ranking, "machine_model", model, "rank", rank, "sum", sum, "predicted_seconds",
-                  used->prediction.seconds, "versions", report_versions_json());
+    json_t *root = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:o}", "problem", run_problem_json(&c->problem),
+                             "plan", plan, "ranking", ranking, "machine_model", model, "rank", rank, "sum", sum,
+                             "predicted_seconds", used->prediction.seconds, "versions", report_versions_json());
     if (c->problem.pattern)
         json_object_set_new(root, "keys_elsewhere",
                             json_pack("{s:f, s:f}", "bytes_needed", c->rank[FORECAST_RECEIVED].mean, "bytes_of_all",

@@ -238,8 +238,8 @@ double job_pairs(const job *j)
     double pairs = 0;
     for (int64_t b = 0; b < p->batch; b++) {
         const int64_t keys = p->key_lengths ? p->key_lengths[b] : p->keys;
-        pairs += (double)pattern_pairs(j->plan->pattern, &j->plan->scheduled.mask, (range){0, p->queries},
-                                       (range){0, keys});
+        pairs +=
+            (double)pattern_pairs(j->plan->pattern, &j->plan->scheduled.mask, (range){0, p->queries}, (range){0, keys});
         if (!p->key_lengths) return pairs;
     }
     return pairs / (double)p->batch;

@@ -92,9 +92,9 @@ json_t *run_problem_json(const longspan_problem *p)
     return json_pack("{s:I, s:I, s:I, s:i, s:i, s:i, s:i, s:s, s:s, s:s, s:s?, s:I, s:f, s:f, s:o, s:b, s:b}", "batch",
                      (json_int_t)p->batch, "queries", (json_int_t)p->queries, "keys", (json_int_t)p->keys, "heads",
                      p->heads, "kv_heads", p->kv_heads, "dim", p->dim, "value_dim", p->value_dim, "type",
-                     run_type_name(p->type), "out_type", run_type_name(p->out_type), "mask", name, "pattern", p->pattern, "documents",
-                     (json_int_t)p->document_count, "scale", p->scale, "softcap", p->softcap, "rope", rope_json(p),
-                     "alibi", p->alibi_slopes != NULL, "sinks", p->sinks != NULL);
+                     run_type_name(p->type), "out_type", run_type_name(p->out_type), "mask", name, "pattern",
+                     p->pattern, "documents", (json_int_t)p->document_count, "scale", p->scale, "softcap", p->softcap,
+                     "rope", rope_json(p), "alibi", p->alibi_slopes != NULL, "sinks", p->sinks != NULL);
 }
 
 static json_t *repeat_json(const run_repeat *r)

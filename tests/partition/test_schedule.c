@@ -414,8 +414,8 @@ static void what_a_strategy_cannot_honour_it_refuses(void **state)
 static void the_table_lists_every_strategy_in_order(void **state)
 {
     (void)state;
-    static const char *const names[] = {"ring",  "gather", "double-ring", "shared",
-                                        "heads", "hybrid", "queries",     "decode", "fetch"};
+    static const char *const names[] = {"ring",   "gather",  "double-ring", "shared", "heads",
+                                        "hybrid", "queries", "decode",      "fetch"};
     assert_int_equal(strategy_count, sizeof names / sizeof names[0]);
     for (int i = 0; i < strategy_count; i++) assert_string_equal(strategies[i]->name, names[i]);
 }

@@ -752,7 +752,8 @@ static void every_broken_schedule_is_noticed(void **state)
             pair_table *pairs = pair_table_create(&p);
             for (int m = 0; m < MUTATIONS; m++)
                 for (int i = 0; i < strategy_count; i++)
-                    if (!strategies[i]->sparse && all_places_are_noticed(pairs, &p, strategies[i], m) > 0) found[m][i] = true;
+                    if (!strategies[i]->sparse && all_places_are_noticed(pairs, &p, strategies[i], m) > 0)
+                        found[m][i] = true;
             pair_table_destroy(pairs);
         }
     }
