@@ -7,7 +7,7 @@
  * falls out: of a window the ends of the neighbours' shards, of sinks and of global tokens a few rows of one rank for
  * all others, of a query that sees everything all keys for its rank.
  *
- *     step 0   sends and receives, each run of needed tokens of a shard in one message; folds of keys at home;
+ *     step 0   sends and receives, all runs of needed tokens of a shard in one message; folds of keys at home;
  *     step 1   folds of keys that came.
  *
  * The runs lie in one slot, by ascending tokens, without gaps. A fold is one slice of the pattern (of a block list the
@@ -125,8 +125,11 @@ static int plan_sends(fetch *x)
         range run;
         if (!x->peers[peer]) continue;
         if (find_needed(x, peer, x->s->rank) != 0) return -1;
-        while (row_set_next(&x->needed, &at, &run))
-            if (schedule_add_transfer(x->s, 0, transfer_of(x, TRANSFER_SEND, peer, x->s->rank, run)) != 0) return -1;
+        for (bool joined = false; row_set_next(&x->needed, &at, &run); joined = true) {
+            schedule_transfer t = transfer_of(x, TRANSFER_SEND, peer, x->s->rank, run);
+            t.joined = joined;
+            if (schedule_add_transfer(x->s, 0, t) != 0) return -1;
+        }
     }
     return 0;
 }
@@ -152,8 +155,9 @@ static int plan_receives(fetch *x)
         range run;
         if (!x->peers[origin] || origin == rank) continue;
         if (find_needed(x, rank, origin) != 0) return -1;
-        while (row_set_next(&x->needed, &at, &run)) {
+        for (bool joined = false; row_set_next(&x->needed, &at, &run); joined = true) {
             schedule_transfer t = transfer_of(x, TRANSFER_RECEIVE, origin, origin, run);
+            t.joined = joined;
             t.slot = x->slot;
             t.slot_row = end;
             if (schedule_add_transfer(x->s, 0, t) != 0 || hold(x, origin, run, end) != 0) return -1;

@@ -158,7 +158,7 @@ static double transfers_of_step(int rank, const schedule_step *step, int node_ra
     for (int64_t i = 0; i < step->transfer_count; i++) {
         const schedule_transfer *t = &step->transfers[i];
         traffic *to = t->peer / node_ranks == rank / node_ranks ? &inside : &outside;
-        to->messages[t->direction] += (double)cost_messages(sizes, t);
+        to->messages[t->direction] += (double)cost_messages(sizes, step, i);
         to->bytes[t->direction] += (double)range_length(t->rows) * row_bytes(sizes, t->kind, t->heads);
     }
     const double within = link_seconds(&inside, &machine->node), across = link_seconds(&outside, &machine->network);
@@ -251,7 +251,7 @@ static void raise_counts(const walker *w, const schedule_problem *problem, const
         for (int64_t i = 0; i < s->steps[at].transfer_count; i++) {
             const schedule_transfer *t = &s->steps[at].transfers[i];
             if (t->direction != TRANSFER_SEND) continue;
-            messages += cost_messages(sizes, t);
+            messages += cost_messages(sizes, &s->steps[at], i);
             bytes += (double)range_length(t->rows) * row_bytes(sizes, t->kind, t->heads);
         }
     }

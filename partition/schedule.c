@@ -227,6 +227,13 @@ static int64_t pairs_of_run(const schedule_problem *problem, range queries, int 
     return pairs;
 }
 
+int64_t schedule_joined_end(const schedule_step *step, int64_t first)
+{
+    int64_t end = first + 1;
+    while (end < step->transfer_count && step->transfers[end].joined) end++;
+    return end;
+}
+
 static int64_t count_strided(range rows, int64_t stride)
 {
     return range_is_empty(rows) ? 0 : (rows.end - 1 - rows.begin) / stride + 1;

@@ -54,6 +54,9 @@ typedef struct {
     head_range heads;
     int slot;         /* where they are read from or written to; of this kind */
     int64_t slot_row; /* row of rows.begin in that slot; for SLOT_HOME rows.begin itself */
+    /* Its rows go in one message with those of the transfer before it, which is of the same direction, peer, kind, origin
+     * and slot, and of all heads; on both sides alike. */
+    bool joined;
 } schedule_transfer;
 
 typedef struct {
@@ -184,6 +187,8 @@ slice schedule_fold_slice(const schedule_problem *problem, const schedule_fold *
 /* Query rows and key rows of a fold. */
 int64_t schedule_fold_queries(const schedule_fold *fold);
 int64_t schedule_fold_keys(const schedule_fold *fold);
+/* The transfers of a step that go in one message with transfer `first`, which is not joined: up to the result. */
+int64_t schedule_joined_end(const schedule_step *step, int64_t first);
 /* Pairs (query, key) of a fold, for one of its heads and one batch item. */
 int64_t schedule_fold_pairs(const schedule_problem *problem, const schedule_fold *fold);
 

@@ -114,6 +114,19 @@ static void check_turns(const trial *t, const schedule_step *step)
     }
 }
 
+/* All that goes from a rank to another is one message. */
+static void check_joined(const trial *t, const schedule *s)
+{
+    for (int64_t i = 0; i < (s->step_count > 0 ? s->steps[0].transfer_count : 0); i++) {
+        const schedule_transfer *x = &s->steps[0].transfers[i];
+        bool known = false;
+        for (int64_t j = 0; j < i; j++)
+            known = known || (x[j - i].direction == x->direction && x[j - i].peer == x->peer);
+        const bool follows = i > 0 && x[-1].direction == x->direction && x[-1].peer == x->peer;
+        if (x->joined != known || (known && !follows)) fail_msg("%s: rank %d sends two messages", t->text, s->rank);
+    }
+}
+
 static void check_twins(const trial *t, int from, int to)
 {
     int64_t i = 0, j = 0;
@@ -147,6 +160,7 @@ static void check_trial(trial *t)
     for (int rank = 0; rank < ranks; rank++) {
         const schedule *s = t->schedules[rank];
         receive_all(t, rank, slot);
+        check_joined(t, s);
         for (int64_t step = 0; step < s->step_count; step++) {
             assert_true(step == 0 || s->steps[step].transfer_count == 0);
             for (int64_t i = 0; i < s->steps[step].fold_count; i++)
@@ -256,7 +270,7 @@ static int64_t rows_received(const schedule *s, int *messages_p)
         for (int64_t i = 0; i < s->steps[step].transfer_count; i++)
             if (s->steps[step].transfers[i].direction == TRANSFER_RECEIVE) {
                 rows += range_length(s->steps[step].transfers[i].rows);
-                (*messages_p)++;
+                *messages_p += !s->steps[step].transfers[i].joined;
             }
     return rows;
 }
