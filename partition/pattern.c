@@ -132,6 +132,14 @@ static range block_tokens(int64_t first, int64_t last, int64_t size, int64_t tok
     return (range){first * size, last + 1 > tokens / size ? tokens : (last + 1) * size};
 }
 
+/* The end of the columns of a row that follow each other from column i on. */
+static int64_t run_of_blocks(const block_list *b, int64_t row, int64_t i)
+{
+    int64_t end = i + 1;
+    while (end < b->offsets[row + 1] && b->columns[end] == b->columns[end - 1] + 1) end++;
+    return end;
+}
+
 int pattern_make_blocks(pattern *p, int64_t size, int64_t most)
 {
     block_list *b = &p->blocks;
@@ -157,7 +165,6 @@ static int64_t join_rows(const block_list *a, const block_list *b, int64_t row, 
 
 static int join_blocks(const block_list *a, const block_list *b, bool both, pattern *p)
 {
-    if (a->size != b->size) return PATTERN_MIXED;
     const int64_t rows = a->query_blocks;
     if (pattern_make_blocks(p, a->size, a->offsets[rows] + b->offsets[rows]) != 0) return -1;
     for (int64_t row = 0; row < rows; row++)
@@ -204,16 +211,39 @@ static int add_common(const pattern *a, const pattern *b, pattern *p)
     return 0;
 }
 
+/* A pattern without its block list, which has become slices. */
+static int make_sliced(const pattern *from, pattern *p)
+{
+    const block_list *b = &from->blocks;
+    for (int i = 0; i < from->layer_count; i++)
+        for (int64_t j = 0; j < from->layers[i].count; j++)
+            if (pattern_add_disjoint(p, &from->layers[i].slices[j]) != 0) return -1;
+    for (int64_t row = 0; row < b->query_blocks; row++)
+        for (int64_t i = b->offsets[row], end; i < b->offsets[row + 1]; i = end) {
+            end = run_of_blocks(b, row, i);
+            const slice s = slice_full(block_tokens(row, row, b->size, from->queries),
+                                       block_tokens(b->columns[i], b->columns[end - 1], b->size, from->keys));
+            if (pattern_add_disjoint(p, &s) != 0) return -1;
+        }
+    return 0;
+}
+
+static int join_slices(const pattern *a, const pattern *b, bool both, pattern *p)
+{
+    pattern *x = pattern_create(a->queries, a->keys), *y = pattern_create(b->queries, b->keys);
+    int result = x && y && make_sliced(a, x) == 0 && make_sliced(b, y) == 0 ? 0 : -1;
+    if (result == 0) result = both ? add_common(x, y, p) : add_either(x, y, p);
+    pattern_destroy(x);
+    pattern_destroy(y);
+    return result;
+}
+
 static int join(const pattern *a, const pattern *b, bool both, pattern **joined_p)
 {
-    const bool lists = a->blocks.size > 0 && b->blocks.size > 0 && a->layer_count + b->layer_count == 0;
-    const bool slices = a->blocks.size == 0 && b->blocks.size == 0;
-    if (!lists && !slices) return PATTERN_MIXED;
+    const bool lists = a->blocks.size > 0 && a->blocks.size == b->blocks.size && a->layer_count + b->layer_count == 0;
     pattern *p = pattern_create(a->queries, a->keys);
     if (!p) return -1;
-    int result;
-    if (lists) result = join_blocks(&a->blocks, &b->blocks, both, p);
-    else result = both ? add_common(a, b, p) : add_either(a, b, p);
+    const int result = lists ? join_blocks(&a->blocks, &b->blocks, both, p) : join_slices(a, b, both, p);
     if (result == 0) *joined_p = p;
     else pattern_destroy(p);
     return result;
@@ -284,13 +314,11 @@ static int visit_row(void *data, const slice *piece)
     visit *v = data;
     const block_list *b = &v->p->blocks;
     int64_t count = 0;
-    for (int64_t i = b->offsets[v->row]; i < b->offsets[v->row + 1];) {
-        int64_t next = i + 1;
-        while (next < b->offsets[v->row + 1] && b->columns[next] == b->columns[next - 1] + 1) next++;
+    for (int64_t i = b->offsets[v->row], next; i < b->offsets[v->row + 1]; i = next) {
+        next = run_of_blocks(b, v->row, i);
         const range keys = block_tokens(b->columns[i], b->columns[next - 1], b->size, v->p->keys);
         const slice run = slice_within(piece, v->queries, range_intersect(keys, v->keys));
         if (!slice_is_empty(&run)) v->runs[count++] = run;
-        i = next;
     }
     return count > 0 ? v->fn(v->data, &(pattern_part){v->layer, v->runs, count}) : 0;
 }

@@ -53,7 +53,7 @@ void pattern_begin_part(pattern *p);
 int pattern_make_blocks(pattern *p, int64_t size, int64_t most);
 
 /* Pairs of a and of b, but each once; pairs of both. NULL or -1 as above; PATTERN_MIXED where strides do not allow it.
- * Block lists join with block lists of the same size, slices with slices; else PATTERN_MIXED. */
+ * Block lists of the same size make a block list, all others slices. */
 int pattern_or(const pattern *a, const pattern *b, pattern **either_p);
 int pattern_and(const pattern *a, const pattern *b, pattern **both_p);
 

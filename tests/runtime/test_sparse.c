@@ -242,6 +242,19 @@ static void named_cases_are_right(void **state)
     longspan_context_destroy(&context);
 }
 
+/* 5,000 rows of 16 KiB, two here and two there: more than a message holds. */
+static void rows_with_gaps_that_fill_several_messages_are_right(void **state)
+{
+    (void)state;
+    if (ranks != 2) skip();
+    const brute_pattern b = {.name = BRUTE_FIXED, .numbers = {4, 2}};
+    longspan_context *context = default_context(1);
+    test_problem t = make_problem(2, 8, 8, 512);
+    t.problem.keys = 20000;
+    assert_right(context, &t, &b, "several messages");
+    longspan_context_destroy(&context);
+}
+
 static void assert_refused(longspan_context *context, const longspan_problem *p, longspan_status status,
                            const char *first, const char *second)
 {
@@ -299,6 +312,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(scores_that_depend_on_positions_are_right_in_strided_slices),
         cmocka_unit_test(other_lengths_of_queries_than_of_keys_are_right),
         cmocka_unit_test(named_cases_are_right),
+        cmocka_unit_test(rows_with_gaps_that_fill_several_messages_are_right),
         cmocka_unit_test(what_does_not_go_together_is_refused_naming_both),
     };
     mpi_group_begin(&argc, &argv);
