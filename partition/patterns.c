@@ -206,73 +206,28 @@ static const char *fault_of_blocks(const pattern_choice *c)
     return number(c, 0) < 1 ? "a block has at least 1 token" : NULL;
 }
 
+enum { RUNS = 0, ANY = 0 };
+
+/* clang-format off */
 const pattern_kind pattern_kinds[] = {
-    {.name = "sinks",
-     .usage = "sinks:COUNT,LEFT",
-     .least = 2,
-     .most = 2,
-     .numbers = 2,
-     .joins_documents = true,
-     .make = make_sinks,
-     .summary = "the first COUNT keys, the LEFT keys before the query, and itself (StreamingLLM)"},
-    {.name = "global",
-     .usage = "global:LEFT,RIGHT,AT,...",
-     .least = 3,
-     .numbers = 2,
-     .joins_documents = true,
-     .make = make_global,
-     .summary = "a window; tokens AT, or FIRST-LAST, see all and are seen by all (Longformer)"},
-    {.name = "dilated",
-     .usage = "dilated:STEP,LEFT[,RIGHT]",
-     .least = 2,
-     .most = 3,
-     .numbers = 3,
-     .joins_documents = true,
-     .make = make_dilated,
-     .fault = fault_of_step,
-     .summary = "every STEP-th key: LEFT before the query, itself, RIGHT after it (Longformer)"},
-    {.name = "bigbird",
-     .usage = "bigbird:BLOCK,RANDOM[,SEED]",
-     .least = 2,
-     .most = 3,
-     .numbers = 3,
-     .make = make_bigbird,
-     .fault = fault_of_blocks,
-     .summary = "blocks: the first, the last, the query's own and its neighbours, RANDOM others (Big Bird)"},
-    {.name = "strided",
-     .usage = "strided:LENGTH",
-     .least = 1,
-     .most = 1,
-     .numbers = 1,
-     .joins_documents = true,
-     .make = make_strided,
-     .fault = fault_of_length,
-     .summary = "LENGTH keys before the query, and every LENGTH-th before it (Sparse Transformer)"},
-    {.name = "fixed",
-     .usage = "fixed:LENGTH,LAST",
-     .least = 2,
-     .most = 2,
-     .numbers = 2,
-     .joins_documents = true,
-     .make = make_fixed,
-     .fault = fault_of_fixed,
-     .summary = "the query's stretch of LENGTH tokens, and the LAST of each before (Sparse Transformer)"},
-    {.name = "vertical-slash",
-     .usage = "vertical-slash:COLUMN,.../DIAGONAL,...",
-     .least = 2,
-     .two_lists = true,
-     .make = make_vertical_slash,
-     .summary = "keys by their place, and by how far before the query they are; or FIRST-LAST (MInference)"},
-    {.name = "blocks",
-     .usage = "blocks:SIZE",
-     .least = 1,
-     .most = 1,
-     .numbers = 1,
-     .joins_documents = true,
-     .make = make_blocks,
-     .fault = fault_of_blocks,
-     .summary = "blocks of keys that are listed for each block of queries"},
+    {"sinks", "sinks:COUNT,LEFT", "the first COUNT keys, and the LEFT before the query (StreamingLLM)",
+     2, 2, 2, JOINS_DOCUMENTS, make_sinks, NULL},
+    {"global", "global:LEFT,RIGHT,AT,...", "a window; tokens AT see all and are seen by all (Longformer)",
+     3, ANY, 2, JOINS_DOCUMENTS, make_global, NULL},
+    {"dilated", "dilated:STEP,LEFT[,RIGHT]", "every STEP-th key, LEFT before the query, RIGHT after it (Longformer)",
+     2, 3, 3, JOINS_DOCUMENTS, make_dilated, fault_of_step},
+    {"bigbird", "bigbird:BLOCK,RANDOM[,SEED]", "the first, last, own, next, and RANDOM other blocks (Big Bird)",
+     2, 3, 3, 0, make_bigbird, fault_of_blocks},
+    {"strided", "strided:LENGTH", "the LENGTH keys before, and every LENGTH-th (Sparse Transformer)",
+     1, 1, 1, JOINS_DOCUMENTS, make_strided, fault_of_length},
+    {"fixed", "fixed:LENGTH,LAST", "the own LENGTH tokens, and the LAST of each before (Sparse Transformer)",
+     2, 2, 2, JOINS_DOCUMENTS, make_fixed, fault_of_fixed},
+    {"vertical-slash", "vertical-slash:J,.../D,...", "the keys J, and those D before the query (MInference)",
+     2, ANY, RUNS, TWO_LISTS, make_vertical_slash, NULL},
+    {"blocks", "blocks:SIZE", "the blocks of keys that are listed for the query's block",
+     1, 1, 1, JOINS_DOCUMENTS, make_blocks, fault_of_blocks},
 };
+/* clang-format on */
 const int pattern_kind_count = (int)(sizeof pattern_kinds / sizeof pattern_kinds[0]);
 
 /* Text. */
@@ -323,10 +278,10 @@ static bool read_items(const char *text, const pattern_kind *kind, pattern_choic
         if (!read_item(text, c->count >= kind->numbers, &text, &c->items[c->count])) return false;
         c->count++;
         if (*text == '\0') break;
-        if (*text == '/' && kind->two_lists && c->second < 0) c->second = c->count;
+        if (*text == '/' && (kind->flags & TWO_LISTS) && c->second < 0) c->second = c->count;
         else if (*text != ',') return false;
     }
-    if (kind->two_lists && c->second < 0) return false;
+    if ((kind->flags & TWO_LISTS) && c->second < 0) return false;
     if (c->second < 0) c->second = c->count;
     return c->count >= kind->least && (kind->most == 0 || c->count <= kind->most);
 }
@@ -393,7 +348,7 @@ static int take_blocks(pattern *p, int64_t size, const pattern_blocks *b, char w
 
 static int make_parts(pattern *p, const pattern_choice *choice, const mask *m)
 {
-    if (!m->documents || !choice->kind->joins_documents)
+    if (!m->documents || !(choice->kind->flags & JOINS_DOCUMENTS))
         return choice->kind->make(p, choice, (range){0, m->queries}, (range){0, m->keys}, m->keys - m->queries);
     int result = 0;
     for (int64_t i = 0; i < m->document_count && result == 0; i++) {
@@ -408,7 +363,7 @@ int pattern_make(const pattern_choice *choice, const mask *m, const pattern_bloc
                  char why[PATTERN_WHY_SIZE])
 {
     const pattern_kind *kind = choice->kind;
-    if (m->documents && !kind->joins_documents) {
+    if (m->documents && !(kind->flags & JOINS_DOCUMENTS)) {
         complain(why, "pattern '%s' with packed documents: its tokens are those of one sequence", kind->name);
         return 1;
     }

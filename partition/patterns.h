@@ -29,15 +29,18 @@ typedef struct {
     const int64_t *offsets, *columns;
 } pattern_blocks;
 
+enum {
+    TWO_LISTS = 1,       /* one '/' stands between two items */
+    JOINS_DOCUMENTS = 2, /* may be of packed documents */
+};
+
 struct pattern_kind {
     const char *name, *usage; /* "sinks", "sinks:COUNT,LEFT" */
     const char *summary;
     int least, most; /* items; most 0: as many as one likes */
-    int numbers;     /* the first so many items, and where `most` is given all, are numbers; the others may be runs */
-    bool two_lists;  /* a '/' stands between two of the items, and they are runs */
-    bool joins_documents;
-    /* Adds the pairs of one document, or of all there is, in positions that count from its start. 0, -1 if memory ran
-     * out, PATTERN_MIXED never. */
+    int numbers;     /* the first so many items are numbers; the others may be runs */
+    unsigned flags;
+    /* Adds the pairs of one document, or of all there is; query i stands at key i + shift. 0, or -1 without memory. */
     int (*make)(pattern *p, const pattern_choice *choice, range queries, range keys, int64_t shift);
     const char *(*fault)(const pattern_choice *choice); /* NULL, or what is wrong with the numbers */
 };

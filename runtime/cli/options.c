@@ -329,9 +329,7 @@ static const option_line lines[] = {
     {"mask", 0, TAKES_MASK, read_mask, AT(mask), GIVEN(mask_given), .value = "MASK",
      .help = "full, causal, window:LEFT[,RIGHT], prefix:N, chunk:SIZE[,LEFT[,RIGHT]], joined by + (full)"},
     {"pattern", 0, TAKES_PATTERN, read_pattern, AT(pattern), .value = "PATTERN",
-     .help = "sparse, beside the mask: sinks:COUNT,LEFT, global:LEFT,RIGHT,AT,..., dilated:STEP,LEFT[,RIGHT],\n"
-             "bigbird:BLOCK,RANDOM[,SEED], strided:LENGTH, fixed:LENGTH,LAST,\n"
-             "vertical-slash:COLUMN,.../DIAGONAL,..., blocks:SIZE with the file's /block_offsets (none)"},
+     .help = "a sparse pattern, which keys must pass beside the mask: see below (none)"},
     {"score-scale", 0, TAKES_LIST, read_int, AT(score_scale), .least = 1, .most = INT32_MAX, .value = "X",
      .help = "shapes whose scores are X times larger than q.k / sqrt(D) (bench kernels)"},
     {"scale", 0, TAKES_SCORES, read_number, AT(scale), .least = 1, .value = "X",
@@ -407,6 +405,11 @@ static void print_help(const options_spec *spec)
         if (lines[i].letter) snprintf(letter, sizeof letter, "-%c,", lines[i].letter);
         snprintf(left, sizeof left, "%s --%s %s", letter, lines[i].name, lines[i].value ? lines[i].value : "");
         printf("  %-22s %s\n", left, lines[i].help);
+    }
+    if ((unsigned)spec->takes & TAKES_PATTERN) {
+        printf("Patterns (AT, J and D may be runs FIRST-LAST):\n");
+        for (int i = 0; i < pattern_kind_count; i++)
+            printf("  %-28s %s\n", pattern_kinds[i].usage, pattern_kinds[i].summary);
     }
     printf("Sizes and counts take the suffixes k, M and G: 64k is 65,536.\n\nExample:\n  %s\n", spec->example);
 }

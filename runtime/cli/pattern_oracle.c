@@ -13,23 +13,11 @@ typedef struct {
     bool *blocks; /* of keys, where the pattern is of blocks */
 } definition;
 
-static bool listed(const definition *d, int64_t token, int first, int last)
-{
-    for (int i = first; i < last; i++)
-        if (token >= d->choice.items[i].begin && token < d->choice.items[i].end) return true;
-    return false;
-}
+/* Position p of the query, j of a key. */
 
-/* Distances of p - j, where p is the query's position and j the key's. */
 static bool sees_sinks(const definition *d, int64_t p, int64_t j)
 {
     return j <= p && (j < d->numbers[0] || p - j <= d->numbers[1]);
-}
-
-static bool sees_global(const definition *d, int64_t p, int64_t j)
-{
-    if (p - j <= d->numbers[0] && j - p <= d->numbers[1]) return true;
-    return listed(d, p, 2, d->choice.count) || listed(d, j, 2, d->choice.count);
 }
 
 static bool sees_dilated(const definition *d, int64_t p, int64_t j)
@@ -50,11 +38,6 @@ static bool sees_fixed(const definition *d, int64_t p, int64_t j)
     return j <= p && (j / length == p / length || j % length >= length - d->numbers[1]);
 }
 
-static bool sees_vertical_slash(const definition *d, int64_t p, int64_t j)
-{
-    return j <= p && (listed(d, j, 0, d->choice.second) || listed(d, p - j, d->choice.second, d->choice.count));
-}
-
 static bool sees_block(const definition *d, int64_t p, int64_t j)
 {
     (void)p;
@@ -65,11 +48,38 @@ static const struct {
     const char *name;
     bool (*sees)(const definition *d, int64_t p, int64_t j);
 } definitions[] = {
-    {"sinks", sees_sinks},     {"global", sees_global},
-    {"dilated", sees_dilated}, {"bigbird", sees_block},
-    {"strided", sees_strided}, {"fixed", sees_fixed},
-    {"blocks", sees_block},    {"vertical-slash", sees_vertical_slash},
+    {"sinks", sees_sinks},     {"dilated", sees_dilated}, {"bigbird", sees_block},
+    {"strided", sees_strided}, {"fixed", sees_fixed},     {"blocks", sees_block},
 };
+
+/* Patterns of listed tokens. */
+
+/* Allows the keys at positions [first, last], as far as there are some up to position `most`. */
+static void allow(const definition *d, int64_t first, int64_t last, int64_t most, uint64_t *keys)
+{
+    for (int64_t j = first > 0 ? first : 0; j <= last && j <= most; j++)
+        keys[(d->query->begin + j) / 64] |= UINT64_C(1) << (d->query->begin + j) % 64;
+}
+
+static void allow_global(const definition *d, int64_t p, int64_t most, uint64_t *keys)
+{
+    allow(d, p - d->numbers[0], p + d->numbers[1], most, keys);
+    for (int i = 2; i < d->choice.count; i++) {
+        const range at = d->choice.items[i];
+        allow(d, at.begin, at.end - 1, most, keys);
+        if (p >= at.begin && p < at.end) allow(d, 0, most, most, keys);
+    }
+}
+
+static void allow_vertical_slash(const definition *d, int64_t p, int64_t most, uint64_t *keys)
+{
+    if (p < most) most = p;
+    for (int i = 0; i < d->choice.count; i++) {
+        const range at = d->choice.items[i];
+        if (i < d->choice.second) allow(d, at.begin, at.end - 1, most, keys);
+        else allow(d, p - at.end + 1, p - at.begin, most, keys);
+    }
+}
 
 /* Blocks. */
 
@@ -126,10 +136,13 @@ uint64_t *pattern_oracle_keys(const longspan_problem *problem, const pattern_que
         free(keys);
         return NULL;
     }
+    const int64_t most = query->end - query->begin - 1;
+    if (strcmp(d.choice.kind->name, "global") == 0) allow_global(&d, query->position, most, keys);
+    if (strcmp(d.choice.kind->name, "vertical-slash") == 0) allow_vertical_slash(&d, query->position, most, keys);
     for (size_t i = 0; i < sizeof definitions / sizeof definitions[0]; i++) {
         if (strcmp(definitions[i].name, d.choice.kind->name) != 0) continue;
-        for (int64_t j = query->begin; j < query->end; j++)
-            if (definitions[i].sees(&d, query->position, j - query->begin)) keys[j / 64] |= UINT64_C(1) << j % 64;
+        for (int64_t j = 0; j <= most; j++)
+            if (definitions[i].sees(&d, query->position, j)) allow(&d, j, j, most, keys);
     }
     free(d.blocks);
     return keys;
