@@ -43,6 +43,9 @@ int tensor_dataset_open(const tensor_file *file, const char *name, hid_t *datase
 int tensor_dataset_extents(const tensor_file *file, const char *name, hid_t dataset, int *rank_p, hsize_t *extents,
                            io_error *error);
 
+/* The extents of any dataset: "[1024, 8, 64]". */
+void tensor_dataset_describe(hid_t dataset, char *text, size_t size);
+
 /* Bytes of `rank` extents of `size` bytes an element; false if they do not fit an int64_t. */
 bool tensor_dataset_bytes(int rank, const hsize_t *extents, size_t size, int64_t *bytes_p);
 

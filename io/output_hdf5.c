@@ -20,15 +20,21 @@ static int fail_hdf5(const char *part, const char *what, const char *name, io_er
     return io_fail(error, "%s: %s%s cannot be created: %s", part, what, name, reason);
 }
 
+size_t output_type_size(output_type type)
+{
+    return type == OUTPUT_INT64 || type == OUTPUT_FLOAT64 ? 8 : io_type_size((io_type)type);
+}
+
 static hid_t create_type(output_type type)
 {
-    return type == OUTPUT_INT64 ? H5Tcopy(H5T_NATIVE_INT64) : tensor_type_create((io_type)type);
+    if (type == OUTPUT_INT64) return H5Tcopy(H5T_NATIVE_INT64);
+    return type == OUTPUT_FLOAT64 ? H5Tcopy(H5T_NATIVE_DOUBLE) : tensor_type_create((io_type)type);
 }
 
 static int create_dataset(hid_t file, const char *part, output_dataset *dataset, io_error *error)
 {
     hsize_t extents[OUTPUT_MAX_RANK];
-    int64_t bytes = dataset->type == OUTPUT_INT64 ? 8 : (int64_t)io_type_size((io_type)dataset->type);
+    int64_t bytes = (int64_t)output_type_size(dataset->type);
     if (dataset->rank < 1 || dataset->rank > OUTPUT_MAX_RANK) {
         return io_fail(error, "%s: %s needs 1 to %d axes, not %d", part, dataset->name, OUTPUT_MAX_RANK, dataset->rank);
     }

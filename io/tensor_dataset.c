@@ -44,6 +44,19 @@ int tensor_dataset_extents(const tensor_file *file, const char *name, hid_t data
     return 0;
 }
 
+void tensor_dataset_describe(hid_t dataset, char *text, size_t size)
+{
+    hsize_t extents[H5S_MAX_RANK];
+    hid_t space = H5Dget_space(dataset);
+    int rank = H5Sget_simple_extent_dims(space, extents, NULL);
+    size_t length = (size_t)snprintf(text, size, "[");
+    for (int i = 0; i < rank && length < size; i++) {
+        length += (size_t)snprintf(text + length, size - length, "%s%" PRIu64, i ? ", " : "", (uint64_t)extents[i]);
+    }
+    if (length < size) snprintf(text + length, size - length, "]");
+    H5Sclose(space);
+}
+
 /* Bytes of `rank` extents of `size` bytes an element; false if they do not fit an int64_t. */
 bool tensor_dataset_bytes(int rank, const hsize_t *extents, size_t size, int64_t *bytes_p)
 {

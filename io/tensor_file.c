@@ -121,7 +121,7 @@ int tensor_file_shape(const tensor_file *file, const char *dataset, tensor_shape
     return result;
 }
 
-int tensor_file_attention(const tensor_file *file, attention_shapes *shapes_p, io_error *error)
+int tensor_file_tensors(const tensor_file *file, attention_shapes *shapes_p, io_error *error)
 {
     tensor_shape q, k, v;
     if (tensor_file_shape(file, "/q", &q, error) != 0 || tensor_file_shape(file, "/k", &k, error) != 0 ||
@@ -144,17 +144,26 @@ int tensor_file_attention(const tensor_file *file, attention_shapes *shapes_p, i
     if (k.tokens != v.tokens) {
         return io_fail(error, "%s: /k has %" PRId64 " tokens, /v has %" PRId64, path, k.tokens, v.tokens);
     }
-    if (k.heads != v.heads) return io_fail(error, "%s: /k has %d heads, /v has %d", path, k.heads, v.heads);
     if (q.dim != k.dim) return io_fail(error, "%s: /q has head size %d, /k has %d", path, q.dim, k.dim);
-    if (q.heads % k.heads != 0) {
-        return io_fail(error, "%s: the %d heads of /q are not a multiple of the %d of /k and /v", path, q.heads,
-                       k.heads);
-    }
     if (q.dim > MOST_DIM) {
         return io_fail(error, "%s: the head size %d of /q and /k is beyond %d", path, q.dim, MOST_DIM);
     }
     if (v.dim > MOST_DIM) return io_fail(error, "%s: the head size %d of /v is beyond %d", path, v.dim, MOST_DIM);
     *shapes_p = (attention_shapes){q, k, v};
+    return 0;
+}
+
+int tensor_file_attention(const tensor_file *file, attention_shapes *shapes_p, io_error *error)
+{
+    attention_shapes s;
+    if (tensor_file_tensors(file, &s, error) != 0) return -1;
+    if (s.k.heads != s.v.heads)
+        return io_fail(error, "%s: /k has %d heads, /v has %d", file->path, s.k.heads, s.v.heads);
+    if (s.q.heads % s.k.heads != 0) {
+        return io_fail(error, "%s: the %d heads of /q are not a multiple of the %d of /k and /v", file->path, s.q.heads,
+                       s.k.heads);
+    }
+    *shapes_p = s;
     return 0;
 }
 
@@ -185,8 +194,8 @@ int tensor_file_read(const tensor_file *file, const char *dataset, const tensor_
     if (result != 0) goto close_type;
     const hsize_t expected[] = {(hsize_t)shape->batch, (hsize_t)shape->tokens, (hsize_t)shape->heads,
                                 (hsize_t)shape->dim};
-    int skipped = shape->batched ? 0 : 1;
-    if (type != shape->type || rank != TENSOR_MOST_AXES - skipped ||
+    int skipped = shape->batched ? 0 : 1, axes = shape->dim > 0 ? 4 : 3;
+    if (type != shape->type || rank != axes - skipped ||
         memcmp(extents, expected + skipped, (size_t)rank * sizeof *extents) != 0) {
         result = io_fail(error, "%s: %s is no longer what it was when it was opened", file->path, dataset);
         goto close_type;

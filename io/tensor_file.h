@@ -40,15 +40,17 @@ bool tensor_file_has(const tensor_file *file, const char *dataset);
  * (1, 8, 7 bits, bias 127), or opaque(2) or uint16 with the attribute dtype = "bfloat16". Either byte order. */
 int tensor_file_shape(const tensor_file *file, const char *dataset, tensor_shape *shape_p, io_error *error);
 
-/* Shapes of /q, /k, /v together: same type, batch and batching; k and v of the same tokens and heads; D equal in q and
- * k; H % G == 0; 1 <= D, E <= 512. */
+/* Shapes of /q, /k, /v together: same type, batch and batching; k and v of the same tokens; D equal in q and k;
+ * 1 <= D, E <= 512. */
 typedef struct {
     tensor_shape q, k, v;
 } attention_shapes;
+int tensor_file_tensors(const tensor_file *file, attention_shapes *shapes_p, io_error *error);
+/* The same, and k and v of the same heads, H % G == 0: what softmax attention needs. */
 int tensor_file_attention(const tensor_file *file, attention_shapes *shapes_p, io_error *error);
 
 /* Rows [begin, end) of batch item `b` as stored values of the shape's type in native byte order:
- * (end - begin) * heads * dim elements into `target`. */
+ * (end - begin) * heads * dim elements into `target`. A shape whose dim is 0 stands for [N, heads] or [B, N, heads]. */
 int tensor_file_read(const tensor_file *file, const char *dataset, const tensor_shape *shape, int64_t b, int64_t begin,
                      int64_t end, void *target, io_error *error);
 

@@ -88,19 +88,6 @@ static void describe_layout(hid_t dataset, char *text, size_t size)
     H5Pclose(properties);
 }
 
-static void describe_extents(hid_t dataset, char *text, size_t size)
-{
-    hsize_t extents[H5S_MAX_RANK];
-    hid_t space = H5Dget_space(dataset);
-    int rank = H5Sget_simple_extent_dims(space, extents, NULL);
-    size_t length = (size_t)snprintf(text, size, "[");
-    for (int i = 0; i < rank && length < size; i++) {
-        length += (size_t)snprintf(text + length, size - length, "%s%" PRIu64, i ? ", " : "", (uint64_t)extents[i]);
-    }
-    if (length < size) snprintf(text + length, size - length, "]");
-    H5Sclose(space);
-}
-
 static herr_t visit_dataset(hid_t group, const char *name, const H5L_info_t *link, void *data)
 {
     (void)link;
@@ -120,7 +107,7 @@ static herr_t visit_dataset(hid_t group, const char *name, const H5L_info_t *lin
             tensor_type_describe(stored, type_text, sizeof type_text);
             H5Tclose(stored);
         }
-        describe_extents(object, extents, sizeof extents);
+        tensor_dataset_describe(object, extents, sizeof extents);
         describe_layout(object, layout, sizeof layout);
         snprintf(line, sizeof line, "/%s: %s %s, %s", name, type_text, extents, layout);
     } else {

@@ -235,7 +235,7 @@ int64_t mask_pairs(const mask *m, range queries, range keys)
     return pairs;
 }
 
-static const char *documents_fault(const mask *m)
+const char *mask_documents_fault(const mask *m)
 {
     if (!m->documents) return NULL;
     if (m->queries != m->keys) return "packed documents need as many keys as queries";
@@ -257,5 +257,5 @@ const char *mask_fault(const mask *m)
     if (m->chunks_left < MASK_UNLIMITED || m->chunks_right < MASK_UNLIMITED) return "a number of chunks is negative";
     if (m->chunk == 0 && (m->chunks_left != MASK_UNLIMITED || m->chunks_right != MASK_UNLIMITED))
         return "chunks to the left or right are limited, but no size of a chunk is given";
-    return documents_fault(m);
+    return mask_documents_fault(m);
 }

@@ -56,5 +56,7 @@ int64_t mask_pairs(const mask *m, range queries, range keys);
 
 /* NULL, or why these fields are no mask (a static string). Lengths end at N M = 2^62. */
 const char *mask_fault(const mask *m);
+/* The same of the documents alone. */
+const char *mask_documents_fault(const mask *m);
 
 #endif

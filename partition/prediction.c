@@ -141,11 +141,7 @@ static work work_of_step(const schedule *s, const schedule_step *step, const sch
     return w;
 }
 
-typedef struct {
-    double messages[2], bytes[2]; /* sent, received */
-} traffic;
-
-static double link_seconds(const traffic *t, const prediction_link *link)
+double prediction_link_seconds(const prediction_traffic *t, const prediction_link *link)
 {
     return link->latency * larger(t->messages[0], t->messages[1]) + larger(t->bytes[0], t->bytes[1]) / link->bandwidth;
 }
@@ -154,14 +150,15 @@ static double link_seconds(const traffic *t, const prediction_link *link)
 static double transfers_of_step(int rank, const schedule_step *step, int node_ranks, const cost_sizes *sizes,
                                 const prediction_machine *machine, double *busy_p)
 {
-    traffic inside = {0}, outside = {0};
+    prediction_traffic inside = {0}, outside = {0};
     for (int64_t i = 0; i < step->transfer_count; i++) {
         const schedule_transfer *t = &step->transfers[i];
-        traffic *to = t->peer / node_ranks == rank / node_ranks ? &inside : &outside;
+        prediction_traffic *to = t->peer / node_ranks == rank / node_ranks ? &inside : &outside;
         to->messages[t->direction] += (double)cost_messages(sizes, step, i);
         to->bytes[t->direction] += (double)range_length(t->rows) * row_bytes(sizes, t->kind, t->heads);
     }
-    const double within = link_seconds(&inside, &machine->node), across = link_seconds(&outside, &machine->network);
+    const double within = prediction_link_seconds(&inside, &machine->node),
+                 across = prediction_link_seconds(&outside, &machine->network);
     *busy_p = machine->node.busy * within + machine->network.busy * across;
     return larger(within, across);
 }

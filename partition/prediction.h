@@ -75,6 +75,12 @@ double prediction_most_pairs(const schedule_problem *problem, bool by_queries, i
 double prediction_fold_seconds(const schedule_problem *problem, const cost_sizes *sizes,
                                const prediction_machine *machine, const schedule_fold *fold, bool *reading_p);
 
+/* What a rank sends and receives over a link in a step, and the seconds that it travels. */
+typedef struct {
+    double messages[2], bytes[2]; /* sent, received */
+} prediction_traffic;
+double prediction_link_seconds(const prediction_traffic *t, const prediction_link *link);
+
 const char *prediction_bound_name(prediction_bound bound);
 
 #endif

@@ -1,6 +1,8 @@
 /* Building blocks of schedules: what every strategy needs and none should write again. */
 #include "partition/schedule.h"
 
+#include "partition/grown.h"
+
 #include <stdlib.h>
 
 static const int64_t MOST_TRIPLES = (int64_t)1 << 62;
@@ -34,16 +36,6 @@ void schedule_destroy(schedule *s)
     free(s->steps);
     free(s->slots);
     free(s);
-}
-
-/* Room for one more item in an array that is always grown by this function: its capacity is the power of two at or
- * above its count, so that it need not be stored. Returns the array, perhaps moved, or NULL with the old one intact. */
-static void *grown(void *items, int64_t count, size_t size)
-{
-    const bool full = (count & (count - 1)) == 0;
-    if (!full) return items;
-    const size_t capacity = count == 0 ? 1 : 2 * (size_t)count;
-    return realloc(items, capacity * size);
 }
 
 int schedule_add_slot(schedule *s, rows_kind kind, head_range heads, int64_t rows, int *slot_p)

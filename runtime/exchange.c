@@ -1,8 +1,6 @@
 #include "runtime/exchange.h"
 
 #include "partition/message.h"
-#include "runtime/requests.h"
-
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -223,19 +221,71 @@ void exchange_synchronise(exchange *e)
     atomic_thread_fence(memory_order_seq_cst);
 }
 
-/* Posts one message of `bytes` bytes: `count` of a type. */
+void step_records_add(const step_record *records, int64_t steps, longspan_timing *timing)
+{
+    for (const step_record *r = records; r < records + steps; r++) {
+        timing->compute += r->computed - r->begin;
+        timing->wait += r->end - r->computed;
+        timing->transfer += r->transferred - r->begin;
+        timing->bytes_sent += r->bytes_sent;
+        timing->bytes_received += r->bytes_received;
+        timing->messages_sent += r->messages_sent;
+    }
+}
+
+void step_begin(request_set *transfers, int64_t step, step_record *record)
+{
+    *record = (step_record){.waited_for = -1};
+    snprintf(transfers->where, sizeof transfers->where, "step %lld", (long long)step);
+    request_set_begin(transfers);
+    record->begin = record->transferred = MPI_Wtime();
+}
+
+/* Notes when the last transfer was found complete. */
+static void note_completion(const request_set *transfers, step_record *record)
+{
+    if (transfers->posted > 0 && transfers->pending == 0) record->transferred = transfers->last_completion;
+}
+
+void step_poll(request_set *transfers, step_record *record)
+{
+    if (transfers->pending > 0 && request_set_poll(transfers)) note_completion(transfers, record);
+}
+
+void step_wait(request_set *transfers, step_record *record)
+{
+    if (transfers->pending == 0) return;
+    request_set_wait(transfers);
+    note_completion(transfers, record);
+    record->waited_for = transfers->last_peer;
+}
+
+/* `count` items of a type, `bytes` in all. */
+static void post_typed(request_set *transfers, transfer_direction direction, int peer, void *data, int count,
+                       MPI_Datatype type, int64_t bytes, step_record *record)
+{
+    MPI_Request *request = request_set_add(transfers, peer);
+    if (direction == TRANSFER_SEND) {
+        MPI_Isend(data, count, type, peer, 0, transfers->comm, request);
+        record->bytes_sent += bytes;
+        record->messages_sent++;
+    } else {
+        MPI_Irecv(data, count, type, peer, 0, transfers->comm, request);
+        record->bytes_received += bytes;
+    }
+}
+
+void step_post(request_set *transfers, transfer_direction direction, int peer, void *data, size_t bytes,
+               step_record *record)
+{
+    post_typed(transfers, direction, peer, data, (int)bytes, MPI_BYTE, (int64_t)bytes, record);
+}
+
+/* Posts one message of a transfer, of `bytes` bytes: `count` of a type. */
 static void post_message(exchange *e, const schedule_transfer *t, char *data, int count, MPI_Datatype type,
                          int64_t bytes)
 {
-    MPI_Request *request = request_set_add(&e->transfers, t->peer);
-    if (t->direction == TRANSFER_SEND) {
-        MPI_Isend(data, count, type, t->peer, 0, e->transfers.comm, request);
-        e->record->bytes_sent += bytes;
-        e->record->messages_sent++;
-    } else {
-        MPI_Irecv(data, count, type, t->peer, 0, e->transfers.comm, request);
-        e->record->bytes_received += bytes;
-    }
+    post_typed(&e->transfers, t->direction, t->peer, data, count, type, bytes, e->record);
 }
 
 /* Posts one message of `rows` rows. */
@@ -288,12 +338,9 @@ static void post_transfer(exchange *e, const schedule_transfer *t)
 void exchange_start(exchange *e, int64_t step, step_record *record)
 {
     const schedule_step *s = &e->schedule->steps[step];
-    *record = (step_record){.waited_for = -1};
     e->record = record;
-    snprintf(e->transfers.where, sizeof e->transfers.where, "step %lld", (long long)step);
     snprintf(e->barrier.where, sizeof e->barrier.where, "step %lld", (long long)step);
-    request_set_begin(&e->transfers);
-    record->begin = record->transferred = MPI_Wtime();
+    step_begin(&e->transfers, step, record);
     /* Receives first: a message that finds its receive posted is not copied on the way. */
     for (int pass = 0; pass < 2; pass++) {
         const transfer_direction direction = pass == 0 ? TRANSFER_RECEIVE : TRANSFER_SEND;
@@ -307,24 +354,14 @@ void exchange_start(exchange *e, int64_t step, step_record *record)
     }
 }
 
-/* Notes when the last transfer was found complete. */
-static void note_completion(exchange *e)
-{
-    if (e->transfers.posted > 0 && e->transfers.pending == 0) e->record->transferred = e->transfers.last_completion;
-}
-
 void exchange_poll(exchange *e)
 {
-    if (e->transfers.pending > 0 && request_set_poll(&e->transfers)) note_completion(e);
+    step_poll(&e->transfers, e->record);
 }
 
 void exchange_finish(exchange *e)
 {
-    if (e->transfers.pending > 0) {
-        request_set_wait(&e->transfers);
-        note_completion(e);
-        e->record->waited_for = e->transfers.last_peer;
-    }
+    step_wait(&e->transfers, e->record);
     const double before = MPI_Wtime();
     exchange_synchronise(e);
     e->record->end = MPI_Wtime();

@@ -7,6 +7,8 @@
 #ifndef RUNTIME_EXCHANGE_H
 #define RUNTIME_EXCHANGE_H
 
+#include "runtime/longspan.h"
+#include "runtime/requests.h"
 #include "runtime/rows.h"
 
 #include <mpi.h>
@@ -23,6 +25,17 @@ typedef struct {
     int waited_for;     /* the rank whose transfer was waited for last; -1 if none was */
     int64_t bytes_sent, bytes_received, messages_sent;
 } step_record;
+
+/* Not collective. Adds what the steps did to a timing. */
+void step_records_add(const step_record *records, int64_t steps, longspan_timing *timing);
+
+/* The record of a step whose transfers are a set of requests: begun before they are posted; progressed; waited for. */
+void step_begin(request_set *transfers, int64_t step, step_record *record);
+void step_poll(request_set *transfers, step_record *record);
+void step_wait(request_set *transfers, step_record *record);
+/* Posts `bytes` bytes, at most MESSAGE_MAX_BYTES, to or from a peer, and notes them. */
+void step_post(request_set *transfers, transfer_direction direction, int peer, void *data, size_t bytes,
+               step_record *record);
 
 /* Not collective. Room for the largest step of the schedule. NULL if memory ran out. Schedule and stores stay the
  * caller's and must outlive the exchange; home pointers of `stores` may change between steps, its rows and heads not.

@@ -141,20 +141,6 @@ static void set_home(longspan_plan *plan, const void *q, const void *k, const vo
     }
 }
 
-static void sum_records(longspan_plan *plan)
-{
-    longspan_timing *timing = &plan->timing;
-    for (int64_t i = 0; i < plan->schedule->step_count; i++) {
-        const step_record *r = &plan->records[i];
-        timing->compute += r->computed - r->begin;
-        timing->wait += r->end - r->computed;
-        timing->transfer += r->transferred - r->begin;
-        timing->bytes_sent += r->bytes_sent;
-        timing->bytes_received += r->bytes_received;
-        timing->messages_sent += r->messages_sent;
-    }
-}
-
 longspan_status longspan_plan_execute(longspan_plan *plan, const void *q, const void *k, const void *v, void *out,
                                       float *lse)
 {
@@ -178,10 +164,10 @@ longspan_status longspan_plan_execute(longspan_plan *plan, const void *q, const 
     const double finish = MPI_Wtime();
     if (p->sinks) attention_state_add_sinks(state, rows, p->heads, p->value_dim, p->sinks);
     attention_state_finish(state, rows, p->value_dim, (kernel_type)p->out_type, out, lse, plan->context->threads);
-    sum_records(plan);
+    step_records_add(plan->records, plan->schedule->step_count, &plan->timing);
     const double end = MPI_Wtime();
     plan->timing.finish = end - finish;
     plan->timing.total = end - begin;
-    plan_trace(plan, begin, finish, end);
+    plan_trace(plan->context->trace, plan->records, plan->schedule->step_count, begin, finish, end);
     return LONGSPAN_OK;
 }

@@ -202,6 +202,78 @@ LONGSPAN_API longspan_status longspan_plan_execute(longspan_plan *plan, const vo
 /* Not collective. What the last execute did on this rank. */
 LONGSPAN_API void longspan_plan_timing(const longspan_plan *plan, longspan_timing *timing_p);
 
+/* The linear family: a state of fixed size instead of keys and values, exact recurrences in chunks (kernels/linear.h has
+ * the equations and what each variant asks for). Tokens are in a contiguous layout whose shards begin on multiples of
+ * 64; ranks exchange states, so that the traffic does not depend on N.
+ *
+ * Axes as above; F features and W value columns of a state: longspan_linear_plan_state_shape. H is the largest of the
+ * head counts, of which the others are divisors: head h reads head h / (H / n) of an array with n heads. */
+typedef struct longspan_linear_plan longspan_linear_plan;
+
+/* Fill with longspan_linear_problem_default, then set the sizes. Must be equal on all ranks. */
+typedef struct {
+    const char *attention;          /* the variant: "retention", "gated-delta", ...; longspan_linear_variant_name */
+    int64_t batch, tokens;          /* B, default 1; N */
+    int heads, k_heads, v_heads;    /* of q, k, v; 0 of k and v means as q */
+    int dim, value_dim;             /* D, E, 1 to 512; value_dim = 0 means D */
+    longspan_type type, out_type;   /* of q, k, v; of out */
+    int causal;                     /* default 1; 0: every token reads the state of all, where the variant has that */
+    const int64_t *documents;       /* packed documents, as in longspan_problem; each begins with nothing */
+    int64_t document_count;
+    double scale;                   /* 0: the variant's own, 1 / sqrt(D) or 1 */
+    /* Of some variants, copied; NULL for the others, else an error. */
+    const float *head_log_decay;    /* [H]: lightning */
+    const float *bonus;             /* [H, D]: rwkv6 */
+    const float *features;          /* [feature_count, D]: favor */
+    int feature_count;
+    const char *strategy;           /* "auto", "chain", "gather", "scan", "allreduce" */
+} longspan_linear_problem;
+
+/* A state between two parts of a stream. The reference is what the exponents of favor and efficient are counted from;
+ * R = 0, and NULL, for the others. */
+typedef struct {
+    double *sums;      /* [B, H, F, W] */
+    double *reference; /* [B, H, R] */
+} longspan_linear_state;
+
+/* This rank's arrays: q [B, T, heads, D], k [B, T, k_heads, D], v [B, T, v_heads, E] of the problem's type; log_decay
+ * [B, T, H] or [B, T, H, D] and beta [B, T, H] where the variant has them, else NULL. */
+typedef struct {
+    const void *q, *k, *v;
+    const float *log_decay, *beta;
+    const longspan_linear_state *initial; /* read on the rank that has token 0; NULL: nothing seen. Causal only */
+    longspan_linear_state *final;         /* written on the rank that has token N - 1; NULL: not wanted. Causal only */
+} longspan_linear_arrays;
+
+/* Not collective. Names and a line about each variant, index from 0 up; NULL at the end. */
+LONGSPAN_API const char *longspan_linear_variant_name(int index);
+LONGSPAN_API const char *longspan_linear_variant_summary(int index);
+LONGSPAN_API void longspan_linear_problem_default(longspan_linear_problem *problem_p);
+/* Collective. As longspan_plan_create. Memory: 8 B H F W bytes for each state that the strategy holds, one under the chain,
+ * and where outputs wait unfinished 4 B T H W bytes, under the delta rule 4 B T H (W + D). UNSUPPORTED also where the
+ * context's `compute` is neither "auto" nor "fp32", which is all that the family has. */
+LONGSPAN_API longspan_status longspan_linear_plan_create(longspan_context *context,
+                                                         const longspan_linear_problem *problem,
+                                                         longspan_linear_plan **plan_p);
+/* Collective. Sets the handle to NULL; a NULL handle is allowed. */
+LONGSPAN_API void longspan_linear_plan_destroy(longspan_linear_plan **plan_p);
+/* Not collective. The tokens that this rank owns: one range, perhaps empty. */
+LONGSPAN_API longspan_range longspan_linear_plan_rows(const longspan_linear_plan *plan);
+/* Not collective. F, W and R of a state, and the rank that has its first and its last token. */
+LONGSPAN_API void longspan_linear_plan_state_shape(const longspan_linear_plan *plan, int *features_p, int *width_p,
+                                                   int *reference_p);
+LONGSPAN_API int longspan_linear_plan_first_rank(const longspan_linear_plan *plan);
+LONGSPAN_API int longspan_linear_plan_last_rank(const longspan_linear_plan *plan);
+/* Collective. out [B, T, H, E] of out_type. Inputs are not changed and stay the caller's; a rank without tokens may pass
+ * NULL. initial and final must be given on all ranks or on none; their arrays are looked at on the rank that reads or
+ * writes them. May be called again and again. Errors: ARGUMENT (a NULL array on a rank that has tokens, one that the
+ * variant has no use for), MISMATCH. */
+LONGSPAN_API longspan_status longspan_linear_plan_execute(longspan_linear_plan *plan,
+                                                          const longspan_linear_arrays *arrays, void *out);
+/* Not collective. As longspan_plan_timing; flops are those of the chunked form, and bytes those of states: where R > 0 the
+ * largest exponents [B, H, R] of all ranks are reduced besides. */
+LONGSPAN_API void longspan_linear_plan_timing(const longspan_linear_plan *plan, longspan_timing *timing_p);
+
 /* Moving the rows of any tensor from one layout to another, so that a file can be read and written in one order and
  * computed on in another. Must be equal on all ranks. */
 typedef struct longspan_relayout longspan_relayout;

@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* malloc on a cache line, for `count` elements of `size` bytes; a failure when there is no room. */
-static void *allocate(int64_t count, size_t size, const char *what, failure *f)
+void *plan_allocate(int64_t count, size_t size, const char *what, failure *f)
 {
     size_t bytes = 0;
     void *memory = NULL;
@@ -18,9 +17,9 @@ static void *allocate(int64_t count, size_t size, const char *what, failure *f)
     return memory;
 }
 
-static void *copy(const void *values, int64_t count, size_t size, failure *f)
+void *plan_copy(const void *values, int64_t count, size_t size, failure *f)
 {
-    void *own = allocate(count, size, "the arrays of the problem", f);
+    void *own = plan_allocate(count, size, "the arrays of the problem", f);
     if (own) memcpy(own, values, (size_t)count * size);
     return own;
 }
@@ -29,11 +28,11 @@ static void *copy(const void *values, int64_t count, size_t size, failure *f)
 static void copy_arrays(longspan_plan *plan, failure *f)
 {
     longspan_problem *p = &plan->problem;
-    if (p->documents) plan->documents = copy(p->documents, p->document_count + 1, sizeof *p->documents, f);
-    if (p->key_lengths) plan->key_lengths = copy(p->key_lengths, p->batch, sizeof *p->key_lengths, f);
-    if (p->alibi_slopes) plan->alibi_slopes = copy(p->alibi_slopes, p->heads, sizeof *p->alibi_slopes, f);
-    if (p->sinks) plan->sinks = copy(p->sinks, p->heads, sizeof *p->sinks, f);
-    if (p->pattern) plan->pattern_text = copy(p->pattern, (int64_t)strlen(p->pattern) + 1, 1, f);
+    if (p->documents) plan->documents = plan_copy(p->documents, p->document_count + 1, sizeof *p->documents, f);
+    if (p->key_lengths) plan->key_lengths = plan_copy(p->key_lengths, p->batch, sizeof *p->key_lengths, f);
+    if (p->alibi_slopes) plan->alibi_slopes = plan_copy(p->alibi_slopes, p->heads, sizeof *p->alibi_slopes, f);
+    if (p->sinks) plan->sinks = plan_copy(p->sinks, p->heads, sizeof *p->sinks, f);
+    if (p->pattern) plan->pattern_text = plan_copy(p->pattern, (int64_t)strlen(p->pattern) + 1, 1, f);
     p->pattern = plan->pattern_text;
     p->block_offsets = plan->pattern ? plan->pattern->blocks.offsets : NULL;
     p->block_keys = plan->pattern ? plan->pattern->blocks.columns : NULL;
@@ -66,12 +65,11 @@ static void choose_compute(longspan_plan *plan, failure *f)
                 attention_compute_name(plan->compute), kernel->name, offered);
 }
 
-/* Collective. "auto" is the same text on every rank, and each resolves it by its own CPU: a row's bits would depend on
- * who folds it, and a prediction on who makes it. */
-static longspan_status agree_on_kernel(longspan_context *context, attention_compute compute, failure *f)
+/* A row's bits would depend on who folds it, and a prediction on who makes it. */
+longspan_status plan_agree_on_kernel(longspan_context *context, const char *name, attention_compute compute, failure *f)
 {
     int kernel = 0;
-    while (kernel + 1 < attention_kernel_count && attention_kernels[kernel] != context->kernel) kernel++;
+    while (kernel + 1 < attention_kernel_count && strcmp(attention_kernels[kernel]->name, name) != 0) kernel++;
     int most[] = {kernel, -kernel, (int)compute, -(int)compute};
     wait_allreduce(MPI_IN_PLACE, most, 4, MPI_INT, MPI_MAX, context->comm);
     if (most[0] == -most[1] && most[2] == -most[3]) return LONGSPAN_OK;
@@ -100,8 +98,8 @@ static void allocate_store(const longspan_plan *plan, rows_kind kind, row_store 
 {
     const row_format *format = &plan->formats[kind];
     for (int t = 0; t < format->tensors; t++)
-        store->data[t] = allocate(plan->problem.batch * store->rows,
-                                  (size_t)heads_count(store->heads) * format->head_bytes[t], what, f);
+        store->data[t] = plan_allocate(plan->problem.batch * store->rows,
+                                       (size_t)heads_count(store->heads) * format->head_bytes[t], what, f);
 }
 
 static void allocate_stores(longspan_plan *plan, failure *f)
@@ -124,6 +122,16 @@ static void allocate_stores(longspan_plan *plan, failure *f)
     }
 }
 
+/* Of the kernel, in all steps. */
+static int64_t calls_of(const longspan_plan *plan)
+{
+    const schedule *s = plan->schedule;
+    int64_t calls = 0;
+    for (int64_t i = 0; i < s->step_count; i++)
+        for (fold_call call = {0}; fold_call_next(&plan->folds, &s->steps[i], &call);) calls++;
+    return calls;
+}
+
 /* Everything that execute needs and that its size decides, but what the node shares. Failures go to *f; the plan may be
  * half filled. */
 static void allocate_buffers(longspan_plan *plan, failure *f)
@@ -139,13 +147,14 @@ static void allocate_buffers(longspan_plan *plan, failure *f)
         return;
     }
     for (int64_t i = 0; i < s->step_count; i++) plan->flops += plan->folds.step_flops[i];
-    plan->records = allocate(s->step_count, sizeof *plan->records, "the steps' records", f);
+    plan->records = plan_allocate(s->step_count, sizeof *plan->records, "the steps' records", f);
     if (plan->records) memset(plan->records, 0, (size_t)s->step_count * sizeof *plan->records);
     plan->workspace =
-        allocate(1, attention_workspace_size(context->threads, p->dim, p->value_dim), "the kernel's workspace", f);
+        plan_allocate(1, attention_workspace_size(context->threads, p->dim, p->value_dim), "the kernel's workspace", f);
     plan->exchange = exchange_create(context->comm, context->node.comm, s, p->batch, plan->formats, &plan->stores);
     if (!plan->exchange) failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the exchange");
-    if (!plan_trace_reserve(plan)) failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the trace");
+    if (context->trace && !plan_trace_reserve(context->trace, s->step_count, context->threads, calls_of(plan)))
+        failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the trace");
 }
 
 /* Local part of longspan_plan_create: everything after the arguments were found equal. */
@@ -218,7 +227,8 @@ longspan_status longspan_plan_create(longspan_context *context, const longspan_p
     if (problem_check_equal(context, problem, &f) != LONGSPAN_OK) return f.status;
     longspan_problem p = *problem; /* the same on all ranks, and so is what is wrong with it */
     if (problem_complete(&p, &f) != LONGSPAN_OK) return context_agree(context, &f);
-    if (agree_on_kernel(context, compute_of(context, &p), &f) != LONGSPAN_OK) return f.status;
+    const attention_compute compute = compute_of(context, &p);
+    if (plan_agree_on_kernel(context, context->kernel->name, compute, &f) != LONGSPAN_OK) return f.status;
     const bool may_share = can_share(context, &p);
     longspan_plan *plan = make(context, &p, may_share, &f);
     /* The room may be taken since it was looked at, and ranks of a node may be in containers that share none. */

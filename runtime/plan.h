@@ -16,6 +16,7 @@ typedef struct {
     bool share_off; /* not so because the options say it */
     prediction_machine machine;
     int64_t memory_bytes; /* that a rank may use; 0: as many as it likes */
+    bool cores_shared; /* threads of ranks outnumber the cores: who waits lets others work */
 } placement;
 
 enum { PLAN_NAME_MAX = 32 };
@@ -84,11 +85,21 @@ static inline attention_state plan_state_at(const longspan_plan *plan, const row
     return (attention_state){part[0], part[1], part[2], heads_count(store->heads)};
 }
 
-/* Not collective. Makes room for one execute in the context's trace, if it has one. False if memory ran out. */
-bool plan_trace_reserve(const longspan_plan *plan);
-/* Notes the last execute in the context's trace, if it has one: from `begin`, the steps' records, from `finish` to
- * `end`. */
-void plan_trace(const longspan_plan *plan, double begin, double finish, double end);
+/* Not collective. malloc on a cache line, for `count` elements of `size` bytes, and the same with a copy of `values`; a
+ * failure when there is no room. */
+void *plan_allocate(int64_t count, size_t size, const char *what, failure *f);
+void *plan_copy(const void *values, int64_t count, size_t size, failure *f);
+
+/* Collective. Fails where ranks would compute with another kernel or arithmetic than others: "auto" is the same text on
+ * every rank, and each resolves it by its own CPU. */
+longspan_status plan_agree_on_kernel(longspan_context *context, const char *kernel, attention_compute compute,
+                                     failure *f);
+
+/* Not collective. Makes room in the trace for an execute of so many steps, and on each of so many threads for as many
+ * calls of the kernel. False if memory ran out. */
+bool plan_trace_reserve(trace *t, int64_t steps, int threads, int64_t calls);
+/* Notes an execute in the trace, if there is one: from `begin`, the steps' records, from `finish` to `end`. */
+void plan_trace(trace *t, const step_record *records, int64_t steps, double begin, double finish, double end);
 
 /* Not collective. What the cost model says of the plan. Fails with MEMORY. */
 longspan_status plan_predict(const longspan_plan *plan, prediction *prediction_p, failure *f);

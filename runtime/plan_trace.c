@@ -33,25 +33,17 @@ static void add_step(trace *t, const step_record *r, int64_t step)
                                                   {"bytes received", r->bytes_received}}});
 }
 
-bool plan_trace_reserve(const longspan_plan *plan)
+bool plan_trace_reserve(trace *t, int64_t steps, int threads, int64_t calls)
 {
-    trace *t = plan->context->trace;
-    const schedule *s = plan->schedule;
-    if (!t) return true;
-    int64_t calls = 0;
-    for (int64_t i = 0; i < s->step_count; i++)
-        for (fold_call call = {0}; fold_call_next(&plan->folds, &s->steps[i], &call);) calls++;
     /* A computation, a wait, a wait for the node, and the transfers for each step; the whole, the start and the finish. */
-    return trace_reserve(t, 4 * s->step_count + 3) && trace_reserve_threads(t, plan->context->threads, calls);
+    return trace_reserve(t, 4 * steps + 3) && trace_reserve_threads(t, threads, calls);
 }
 
-void plan_trace(const longspan_plan *plan, double begin, double finish, double end)
+void plan_trace(trace *t, const step_record *records, int64_t steps, double begin, double finish, double end)
 {
-    trace *t = plan->context->trace;
-    const schedule *s = plan->schedule;
     if (!t) return;
     add_work(t, "execute", begin, end, -1);
-    add_work(t, "start", begin, s->step_count > 0 ? plan->records[0].begin : finish, -1);
-    for (int64_t i = 0; i < s->step_count; i++) add_step(t, &plan->records[i], i);
+    add_work(t, "start", begin, steps > 0 ? records[0].begin : finish, -1);
+    for (int64_t i = 0; i < steps; i++) add_step(t, &records[i], i);
     add_work(t, "finish", finish, end, -1);
 }

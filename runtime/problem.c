@@ -19,11 +19,6 @@ void longspan_problem_default(longspan_problem *problem_p)
     };
 }
 
-/* Pairs of tokens, and elements of all tensors together, stay in the range of int64_t. */
-static const int64_t most_tokens = (int64_t)1 << 31;
-static const double most_elements = 0x1p58;
-enum { MOST_BATCH = 1 << 20, MOST_HEADS = 1 << 16, MOST_DIM = 512 };
-
 /* A distance that no two tokens have means the same as any larger one, and nothing overflows with it. */
 static void bound_distance(int64_t *distance, int64_t beyond)
 {
@@ -46,7 +41,7 @@ static void fill_defaults(longspan_problem *p)
     bound_distance(&p->chunks_right, MASK_UNLIMITED);
 }
 
-static bool type_is_known(longspan_type type)
+bool problem_type_is_known(longspan_type type)
 {
     return type == LONGSPAN_FLOAT32 || type == LONGSPAN_FLOAT16 || type == LONGSPAN_BFLOAT16;
 }
@@ -67,38 +62,32 @@ static void check_sizes(const longspan_problem *p, failure *f)
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "dim is %d, not 1 to %d", p->dim, MOST_DIM);
     if (p->value_dim < 1 || p->value_dim > MOST_DIM)
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "value_dim is %d, not 1 to %d", p->value_dim, MOST_DIM);
-    if (!type_is_known(p->type) || !type_is_known(p->out_type))
+    if (!problem_type_is_known(p->type) || !problem_type_is_known(p->out_type))
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "type or out_type is not one of longspan_type");
     const double tokens = (double)p->batch * (double)(p->queries > p->keys ? p->queries : p->keys);
     if (tokens * p->heads * MOST_DIM > most_elements)
         failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for %.3g tokens of %d heads", tokens, p->heads);
 }
 
-static void check_documents(const longspan_problem *p, failure *f)
+void problem_check_documents(const int64_t *documents, int64_t document_count, int64_t tokens, failure *f)
 {
-    if (!p->documents) {
-        if (p->document_count != 0)
+    if (!documents) {
+        if (document_count != 0)
             failure_set(f, LONGSPAN_ERROR_ARGUMENT, "document_count is %lld but documents is NULL",
-                        (long long)p->document_count);
+                        (long long)document_count);
         return;
     }
-    if (p->queries != p->keys) {
-        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED,
-                    "documents need as many queries as keys, but there are %lld queries and %lld keys",
-                    (long long)p->queries, (long long)p->keys);
+    if (document_count < 1) {
+        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "document_count is %lld, not positive", (long long)document_count);
         return;
     }
-    if (p->document_count < 1) {
-        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "document_count is %lld, not positive", (long long)p->document_count);
-        return;
-    }
-    if (p->documents[0] != 0 || p->documents[p->document_count] != p->queries)
+    if (documents[0] != 0 || documents[document_count] != tokens)
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "documents run from %lld to %lld, not from 0 to %lld",
-                    (long long)p->documents[0], (long long)p->documents[p->document_count], (long long)p->queries);
-    for (int64_t d = 0; d < p->document_count; d++)
-        if (p->documents[d] > p->documents[d + 1]) {
+                    (long long)documents[0], (long long)documents[document_count], (long long)tokens);
+    for (int64_t d = 0; d < document_count; d++)
+        if (documents[d] > documents[d + 1]) {
             failure_set(f, LONGSPAN_ERROR_ARGUMENT, "documents[%lld] = %lld is above documents[%lld] = %lld",
-                        (long long)d, (long long)p->documents[d], (long long)d + 1, (long long)p->documents[d + 1]);
+                        (long long)d, (long long)documents[d], (long long)d + 1, (long long)documents[d + 1]);
             return;
         }
 }
@@ -124,7 +113,11 @@ static void check_mask(const longspan_problem *p, failure *f)
     if (p->chunk < 0) failure_set(f, LONGSPAN_ERROR_ARGUMENT, "chunk is %lld, negative", (long long)p->chunk);
     if (p->chunk == 0 && (p->chunks_left != MASK_UNLIMITED || p->chunks_right != MASK_UNLIMITED))
         failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "chunks_left and chunks_right need chunk, the tokens of a chunk");
-    check_documents(p, f);
+    if (p->documents && p->queries != p->keys)
+        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED,
+                    "documents need as many queries as keys, but there are %lld queries and %lld keys",
+                    (long long)p->queries, (long long)p->keys);
+    problem_check_documents(p->documents, p->document_count, p->queries, f);
     for (int64_t b = 0; p->key_lengths && f->status == LONGSPAN_OK && b < p->batch; b++)
         if (p->key_lengths[b] < 0 || p->key_lengths[b] > p->keys)
             failure_set(f, LONGSPAN_ERROR_ARGUMENT, "key_lengths[%lld] is %lld, not 0 to the %lld keys", (long long)b,
@@ -163,8 +156,7 @@ longspan_status problem_complete(longspan_problem *p, failure *f)
     return f->status;
 }
 
-/* Stands for an array of `count` elements, at most `most`; what has no sound count is found later, by every rank. */
-static int64_t hash_array(const void *values, size_t size, int64_t count, int64_t most)
+int64_t problem_hash_array(const void *values, size_t size, int64_t count, int64_t most)
 {
     return values && count > 0 && count <= most ? agreement_hash_bytes(values, size * (size_t)count) : values != NULL;
 }
@@ -190,17 +182,17 @@ longspan_status problem_check_equal(longspan_context *context, const longspan_pr
         {"chunks_left", p->chunks_left},
         {"chunks_right", p->chunks_right},
         {"document_count", p->document_count},
-        {"documents", hash_array(p->documents, sizeof *p->documents, documents, most_tokens)},
+        {"documents", problem_hash_array(p->documents, sizeof *p->documents, documents, most_tokens)},
         {"pattern", p->pattern ? agreement_hash_text(p->pattern) : 0},
         {"block_offset_count", p->block_offset_count},
         {"block_key_count", p->block_key_count},
-        {"block_offsets", hash_array(p->block_offsets, sizeof *p->block_offsets, p->block_offset_count, most_tokens)},
-        {"block_keys", hash_array(p->block_keys, sizeof *p->block_keys, p->block_key_count, most_tokens)},
-        {"key_lengths", hash_array(p->key_lengths, sizeof *p->key_lengths, p->batch, MOST_BATCH)},
+        {"block_offsets", problem_hash_array(p->block_offsets, sizeof *p->block_offsets, p->block_offset_count, most_tokens)},
+        {"block_keys", problem_hash_array(p->block_keys, sizeof *p->block_keys, p->block_key_count, most_tokens)},
+        {"key_lengths", problem_hash_array(p->key_lengths, sizeof *p->key_lengths, p->batch, MOST_BATCH)},
         {"scale", agreement_bits(p->scale)},
         {"softcap", agreement_bits(p->softcap)},
-        {"alibi_slopes", hash_array(p->alibi_slopes, sizeof *p->alibi_slopes, p->heads, MOST_HEADS)},
-        {"sinks", hash_array(p->sinks, sizeof *p->sinks, p->heads, MOST_HEADS)},
+        {"alibi_slopes", problem_hash_array(p->alibi_slopes, sizeof *p->alibi_slopes, p->heads, MOST_HEADS)},
+        {"sinks", problem_hash_array(p->sinks, sizeof *p->sinks, p->heads, MOST_HEADS)},
         {"rope_dim", p->rope_dim},
         {"rope_base", agreement_bits(p->rope_base)},
         {"rope_interleaved", p->rope_interleaved != 0},

@@ -10,4 +10,8 @@ exit_status bench_attention(session *s, const options *o);
 exit_status bench_exchange(session *s, const options *o);
 exit_status bench_kernels(session *s, const options *o);
 
+/* The same of a linear --attention: where bench_attention and bench_kernels go on. */
+exit_status bench_linear(session *s, const options *o);
+exit_status bench_linear_kernels(session *s, const options *o);
+
 #endif

@@ -38,33 +38,18 @@ static bool execute(const session *s, const job *j, run_repeat *repeat_p, failur
         session_fail(s, f);
         return false;
     }
-    if (repeat_p) *repeat_p = run_repeat_gather(s->comm, j->plan, wall);
+    longspan_timing timing;
+    longspan_plan_timing(j->plan, &timing);
+    if (repeat_p) *repeat_p = run_repeat_gather(s->comm, &timing, wall);
     return true;
-}
-
-/* The repetition whose wall time is next to the median. */
-static const run_repeat *typical(const run_report *r)
-{
-    const run_repeat *best = &r->repeats[0];
-    for (int i = 1; i < r->count; i++) {
-        const double distance = r->repeats[i].wall - r->median_wall, least = best->wall - r->median_wall;
-        if (distance * distance < least * least) best = &r->repeats[i];
-    }
-    return best;
 }
 
 static void print_result(const run_report *r)
 {
-    const run_repeat *t = typical(r);
-    double least = t->wall, most = t->wall;
-    for (int i = 0; i < r->count; i++) {
-        if (r->repeats[i].wall < least) least = r->repeats[i].wall;
-        if (r->repeats[i].wall > most) most = r->repeats[i].wall;
-    }
+    const run_repeat *t = run_report_typical(r);
     const run_phase phases[] = {{"compute", t->compute}, {"wait", t->wait}, {"finish", t->finish}};
     run_report_print(stdout, r, t, phases, sizeof phases / sizeof phases[0], t->wall);
-    printf("  median   %.6f s of %d (min %.6f, max %.6f); the table is of the repetition next to it\n", r->median_wall,
-           r->count, least, most);
+    run_report_print_median(stdout, r);
 }
 
 static void measure(session *s, const options *o, failure *f)
@@ -116,6 +101,7 @@ exit_status bench_attention(session *s, const options *o)
 {
     failure f = {0};
     if (o->tokens == 0) return options_refuse(s, "--tokens is missing");
+    if (o->linear) return bench_linear(s, o);
     measure(s, o, &f);
     return session_exit_status(&f);
 }

@@ -1,4 +1,5 @@
 /* longspan attend: attention over a file's q, k and v. */
+#include "runtime/cli/attend.h"
 #include "runtime/cli/command.h"
 #include "runtime/cli/file_rows.h"
 #include "runtime/cli/progress_bar.h"
@@ -12,19 +13,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const options_spec spec = {
     .usage = "attend IN.h5 -o OUT.h5 [OPTIONS]",
-    .summary = "Exact softmax attention over /q, /k and /v of IN; writes /out and /lse to OUT.\n"
-               "What IN holds besides always applies, together with --mask: packed /documents, /key_lengths of batch\n"
-               "items, and /alibi_slopes and /sinks of heads.",
-    .example = "mpirun -np 4 longspan attend in.h5 -o out.h5 --mask causal",
+    .summary =
+        "Exact softmax attention over /q, /k and /v of IN; writes /out and /lse to OUT.\n"
+        "What IN holds besides always applies, together with --mask: packed /documents, /key_lengths of batch\n"
+        "items, and /alibi_slopes and /sinks of heads.\n"
+        "With a linear --attention: the recurrence of that name, over what IN holds for it of /log_decay, /beta,\n"
+        "/bonus and /features, from /state if IN has one; writes /out, and with --state the /state to go on from.",
+    .example = "mpirun -np 4 longspan attend in.h5 -o out.h5 --mask causal\n"
+               "  mpirun -np 4 longspan attend in.h5 -o out.h5 --attention gated-delta --state",
     .least_arguments = 1,
     .most_arguments = 1,
-    .takes = TAKES_OUTPUT | TAKES_REPORT | TAKES_OUT_TYPE | TAKES_MASK | TAKES_PATTERN | TAKES_STRATEGY |
-             TAKES_COMPUTE | TAKES_SCORES | TAKES_PROGRESS | TAKES_ARITHMETIC | TAKES_SHARE | TAKES_TRACE |
-             TAKES_STALL_LIMIT,
+    .takes = TAKES_OUTPUT | TAKES_REPORT | TAKES_OUT_TYPE | TAKES_MASK | TAKES_PATTERN | TAKES_STRATEGY | TAKES_COMPUTE | TAKES_SCORES |
+             TAKES_PROGRESS | TAKES_ARITHMETIC | TAKES_SHARE | TAKES_TRACE | TAKES_STALL_LIMIT | TAKES_ATTENTION |
+             TAKES_STATE,
 };
 
 enum { DATASETS = 2 }; /* /out and /lse */
@@ -94,6 +98,7 @@ static bool write_result(const session *s, const options *o, const job *j, const
         {.name = "program", .kind = ATTRIBUTE_TEXT, .text = program},
         {.name = "input", .kind = ATTRIBUTE_TEXT, .text = relative},
         {.name = "input_absolute", .kind = ATTRIBUTE_TEXT, .text = absolute},
+        {.name = "attention", .kind = ATTRIBUTE_TEXT, .text = "softmax"},
         {.name = "strategy", .kind = ATTRIBUTE_TEXT, .text = plan_strategy_name(j->plan)},
         {.name = "layout", .kind = ATTRIBUTE_TEXT, .text = plan_layout_name(j->plan)},
         {.name = "compute", .kind = ATTRIBUTE_TEXT, .text = plan_compute_name(j->plan)},
@@ -145,8 +150,7 @@ static void say_checks(const session *s, const attend_checks *c)
                     (long long)c->rows);
 }
 
-/* Refuses, before any work, what could only fail after it. */
-static bool check_paths(const session *s, const options *o, failure *f)
+bool attend_check_paths(const session *s, const options *o, failure *f)
 {
     const char *outputs[] = {o->output, o->report, o->trace};
     static const char *const names[] = {"-o", "--report", "--trace"};
@@ -171,12 +175,11 @@ static void attend(session *s, const options *o, failure *f)
     job j = {0};
     progress_bar bar = {0};
     run_report report = {0};
-    const bool bar_wanted =
-        o->progress == PROGRESS_ON || (o->progress == PROGRESS_AUTO && !s->quiet && isatty(STDERR_FILENO));
+    const bool bar_wanted = progress_bar_wanted(o->progress, s->quiet);
     const double started = MPI_Wtime();
 
-    if (!check_paths(s, o, f)) return;
-    if (input_file_open(s->comm, o->arguments[0], &input, f) != LONGSPAN_OK) {
+    if (!attend_check_paths(s, o, f)) return;
+    if (input_file_open(s->comm, o->arguments[0], NULL, &input, f) != LONGSPAN_OK) {
         session_fail(s, f);
         return;
     }
@@ -200,7 +203,9 @@ static void attend(session *s, const options *o, failure *f)
         goto done;
     }
     const double computed = MPI_Wtime();
-    run_repeat repeat = run_repeat_gather(s->comm, j.plan, computed - computing);
+    longspan_timing timing;
+    longspan_plan_timing(j.plan, &timing);
+    run_repeat repeat = run_repeat_gather(s->comm, &timing, computed - computing);
     const attend_checks checks = check_result(s, &j, repeat.flops, f);
     if (!session_agree(s, f)) goto done;
     const double writing = MPI_Wtime();
@@ -237,7 +242,8 @@ done:
 static exit_status run(session *s, options *o)
 {
     failure f = {0};
-    attend(s, o, &f);
+    if (o->linear) attend_linear(s, o, &f);
+    else attend(s, o, &f);
     return session_exit_status(&f);
 }
 

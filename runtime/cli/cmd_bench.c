@@ -6,11 +6,12 @@
 #include <string.h>
 
 enum {
-    ATTENTION_TAKES = TAKES_SHAPE | TAKES_TYPE | TAKES_OUT_TYPE | TAKES_MASK | TAKES_PATTERN | TAKES_STRATEGY |
-                      TAKES_COMPUTE | TAKES_SCORES | TAKES_SEED | TAKES_REPEAT | TAKES_REPORT | TAKES_FORCE |
-                      TAKES_ARITHMETIC | TAKES_SHARE | TAKES_HEAD_VALUES | TAKES_DOCUMENTS | TAKES_STALL_LIMIT,
+    ATTENTION_TAKES = TAKES_SHAPE | TAKES_TYPE | TAKES_OUT_TYPE | TAKES_MASK | TAKES_PATTERN | TAKES_STRATEGY | TAKES_COMPUTE |
+                      TAKES_SCORES | TAKES_SEED | TAKES_REPEAT | TAKES_REPORT | TAKES_FORCE | TAKES_ARITHMETIC |
+                      TAKES_SHARE | TAKES_HEAD_VALUES | TAKES_DOCUMENTS | TAKES_STALL_LIMIT | TAKES_ATTENTION,
     EXCHANGE_TAKES = TAKES_KEEP | TAKES_COMPUTE | TAKES_FORCE | TAKES_STALL_LIMIT,
-    KERNELS_TAKES = TAKES_LIST | TAKES_TYPE | TAKES_MASK | TAKES_COMPUTE | TAKES_REPEAT | TAKES_REPORT | TAKES_FORCE,
+    KERNELS_TAKES = TAKES_LIST | TAKES_TYPE | TAKES_MASK | TAKES_COMPUTE | TAKES_REPEAT | TAKES_REPORT | TAKES_FORCE |
+                    TAKES_ATTENTION,
 };
 
 static const struct {
@@ -40,11 +41,13 @@ static const options_spec spec = {
         "CPU\n"
         "           can run, with each arithmetic of the type, on 1 and 2 threads, in turn with the CPU's peaks.\n"
         "           --type, --mask, --dim, --tokens and --score-scale choose from the list, --isa, --compute and\n"
-        "           --threads from what is run; everything takes long.\n"
+        "           --threads from what is run; everything takes long. With a linear --attention: its kernels on 16\n"
+        "           heads of --dim (128), against the CPU's peak and a loop token by token, over --tokens (4k).\n"
         "           Beside those it takes --repeat, --warmup, --report and --force.",
     .example = "mpirun -np 4 longspan bench attention --tokens 64k --heads 8 --mask causal --report bench.json\n"
                "  mpirun -np 4 longspan bench exchange\n"
-               "  longspan bench kernels --isa auto --type float32 --tokens 8k --report kernels.json",
+               "  longspan bench kernels --isa auto --type float32 --tokens 8k --report kernels.json\n"
+               "  longspan bench kernels --attention gated-delta --threads 1",
     .most_arguments = 1,
     .takes = (options_taken)(ATTENTION_TAKES | EXCHANGE_TAKES | KERNELS_TAKES),
 };

@@ -1,6 +1,7 @@
 /* longspan generate: random q, k, v, the same numbers at any rank and thread count. */
 #include "runtime/cli/command.h"
 #include "runtime/cli/files.h"
+#include "runtime/cli/generate.h"
 #include "runtime/cli/head_values.h"
 #include "runtime/cli/random.h"
 #include "runtime/launch.h"
@@ -9,18 +10,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { PIECE_BYTES = 16 << 20 };
-
 static const options_spec spec = {
     .usage = "generate OUT.h5 --tokens N [OPTIONS]",
-    .summary = "Writes /q, /k and /v of independent standard normal numbers. The numbers depend on the seed and\n"
-               "their position only, so any number of ranks writes the same. 8 heads of size 64 unless given;\n"
-               "with --batch the datasets have the axis B. --alibi and --sinks add /alibi_slopes and /sinks.",
-    .example = "mpirun -np 4 longspan generate in.h5 --tokens 64k --heads 8 --kv-heads 2 --type bfloat16",
+    .summary =
+        "Writes /q, /k and /v of independent standard normal numbers. The numbers depend on the seed and\n"
+        "their position only, so any number of ranks writes the same. 8 heads of size 64 unless given;\n"
+        "with --batch the datasets have the axis B. --alibi and --sinks add /alibi_slopes and /sinks.\n"
+        "With a linear --attention what that reads besides: /log_decay, most of it between -0.1 and 0, some -6;\n"
+        "/beta between 0 and 1; /bonus; /features in orthogonal rows; and keys of length 1 for the delta rule.",
+    .example = "mpirun -np 4 longspan generate in.h5 --tokens 64k --heads 8 --kv-heads 2 --type bfloat16\n"
+               "  mpirun -np 4 longspan generate in.h5 --tokens 64k --heads 8 --attention gated-delta",
     .least_arguments = 1,
     .most_arguments = 1,
-    .takes =
-        TAKES_FORCE | TAKES_THREADS | TAKES_SHAPE | TAKES_TYPE | TAKES_SEED | TAKES_HEAD_VALUES | TAKES_STALL_LIMIT,
+    .takes = TAKES_FORCE | TAKES_THREADS | TAKES_SHAPE | TAKES_TYPE | TAKES_SEED | TAKES_HEAD_VALUES |
+             TAKES_ATTENTION | TAKES_STALL_LIMIT,
 };
 
 /* Fills in what was not given; false, having said why, if the shapes do not go together. */
@@ -42,13 +45,13 @@ static bool complete_shape(const session *s, options *o)
     return true;
 }
 
-/* Dataset `name` of [tokens, heads, dim], with B in front if --batch was given; -1 if its bytes pass 2^60. */
-static int64_t describe(const options *o, const char *name, int64_t tokens, int heads, int dim, output_dataset *dataset)
+int64_t generate_describe(const options *o, const char *name, longspan_type type, int64_t tokens, int heads, int dim,
+                          output_dataset *dataset)
 {
     const int64_t extent[] = {o->batch, tokens, heads, dim};
     const int batched = o->batch > 0;
     int64_t elements = 1;
-    *dataset = (output_dataset){.name = name, .type = (output_type)o->type, .rank = 3 + batched};
+    *dataset = (output_dataset){.name = name, .type = (output_type)type, .rank = (dim > 0 ? 3 : 2) + batched};
     for (int axis = 0; axis < dataset->rank; axis++) {
         dataset->extent[axis] = extent[axis + !batched];
         if (__builtin_mul_overflow(elements, dataset->extent[axis], &elements)) return -1;
@@ -60,7 +63,7 @@ static int64_t describe(const options *o, const char *name, int64_t tokens, int 
 static void write_tensor(const session *s, const options *o, const output_file *output, random_tensor tensor,
                          int64_t elements, int threads, void *piece, failure *f)
 {
-    const int64_t size = (int64_t)io_type_size((io_type)o->type), most = PIECE_BYTES / size;
+    const int64_t size = (int64_t)io_type_size((io_type)o->type), most = GENERATE_PIECE_BYTES / size;
     const int64_t share = elements / s->ranks, extra = elements % s->ranks;
     const int64_t begin = s->rank * share + (s->rank < extra ? s->rank : extra);
     const int64_t end = begin + share + (s->rank < extra);
@@ -94,9 +97,10 @@ static exit_status generate(session *s, const options *o)
     const char *path = o->arguments[0];
     output_dataset datasets[5];
     const int64_t elements[3] = {
-        [RANDOM_QUERY] = describe(o, "/q", o->tokens, o->heads, o->dim, &datasets[RANDOM_QUERY]),
-        [RANDOM_KEY] = describe(o, "/k", o->keys, o->kv_heads, o->dim, &datasets[RANDOM_KEY]),
-        [RANDOM_VALUE] = describe(o, "/v", o->keys, o->kv_heads, o->value_dim, &datasets[RANDOM_VALUE]),
+        [RANDOM_QUERY] = generate_describe(o, "/q", o->type, o->tokens, o->heads, o->dim, &datasets[RANDOM_QUERY]),
+        [RANDOM_KEY] = generate_describe(o, "/k", o->type, o->keys, o->kv_heads, o->dim, &datasets[RANDOM_KEY]),
+        [RANDOM_VALUE] =
+            generate_describe(o, "/v", o->type, o->keys, o->kv_heads, o->value_dim, &datasets[RANDOM_VALUE]),
     };
     if (elements[0] < 0 || elements[1] < 0 || elements[2] < 0)
         return options_refuse(s, "--tokens %" PRId64 ": the tensors would have more than 2^58 elements", o->tokens);
@@ -128,8 +132,8 @@ static exit_status generate(session *s, const options *o)
         output_file_begin(s->comm, path, o->force, datasets, count, attributes,
                           sizeof attributes / sizeof attributes[0], &output, &f))
         return session_fail(s, &f);
-    void *piece = malloc(PIECE_BYTES);
-    if (!piece) failure_set(&f, LONGSPAN_ERROR_MEMORY, "out of memory: a piece of %d bytes", PIECE_BYTES);
+    void *piece = malloc(GENERATE_PIECE_BYTES);
+    if (!piece) failure_set(&f, LONGSPAN_ERROR_MEMORY, "out of memory: a piece of %d bytes", GENERATE_PIECE_BYTES);
     for (int i = RANDOM_QUERY; i <= RANDOM_VALUE && piece; i++)
         write_tensor(s, o, &output, (random_tensor)i, elements[i], threads, piece, &f);
     free(piece);
@@ -146,6 +150,7 @@ static exit_status generate(session *s, const options *o)
 
 static exit_status run(session *s, options *o)
 {
+    if (o->linear) return generate_linear(s, o);
     return complete_shape(s, o) ? generate(s, o) : EXIT_USAGE;
 }
 

@@ -1,5 +1,6 @@
 /* longspan info: this build and machine, or what a file holds. Rank 0 looks and prints. */
 #include "runtime/cli/command.h"
+#include "runtime/cli/files.h"
 #include "runtime/cli/report.h"
 #include "runtime/launch.h"
 
@@ -47,6 +48,14 @@ static void print_kernels(void)
     printf("\n");
 }
 
+static void print_variants(void)
+{
+    printf("%-10s", "attention");
+    printf(" softmax");
+    for (int i = 0; i < linear_variant_count; i++) printf(", %s", linear_variants[i]->name);
+    printf("\n");
+}
+
 static exit_status print_build(const session *s, int sharing)
 {
     json_t *machine = report_machine_json(), *versions = report_versions_json();
@@ -62,6 +71,7 @@ static exit_status print_build(const session *s, int sharing)
         print_field("CPU", machine, "cpu");
         printf("%-10s %s\n", "features", features);
         print_kernels();
+        print_variants();
         printf("%-10s %d\n", "ranks", s->ranks);
         const int cpus = launch_allowed_cpus();
         printf("%-10s %d a rank, on %d allowed CPU%s\n", "threads", launch_default_threads(sharing), cpus,
@@ -78,27 +88,55 @@ static void print_line(void *data, const char *line)
     printf("  %s\n", line);
 }
 
-/* Whether attend can read the file; a file that lacks one of the three is a result, or something else. */
-static void print_attention(const tensor_file *file)
+/* Whether attend can read the file for softmax attention. */
+static void print_softmax(const input_file *input)
 {
-    attention_shapes shapes;
-    attention_extras extras;
+    const attention_shapes *shapes = &input->shapes;
+    const attention_extras *extras = &input->extras;
+    printf("attention input: B=%" PRId64 " N=%" PRId64 " M=%" PRId64 " H=%d G=%d D=%d E=%d, %s", shapes->q.batch,
+           shapes->q.tokens, shapes->k.tokens, shapes->q.heads, shapes->k.heads, shapes->q.dim, shapes->v.dim,
+           io_type_name(shapes->q.type));
+    if (extras->documents) printf(", %" PRId64 " documents", extras->document_count);
+    if (extras->key_lengths) printf(", key lengths");
+    if (extras->block_offsets) printf(", a list of blocks");
+    if (extras->alibi_slopes) printf(", ALiBi slopes");
+    if (extras->sinks) printf(", sinks");
+    printf("\n");
+}
+
+/* The linear variants that attend can read the file for; false if there is none. */
+static bool print_linear(const char *path)
+{
+    int found = 0;
+    for (int i = 0; i < linear_variant_count; i++) {
+        input_file input = {0};
+        io_error error;
+        if (input_file_open_here(path, linear_variants[i], &input, &error) == 0) {
+            const attention_shapes *s = &input.shapes;
+            if (found++ == 0)
+                printf("linear attention input: B=%" PRId64 " N=%" PRId64
+                       ", %d, %d and %d heads of q, k and v, D=%d E=%d, "
+                       "%s; --attention",
+                       s->q.batch, s->q.tokens, s->q.heads, s->k.heads, s->v.heads, s->q.dim, s->v.dim,
+                       io_type_name(s->q.type));
+            printf("%s %s", found > 1 ? "," : "", linear_variants[i]->name);
+        }
+        input_file_close(&input);
+    }
+    if (found) printf("\n");
+    return found > 0;
+}
+
+/* Whether attend can read the file; a file that lacks one of the three is a result, or something else. */
+static void print_attention(const char *path, const tensor_file *file)
+{
+    input_file input = {0};
     io_error error;
     if (!tensor_file_has(file, "/q") || !tensor_file_has(file, "/k") || !tensor_file_has(file, "/v")) return;
-    if (tensor_file_attention(file, &shapes, &error) || tensor_file_extras(file, &shapes, &extras, &error)) {
-        printf("not an attention input: %s\n", error.text);
-        return;
-    }
-    printf("attention input: B=%" PRId64 " N=%" PRId64 " M=%" PRId64 " H=%d G=%d D=%d E=%d, %s", shapes.q.batch,
-           shapes.q.tokens, shapes.k.tokens, shapes.q.heads, shapes.k.heads, shapes.q.dim, shapes.v.dim,
-           io_type_name(shapes.q.type));
-    if (extras.documents) printf(", %" PRId64 " documents", extras.document_count);
-    if (extras.key_lengths) printf(", key lengths");
-    if (extras.block_offsets) printf(", a list of blocks");
-    if (extras.alibi_slopes) printf(", ALiBi slopes");
-    if (extras.sinks) printf(", sinks");
-    printf("\n");
-    attention_extras_free(&extras);
+    const bool softmax = input_file_open_here(path, NULL, &input, &error) == 0;
+    if (softmax) print_softmax(&input);
+    input_file_close(&input);
+    if (!print_linear(path) && !softmax) printf("not an attention input: %s\n", error.text);
 }
 
 static exit_status print_file(const session *s, const char *path)
@@ -112,7 +150,7 @@ static exit_status print_file(const session *s, const char *path)
         } else {
             printf("%s\n", path);
             if (tensor_file_list(file, print_line, NULL, &error)) failure_set(&f, LONGSPAN_ERROR_IO, "%s", error.text);
-            else print_attention(file);
+            else print_attention(path, file);
         }
         fflush(stdout);
         tensor_file_close(&file);

@@ -305,6 +305,11 @@ static void map(session *s, const options *o, failure *f)
         return;
     }
     if (!result_file_open(s, o->arguments[0], NULL, &result, f)) goto done;
+    if (result.linear)
+        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED,
+                    "%s: a result of --attention %s, which weighs no keys; a map is of softmax", o->arguments[0],
+                    result.linear->name);
+    if (!session_agree(s, f)) goto done;
     if (output_file_check_distinct(s->comm, o->output, result.input_path, f) != LONGSPAN_OK) {
         session_fail(s, f);
         goto done;

@@ -3,9 +3,10 @@
 #include "runtime/cli/files.h"
 #include "runtime/cli/forecast.h"
 #include "runtime/cli/job.h"
+#include "runtime/cli/placement.h"
+#include "runtime/cli/plan_linear.h"
 #include "runtime/cli/run_report.h"
 #include "runtime/cli/schedule_print.h"
-#include "runtime/launch.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -21,17 +22,18 @@ static const options_spec spec = {
         "LONGSPAN_MACHINE\n"
         "names, else built-in ones; --rate, --bandwidth and --latency take their place. What does not fit into\n"
         "--memory is ranked after what does.",
-    .example = "longspan plan --tokens 1M --heads 8 --kv-heads 2 --dim 128 --mask causal --ranks 64 --node-ranks 8",
+    .example = "longspan plan --tokens 1M --heads 8 --kv-heads 2 --dim 128 --mask causal --ranks 64 --node-ranks 8\n"
+               "  longspan plan --tokens 1M --heads 32 --dim 128 --attention gated-delta --ranks 64",
     .most_arguments = 1,
-    .takes = TAKES_SHAPE | TAKES_TYPE | TAKES_OUT_TYPE | TAKES_MASK | TAKES_PATTERN | TAKES_SCORES | TAKES_STRATEGY |
-             TAKES_COMPUTE | TAKES_ARITHMETIC | TAKES_SHARE | TAKES_MACHINE | TAKES_REPORT | TAKES_FORCE |
-             TAKES_DOCUMENTS,
+    .takes = TAKES_SHAPE | TAKES_TYPE | TAKES_OUT_TYPE | TAKES_MASK | TAKES_PATTERN | TAKES_SCORES | TAKES_STRATEGY | TAKES_COMPUTE |
+             TAKES_ARITHMETIC | TAKES_SHARE | TAKES_MACHINE | TAKES_REPORT | TAKES_FORCE | TAKES_DOCUMENTS |
+             TAKES_ATTENTION,
 };
 
 enum {
     MOST_VERBOSE_RANKS = 16,
-    FROM_FILE = TAKES_OUT_TYPE | TAKES_MASK | TAKES_PATTERN | TAKES_SCORES | TAKES_STRATEGY | TAKES_COMPUTE |
-                TAKES_ARITHMETIC | TAKES_SHARE | TAKES_MACHINE | TAKES_REPORT | TAKES_FORCE,
+    FROM_FILE = TAKES_OUT_TYPE | TAKES_MASK | TAKES_PATTERN | TAKES_SCORES | TAKES_STRATEGY | TAKES_COMPUTE | TAKES_ARITHMETIC |
+                TAKES_SHARE | TAKES_MACHINE | TAKES_REPORT | TAKES_FORCE | TAKES_ATTENTION,
 };
 
 static const struct {
@@ -48,71 +50,10 @@ static const struct {
     [FORECAST_MEMORY] = {"memory, MiB", "memory_bytes", 1048576, false},
 };
 
-/* The machine. */
-
-/* flop/s of a rank's folds of many rows. */
-static double rate_of(const prediction_machine *m, const longspan_problem *p)
+/* D + E, of a complete problem: of a (query, key) pair. */
+static double elements_of(const longspan_problem *p)
 {
-    const double elements = p->dim + (p->value_dim ? p->value_dim : p->dim);
-    return 2 * elements / (m->score_seconds + elements * m->product_seconds);
-}
-
-/* What the options say in place of what was measured. */
-static void heed_options(const options *o, const longspan_problem *p, prediction_machine *m)
-{
-    if (o->rate > 0) {
-        const double times = rate_of(m, p) / (o->rate * 1e9);
-        m->score_seconds *= times;
-        m->product_seconds *= times;
-        for (int i = 0; i < PREDICTION_FEW; i++) m->few_seconds[i] *= times;
-    }
-    prediction_link *links[] = {&m->node, &m->network};
-    for (int i = 0; i < 2; i++) {
-        if (o->bandwidth > 0) *links[i] = (prediction_link){links[i]->latency, o->bandwidth * 1e9, 0};
-        if (o->latency >= 0) links[i]->latency = o->latency / 1e6;
-    }
-}
-
-/* Ranks of a node unless given: all where this machine has the CPUs, else one a CPU if that deals them out evenly. */
-static int node_ranks_of(const options *o)
-{
-    if (o->node_ranks > 0) return o->node_ranks;
-    const int cpus = launch_allowed_cpus();
-    if (o->ranks <= cpus) return o->ranks;
-    return o->ranks % cpus == 0 ? cpus : 1;
-}
-
-/* Of a complete problem (runtime/problem.h). */
-static bool place_make(const options *o, const longspan_problem *p, const machine_source *source, placement *place_p,
-                       failure *f)
-{
-    const attention_kernel *kernel = job_kernel(o->isa, f);
-    if (!kernel) return false;
-    attention_compute compute =
-        attention_compute_best(kernel, (kernel_type)p->type, p->queries * (p->heads / p->kv_heads));
-    if (strcmp(o->compute, "auto") != 0 && attention_compute_from_name(o->compute, &compute) &&
-        !(kernel->computes >> compute & 1u)) {
-        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "--compute %s: kernel '%s' does not offer it", o->compute,
-                    kernel->name);
-        return false;
-    }
-    const int node_ranks = node_ranks_of(o);
-    if (o->ranks % node_ranks != 0) {
-        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "--node-ranks %d: --ranks %d is not a multiple", node_ranks, o->ranks);
-        return false;
-    }
-    const int threads = o->threads > 0 ? o->threads : launch_default_threads(node_ranks);
-    const machine_seat seat = {.threads = threads, .cpu_share = 1};
-    const bool from_file = o->memory == 0 && source->machine.memory_bytes > 0;
-    *place_p = (placement){.ranks = o->ranks,
-                           .node_ranks = node_ranks,
-                           .may_share = o->share && node_ranks > 1,
-                           .share_off = !o->share,
-                           .machine = machine_of_rank(&source->machine, &seat, p->type, compute),
-                           .memory_bytes = from_file ? (int64_t)source->machine.memory_bytes
-                                                     : machine_rank_memory((double)o->memory, node_ranks)};
-    heed_options(o, p, &place_p->machine);
-    return true;
+    return p->dim + p->value_dim;
 }
 
 /* For people. */
@@ -169,19 +110,6 @@ static void print_counts(const forecast *c)
     if (c->ranks_counted < c->ranks) printf("  (of %d ranks that stand for all %d)\n", c->ranks_counted, c->ranks);
 }
 
-static void print_machine(const options *o, const placement *place, const longspan_problem *p, const char *source)
-{
-    static const char given[] = " (as given)";
-    const prediction_machine *m = &place->machine;
-    printf("  machine  %s\n", source);
-    printf("           %.4g GFLOP/s a rank%s; in a node %.4g GB/s and %.3g us a message, between nodes %.4g GB/s and "
-           "%.3g us%s\n",
-           rate_of(m, p) * 1e-9, o->rate > 0 ? given : "", m->node.bandwidth * 1e-9, m->node.latency * 1e6,
-           m->network.bandwidth * 1e-9, m->network.latency * 1e6, o->bandwidth > 0 || o->latency >= 0 ? given : "");
-    printf("           memory for %.6g MiB a rank%s\n", (double)place->memory_bytes / 1048576,
-           o->memory > 0 ? given : "");
-}
-
 static void print_forecast(const options *o, const forecast *c, const placement *place, const char *source)
 {
     const longspan_problem *p = &c->problem;
@@ -206,7 +134,7 @@ static void print_forecast(const options *o, const forecast *c, const placement 
     printf("\n  time     %.4g s predicted; of rank %d, the busiest: %.4g computing, %.4g in memory, %.4g for transfers "
            "and other ranks\n",
            t->seconds, t->busiest, t->compute, t->memory, t->waiting);
-    print_machine(o, place, p, source);
+    placement_print(o, place, elements_of(p), source);
 }
 
 /* The report. */
@@ -224,11 +152,6 @@ static json_t *choice_json(const choice *c)
                      p->waiting, "bound", prediction_bound_name(p->bound));
 }
 
-static json_t *link_json(const prediction_link *link)
-{
-    return json_pack("{s:f, s:f, s:f}", "latency", link->latency, "bandwidth", link->bandwidth, "busy", link->busy);
-}
-
 static json_t *forecast_json(const forecast *c, const placement *place, const char *source)
 {
     json_t *rank = json_object(), *sum = json_object(), *ranking = json_array();
@@ -242,10 +165,7 @@ static json_t *forecast_json(const forecast *c, const placement *place, const ch
     const plan_names names = plan_name_choice(&used->problem, used->strategy);
     json_t *plan = json_pack("{s:s, s:s, s:i, s:i, s:i}", "strategy", names.strategy, "layout", names.layout, "ranks",
                              c->ranks, "node_ranks", place->node_ranks, "ranks_counted", c->ranks_counted);
-    json_t *model =
-        json_pack("{s:s, s:f, s:f, s:I, s:o, s:o}", "source", source, "flops", rate_of(&place->machine, &c->problem),
-                  "memory_bandwidth", place->machine.memory_bandwidth, "memory_bytes", (json_int_t)place->memory_bytes,
-                  "node", link_json(&place->machine.node), "network", link_json(&place->machine.network));
+    json_t *model = placement_json(place, elements_of(&c->problem), source);
     json_t *root = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:o}", "problem", run_problem_json(&c->problem),
                              "plan", plan, "ranking", ranking, "machine_model", model, "rank", rank, "sum", sum,
                              "predicted_seconds", used->prediction.seconds, "versions", report_versions_json());
@@ -284,12 +204,15 @@ static json_t *plan_here(const session *s, const options *o, const longspan_prob
     forecast c = {.choice_count = 0};
     json_t *root = NULL;
     longspan_problem complete = *problem;
-    if (problem_complete(&complete, f) == LONGSPAN_OK && place_make(o, &complete, source, &place, f) &&
-        forecast_make(&complete, &place, &c, f)) {
+    if (problem_complete(&complete, f) != LONGSPAN_OK) return NULL;
+    const placement_work work = {.type = complete.type,
+                                 .rows = complete.queries * (complete.heads / complete.kv_heads),
+                                 .elements = elements_of(&complete)};
+    if (placement_make(o, &work, source, &place, f) && forecast_make(&complete, &place, &c, f)) {
         if (s->verbose) print_steps(s, &c, f);
         const choice *used = &c.choices[0];
         const plan_names names = plan_name_choice(&used->problem, used->strategy);
-        job_warn_of_memory(s, &names, used->prediction.memory_bytes, place.memory_bytes);
+        job_warn_of_memory(s, names.strategy, names.layout, used->prediction.memory_bytes, place.memory_bytes);
         print_forecast(o, &c, &place, source->source);
         if (o->report) root = forecast_json(&c, &place, source->source);
     }
@@ -320,7 +243,12 @@ static exit_status plan_file(session *s, const options *o)
     longspan_problem problem;
     const exit_status status = options_refuse_others(s, o, (options_taken)FROM_FILE, "plan with a file");
     if (status != EXIT_DONE) return status;
-    if (input_file_open(s->comm, o->arguments[0], &input, &f) != LONGSPAN_OK) return session_fail(s, &f);
+    if (input_file_open(s->comm, o->arguments[0], o->linear, &input, &f) != LONGSPAN_OK) return session_fail(s, &f);
+    if (o->linear) {
+        const exit_status planned = plan_linear_file(s, o, &input);
+        input_file_close(&input);
+        return planned;
+    }
     job_problem_from_input(&input, &problem);
     job_problem_choose(o, &problem);
     job_problem_set_pattern(o->pattern, &input, &problem);
@@ -335,6 +263,7 @@ static exit_status run(session *s, options *o)
     if (o->ranks == 0) return options_refuse(s, "--ranks is missing");
     if (o->argument_count > 0) return plan_file(s, o);
     if (o->tokens == 0) return options_refuse(s, "--tokens is missing");
+    if (o->linear) return plan_linear(s, o);
     job_problem_from_options(o, &problem);
     job_problem_choose(o, &problem);
     return plan_problem(s, o, &problem);

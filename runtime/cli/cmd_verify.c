@@ -8,6 +8,7 @@
 #include "runtime/cli/command.h"
 #include "runtime/cli/result_file.h"
 #include "runtime/cli/row_oracle.h"
+#include "runtime/cli/verify.h"
 #include "runtime/launch.h"
 #include "runtime/patience.h"
 
@@ -22,7 +23,10 @@ static const options_spec spec = {
     .summary =
         "Recomputes sampled rows of OUT, all heads, in float64 from IN, and compares. The mask and the scores are\n"
         "those that OUT's attributes name. Prints PASSED, or FAILED and exits with 3. One row is drawn from each of\n"
-        "--rows equal stretches of the sequence (64 unless given, all rows where there are fewer).",
+        "--rows equal stretches of the sequence (64 unless given, all rows where there are fewer). Of a linear\n"
+        "--attention, which OUT names: some value columns of some heads, over all tokens of the documents that the "
+        "rows\n"
+        "are in.",
     .example = "mpirun -np 4 longspan verify in.h5 out.h5 --rows 256",
     .least_arguments = 2,
     .most_arguments = 2,
@@ -78,8 +82,7 @@ typedef struct {
     float *stored_lse;
 } workshop;
 
-/* A token from each of `rows` equal stretches of the B N tokens. */
-static int64_t sample_row(uint64_t seed, int64_t index, int64_t rows, int64_t total)
+int64_t verify_sample_row(uint64_t seed, int64_t index, int64_t rows, int64_t total)
 {
     const int64_t begin = total / rows * index + total % rows * index / rows;
     const int64_t end = total / rows * (index + 1) + total % rows * (index + 1) / rows;
@@ -189,13 +192,7 @@ static void compare(verdict *all, worst_case *worst, worst_case here, double val
     all->values++;
 }
 
-/* Constants of out's type: unit roundoff, largest finite value, and what is lost where values underflow (float32 and
- * bfloat16: the kernels flush subnormals, which a small l can magnify). */
-typedef struct {
-    double roundoff, most, tiny;
-} type_limits;
-
-static type_limits limits_of(io_type type)
+type_limits verify_limits_of(io_type type)
 {
     if (type == IO_FLOAT16) return (type_limits){0x1p-11, 65504, 0x1p-24};
     if (type == IO_BFLOAT16) return (type_limits){0x1p-8, 0x1.FEp127, 0x1p-110};
@@ -205,7 +202,7 @@ static type_limits limits_of(io_type type)
 /* Rank 0: out and lse of row r of the group, which are in w->stored, against what was recomputed. */
 static void compare_row(const workshop *w, const sample *g, int r, int64_t b, verdict *all)
 {
-    const type_limits limits = limits_of(w->result->out.type);
+    const type_limits limits = verify_limits_of(w->result->out.type);
     const int value_dim = w->result->problem.value_dim;
     for (int h = 0; h < g->heads; h++) {
         const double *sum = g->sum + (r * g->heads + h) * g->sum_size;
@@ -334,10 +331,10 @@ static void verify_rows(const session *s, const result_file *result, int threads
     sample g;
     bool going_on = workshop_open(&w, &g, most, &tokens, f);
     while (going_on && next < rows) {
-        const int64_t b = sample_row(seed, next, rows, total) / p->queries;
+        const int64_t b = verify_sample_row(seed, next, rows, total) / p->queries;
         g.rows = 0;
         while (next < rows && g.rows < most) {
-            const int64_t row = sample_row(seed, next, rows, total);
+            const int64_t row = verify_sample_row(seed, next, rows, total);
             if (row / p->queries != b) break;
             tokens[g.rows++] = row % p->queries;
             next++;
@@ -371,7 +368,7 @@ static void print_verdict(const options *o, const result_file *result, int64_t r
         "|ref|,\n"
         "         e_j = u (32 + 2 sqrt(keys seen) + (2 sqrt(D) + 4) scale sum_d |q_d k_jd|), u = 2^-24, u_out %.3g;\n"
         "         e_j grows with softcap, RoPE, ALiBi and narrower arithmetic: runtime/cli/row_oracle.h\n",
-        limits_of(result->out.type).roundoff);
+        verify_limits_of(result->out.type).roundoff);
 }
 
 static void verify(session *s, const options *o, failure *f)
@@ -382,6 +379,10 @@ static void verify(session *s, const options *o, failure *f)
     const int threads = o->threads ? o->threads : launch_default_threads(sharing);
     const int64_t total = result.out.batch * result.out.tokens;
     const int64_t rows = smaller(o->rows ? o->rows : LEAST_ROWS, total);
+    if (result.linear) {
+        verify_linear(s, o, &result, threads, rows, f);
+        goto done;
+    }
     verdict all = {.out.token = -1, .lse.token = -1};
     verify_rows(s, &result, threads, o->seed, rows, &all, f);
     if (f->status != LONGSPAN_OK) goto done;

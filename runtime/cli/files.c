@@ -1,7 +1,7 @@
 #include "runtime/cli/files.h"
 
+#include "runtime/cli/linear_wanted.h"
 #include "runtime/patience.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,21 +33,46 @@ static longspan_status outcome_of_rank_0(MPI_Comm comm, failure *f)
     return f->status;
 }
 
-/* Opens and checks on this rank alone. */
-static void open_here(const char *path, input_file *input, failure *f)
+/* What means something for linear attention only, and would be ignored. */
+static int refuse_linear(const char *path, const tensor_file *file, io_error *error)
+{
+    const char *dataset = tensor_file_has_linear(file);
+    if (!dataset && tensor_file_has_state(file)) dataset = "/state";
+    if (!dataset) return 0;
+    return io_fail(error, "%s: %s has no meaning for softmax attention; linear variants are named by --attention", path,
+                   dataset);
+}
+
+int input_file_open_here(const char *path, const linear_variant *variant, input_file *input, io_error *error)
+{
+    linear_wanted wanted;
+    if (tensor_file_open(path, &input->file, error)) return -1;
+    if (!variant)
+        return refuse_linear(path, input->file, error) || tensor_file_attention(input->file, &input->shapes, error) ||
+                       tensor_file_extras(input->file, &input->shapes, &input->extras, error)
+                   ? -1
+                   : 0;
+    linear_wanted_of(variant, &wanted);
+    if (tensor_file_linear(input->file, &input->shapes, error) ||
+        tensor_file_linear_extras(input->file, &input->shapes, &wanted, &input->linear, error) ||
+        tensor_file_documents(input->file, input->shapes.q.tokens, &input->extras.documents,
+                              &input->extras.document_count, error))
+        return -1;
+    return 0;
+}
+
+/* As input_file_open_here, into a failure. */
+static void open_here(const char *path, const linear_variant *variant, input_file *input, failure *f)
 {
     io_error error;
-    if (tensor_file_open(path, &input->file, &error) || tensor_file_attention(input->file, &input->shapes, &error) ||
-        tensor_file_extras(input->file, &input->shapes, &input->extras, &error)) {
-        failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
-    }
+    if (input_file_open_here(path, variant, input, &error)) failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
 }
 
 /* Of `count` values of a head, NULL allowed. */
-static int64_t hash_floats(const float *values, int count)
+static int64_t hash_floats(const float *values, int64_t count)
 {
     int64_t hash = values != NULL;
-    for (int i = 0; values && i < count; i++) {
+    for (int64_t i = 0; values && i < count; i++) {
         const int64_t pair[] = {hash, agreement_bits(values[i])};
         hash = agreement_hash_integers(pair, 2);
     }
@@ -59,9 +84,21 @@ static longspan_status check_same_file(MPI_Comm comm, const char *path, const in
 {
     const tensor_shape *q = &input->shapes.q, *k = &input->shapes.k, *v = &input->shapes.v;
     const attention_extras *extras = &input->extras;
+    const linear_extras *linear = &input->linear;
+    const int64_t heads = linear_heads(&input->shapes);
     const int64_t shape[] = {
-        q->batched, q->batch,  q->tokens, q->heads, q->dim,
-        q->type,    k->tokens, k->heads,  v->dim,   extras->key_lengths != NULL,
+        q->batched,
+        q->batch,
+        q->tokens,
+        q->heads,
+        q->dim,
+        q->type,
+        k->tokens,
+        k->heads,
+        v->heads,
+        v->dim,
+        linear->feature_count,
+        extras->key_lengths != NULL,
     };
     const int64_t documents = extras->documents ? extras->document_count + 1 : 0;
     const int64_t lengths = extras->key_lengths ? q->batch : 0;
@@ -74,6 +111,9 @@ static longspan_status check_same_file(MPI_Comm comm, const char *path, const in
         {"/block_keys", agreement_hash_integers(extras->block_keys, extras->block_key_count)},
         {"/alibi_slopes", hash_floats(extras->alibi_slopes, q->heads)},
         {"/sinks", hash_floats(extras->sinks, q->heads)},
+        {"/log_decay", hash_floats(linear->head_log_decay, heads)},
+        {"/bonus", hash_floats(linear->bonus, heads * q->dim)},
+        {"/features", hash_floats(linear->features, (int64_t)linear->feature_count * q->dim)},
     };
     int rank = 0;
     const longspan_status status = agreement_check_equal(comm, values, sizeof values / sizeof values[0], f, &rank);
@@ -84,14 +124,15 @@ static longspan_status check_same_file(MPI_Comm comm, const char *path, const in
     return status;
 }
 
-longspan_status input_file_open(MPI_Comm comm, const char *path, input_file *input_p, failure *f)
+longspan_status input_file_open(MPI_Comm comm, const char *path, const linear_variant *variant, input_file *input_p,
+                                failure *f)
 {
     const int rank = comm_rank(comm);
     input_file input = {0};
     *input_p = input;
-    if (rank == 0) open_here(path, &input, f);
+    if (rank == 0) open_here(path, variant, &input, f);
     if (agree(comm, f) == LONGSPAN_OK) {
-        if (rank != 0) open_here(path, &input, f);
+        if (rank != 0) open_here(path, variant, &input, f);
         if (agree(comm, f) == LONGSPAN_OK) check_same_file(comm, path, &input, f);
     }
     if (f->status != LONGSPAN_OK) {
@@ -106,13 +147,14 @@ void input_file_close(input_file *input)
 {
     tensor_file_close(&input->file);
     attention_extras_free(&input->extras);
+    linear_extras_free(&input->linear);
     *input = (input_file){0};
 }
 
 longspan_status input_file_read(MPI_Comm comm, const input_file *input, const char *dataset, const tensor_shape *shape,
                                 const longspan_range *ranges, int64_t range_count, void *target, failure *f)
 {
-    const size_t row = io_type_size(shape->type) * (size_t)shape->heads * (size_t)shape->dim;
+    const size_t row = io_type_size(shape->type) * (size_t)shape->heads * (size_t)(shape->dim ? shape->dim : 1);
     char *to = target;
     for (int64_t b = 0; b < shape->batch; b++) {
         for (int64_t r = 0; r < range_count && f->status == LONGSPAN_OK; r++) {
@@ -178,11 +220,6 @@ discard:
     return f->status;
 }
 
-static size_t element_size(output_type type)
-{
-    return type == OUTPUT_INT64 ? sizeof(int64_t) : io_type_size((io_type)type);
-}
-
 /* Bytes [first, first + bytes) of a dataset. */
 static void write_bytes(const output_file *output, int index, uint64_t first, size_t bytes, const void *source,
                         failure *f)
@@ -198,7 +235,7 @@ void output_file_write(const output_file *output, int index, bool batched, const
 {
     const output_dataset *dataset = &output->datasets[index];
     const int64_t batch = batched ? dataset->extent[0] : 1, tokens = dataset->extent[batched];
-    size_t row = element_size(dataset->type);
+    size_t row = output_type_size(dataset->type);
     for (int axis = batched + 1; axis < dataset->rank; axis++) row *= (size_t)dataset->extent[axis];
     const char *from = source;
     for (int64_t b = 0; b < batch; b++) {
@@ -214,7 +251,7 @@ void output_file_write(const output_file *output, int index, bool batched, const
 void output_file_write_run(const output_file *output, int index, int64_t first, int64_t count, const void *source,
                            failure *f)
 {
-    const size_t size = element_size(output->datasets[index].type);
+    const size_t size = output_type_size(output->datasets[index].type);
     write_bytes(output, index, (uint64_t)first * size, (size_t)count * size, source, f);
 }
 

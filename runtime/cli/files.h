@@ -7,6 +7,8 @@
 
 #include "io/output_file.h"
 #include "io/tensor_file.h"
+#include "io/tensor_linear.h"
+#include "kernels/linear.h"
 #include "runtime/agreement.h"
 
 #include <stdbool.h>
@@ -15,11 +17,16 @@
 typedef struct {
     tensor_file *file;
     attention_shapes shapes;
-    attention_extras extras;
+    attention_extras extras; /* of linear attention the documents only */
+    linear_extras linear;    /* of linear attention */
 } input_file;
 
-/* Collective. Rank 0 opens and checks first, so that a bad file is one error, not P; then every rank opens. */
-longspan_status input_file_open(MPI_Comm comm, const char *path, input_file *input_p, failure *f);
+/* Collective. An input of softmax attention (variant NULL) or of a linear variant; one of the other kind is refused.
+ * Rank 0 opens and checks first, so that a bad file is one error, not P; then every rank opens. */
+longspan_status input_file_open(MPI_Comm comm, const char *path, const linear_variant *variant, input_file *input_p,
+                                failure *f);
+/* Not collective. Opens and checks on this rank alone: -1 with a line in *error. To be closed in either case. */
+int input_file_open_here(const char *path, const linear_variant *variant, input_file *input, io_error *error);
 /* Not collective; {0} allowed. */
 void input_file_close(input_file *input);
 

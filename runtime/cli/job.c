@@ -119,7 +119,7 @@ static longspan_range *plan_ranges(const longspan_plan *plan, longspan_axis axis
     return ranges;
 }
 
-static void *allocate(const char *name, int64_t rows, int heads, int dim, size_t size, failure *f)
+void *job_allocate(const char *name, int64_t rows, int heads, int dim, size_t size, failure *f)
 {
     const size_t bytes = (size_t)rows * (size_t)heads * (size_t)dim * size;
     void *memory = malloc(bytes ? bytes : 1);
@@ -137,47 +137,35 @@ static void allocate_arrays(job *j, failure *f)
     const size_t size = number_size((kernel_type)p->type), out_size = number_size((kernel_type)p->out_type);
     j->query_ranges = plan_ranges(j->plan, LONGSPAN_QUERIES, &j->query_range_count, f);
     j->key_ranges = plan_ranges(j->plan, LONGSPAN_KEYS, &j->key_range_count, f);
-    j->q = allocate("q", queries, p->heads, p->dim, size, f);
+    j->q = job_allocate("q", queries, p->heads, p->dim, size, f);
     longspan_plan_key_arrays(j->plan, &j->k, &j->v);
     j->plan_has_keys = j->k != NULL;
     if (!j->plan_has_keys) {
-        j->k = allocate("k", keys, p->kv_heads, p->dim, size, f);
-        j->v = allocate("v", keys, p->kv_heads, p->value_dim, size, f);
+        j->k = job_allocate("k", keys, p->kv_heads, p->dim, size, f);
+        j->v = job_allocate("v", keys, p->kv_heads, p->value_dim, size, f);
     }
-    j->out = allocate("out", queries, p->heads, p->value_dim, out_size, f);
-    j->lse = allocate("lse", queries, p->heads, 1, sizeof *j->lse, f);
+    j->out = job_allocate("out", queries, p->heads, p->value_dim, out_size, f);
+    j->lse = job_allocate("lse", queries, p->heads, 1, sizeof *j->lse, f);
 }
 
 /* Room for the command's own phases; the plan makes room for its steps. */
 enum { TRACE_PHASES = 16 };
 
-/* The context and the plan; the library has agreed on a failure. */
-static void make_plan(const session *s, const longspan_problem *problem, const longspan_options *library, job *j,
-                      failure *f)
+/* The library has agreed on a failure. */
+static void fail_library(const longspan_context *context, longspan_status status, failure *f)
 {
-    const longspan_status created = longspan_context_create(s->comm, library, &j->context);
-    if (created != LONGSPAN_OK) {
-        failure_set(f, created, "the context could not be made: %s", longspan_status_string(created));
-        return;
-    }
-    j->context->trace = j->trace;
-    const longspan_status planned = longspan_plan_create(j->context, problem, &j->plan);
-    if (planned == LONGSPAN_OK) {
-        j->problem = j->plan->problem;
-        return;
-    }
-    const int rank = longspan_context_error_rank(j->context);
-    if (rank > 0) failure_set(f, planned, "%s [rank %d]", longspan_context_error(j->context), rank);
-    else failure_set(f, planned, "%s", longspan_context_error(j->context));
+    const int rank = longspan_context_error_rank(context);
+    if (rank > 0) failure_set(f, status, "%s [rank %d]", longspan_context_error(context), rank);
+    else failure_set(f, status, "%s", longspan_context_error(context));
 }
 
-void job_warn_of_memory(const session *s, const plan_names *names, int64_t needed, int64_t allowed)
+void job_warn_of_memory(const session *s, const char *strategy, const char *layout, int64_t needed, int64_t allowed)
 {
     if (allowed <= 0 || needed <= allowed) return;
     session_say(s,
                 "longspan %s: warning: nothing that the options leave open fits into memory: strategy %s, layout %s needs "
                 "%.6g MiB a rank where there is memory for %.6g MiB\n",
-                s->command, names->strategy, names->layout, (double)needed / 1048576, (double)allowed / 1048576);
+                s->command, strategy, layout, (double)needed / 1048576, (double)allowed / 1048576);
 }
 
 /* Rank 0 speaks. */
@@ -186,11 +174,25 @@ static void warn_of_memory(const session *s, const job *j)
     prediction predicted;
     failure unpredicted = {0};
     if (s->rank != 0 || plan_predict(j->plan, &predicted, &unpredicted) != LONGSPAN_OK) return;
-    job_warn_of_memory(s, &j->plan->names, predicted.memory_bytes, j->context->seat.memory_bytes);
+    job_warn_of_memory(s, plan_strategy_name(j->plan), plan_layout_name(j->plan), predicted.memory_bytes,
+                       j->context->seat.memory_bytes);
 }
 
-bool job_open(const session *s, const options *o, const longspan_problem *problem,
-              void (*progress)(void *progress_data, double fraction), void *progress_data, job *job_p, failure *f)
+bool job_check(const session *s, const job *j, longspan_status status, failure *f)
+{
+    if (status == LONGSPAN_OK) return true;
+    fail_library(j->context, status, f);
+    session_fail(s, f);
+    return false;
+}
+
+void job_planned(const session *s, const job *j)
+{
+    patience_set(s->comm, patience_of(j->context->comm));
+}
+
+bool job_open_context(const session *s, const options *o, void (*progress)(void *progress_data, double fraction),
+                      void *progress_data, job *job_p, failure *f)
 {
     *job_p = (job){.threads = o->threads};
     job_p->kernel = job_kernel(o->isa, f);
@@ -219,14 +221,26 @@ bool job_open(const session *s, const options *o, const longspan_problem *proble
     if (o->stall_limit >= 0) library.stall_seconds = o->stall_limit;
     library.progress = progress;
     library.progress_data = progress_data;
-    const double planning = MPI_Wtime();
-    make_plan(s, problem, &library, job_p, f);
-    trace_file_phase(job_p->trace, "plan", planning);
-    if (f->status != LONGSPAN_OK) {
+    const longspan_status created = longspan_context_create(s->comm, &library, &job_p->context);
+    if (created != LONGSPAN_OK) {
+        failure_set(f, created, "the context could not be made: %s", longspan_status_string(created));
         session_fail(s, f);
         return false;
     }
-    patience_set(s->comm, patience_of(job_p->context->comm));
+    job_p->context->trace = job_p->trace;
+    return true;
+}
+
+bool job_open(const session *s, const options *o, const longspan_problem *problem,
+              void (*progress)(void *progress_data, double fraction), void *progress_data, job *job_p, failure *f)
+{
+    if (!job_open_context(s, o, progress, progress_data, job_p, f)) return false;
+    const double planning = MPI_Wtime();
+    const longspan_status planned = longspan_plan_create(job_p->context, problem, &job_p->plan);
+    trace_file_phase(job_p->trace, "plan", planning);
+    if (!job_check(s, job_p, planned, f)) return false;
+    job_p->problem = job_p->plan->problem;
+    job_planned(s, job_p);
     warn_of_memory(s, job_p);
     allocate_arrays(job_p, f);
     return session_agree(s, f);

@@ -42,11 +42,19 @@ const attention_kernel *job_kernel(const char *isa, failure *f);
  * session_agree does: false, *f agreed on and printed. *job_p is to be closed in either case. */
 bool job_open(const session *s, const options *o, const longspan_problem *problem,
               void (*progress)(void *progress_data, double fraction), void *progress_data, job *job_p, failure *f);
+/* The parts of it that linear attention has too. job_open_context: the kernel, the threads, the trace and the context;
+ * the rest is empty. job_check: true if the library's call succeeded, else false, *f set from it and printed; what it
+ * failed with is agreed on. job_planned, not collective: the command waits as long as the library, which knows what the
+ * plan takes. job_allocate, not collective: memory for rows of a tensor, NULL with the reason in *f. */
+bool job_open_context(const session *s, const options *o, void (*progress)(void *progress_data, double fraction),
+                      void *progress_data, job *job_p, failure *f);
+bool job_check(const session *s, const job *j, longspan_status status, failure *f);
+void job_planned(const session *s, const job *j);
+void *job_allocate(const char *name, int64_t rows, int heads, int dim, size_t size, failure *f);
 
 /* Not collective. Rank 0 warns, in a line, where what was chosen needs more bytes a rank than it may use (0: no limit),
  * which comes only where nothing that the options leave open needs less. */
-void job_warn_of_memory(const session *s, const plan_names *names, int64_t needed, int64_t allowed);
-
+void job_warn_of_memory(const session *s, const char *strategy, const char *layout, int64_t needed, int64_t allowed);
 /* Not collective. (query, key) pairs that the mask lets one head see, mean over batch items. Closed form. */
 double job_pairs(const job *j);
 

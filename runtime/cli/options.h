@@ -3,6 +3,7 @@
 #ifndef CLI_OPTIONS_H
 #define CLI_OPTIONS_H
 
+#include "kernels/linear.h"
 #include "runtime/cli/mask_option.h"
 #include "runtime/cli/session.h"
 
@@ -20,12 +21,14 @@ typedef struct {
     bool type_given;
     longspan_type out_type;
     bool out_type_given;
-    mask_choice mask;
+    const linear_variant *linear; /* --attention; NULL: softmax */
+    bool state;                   /* write the last state */
+    mask_choice mask;             /* where it was not given: full, of a linear variant causal */
     bool mask_given;
     const char *pattern;                           /* NULL where not given */
     const char *strategy, *layout, *isa, *compute; /* "auto" unless given */
     bool share;                                    /* true unless --share off */
-    double scale;                                  /* 0: 1/sqrt(D) */
+    double scale;                                  /* 0: 1/sqrt(D), of a linear variant its own */
     double softcap;                                /* 0: none */
     double rope_base;                              /* 0: no RoPE */
     int rope_dim;                                  /* 0 where not given: all of D */
@@ -38,7 +41,7 @@ typedef struct {
     progress_wish progress;
     uint64_t seed;
     int64_t tokens, keys, batch;
-    int heads, kv_heads, dim, value_dim; /* 0 where not given */
+    int heads, kv_heads, value_heads, dim, value_dim, features; /* 0 where not given */
     int64_t rows;                        /* verify: rows to recompute; map: rows sampled a block */
     int64_t blocks;                      /* map: blocks along an axis */
     int repeat, warmup;                  /* bench */
@@ -66,7 +69,7 @@ typedef enum {
     TAKES_SCORES = 1 << 7,   /* --scale, --softcap, --rope, --rope-style */
     TAKES_PROGRESS = 1 << 8,
     TAKES_SEED = 1 << 9,
-    TAKES_SHAPE = 1 << 10, /* --tokens, --keys, --heads, --kv-heads, --dim, --value-dim, --batch */
+    TAKES_SHAPE = 1 << 10, /* --tokens, --keys, --heads, --kv-heads, --value-heads, --dim, --value-dim, --features, --batch */
     TAKES_HEADS = 1 << 11, /* --heads, --dim, --value-dim (embed) */
     TAKES_ROWS = 1 << 12,
     TAKES_BLOCKS = 1 << 13,
@@ -82,6 +85,8 @@ typedef enum {
     TAKES_KEEP = 1 << 23,        /* -o, --output, not required */
     TAKES_DOCUMENTS = 1 << 24,
     TAKES_STALL_LIMIT = 1 << 25,
+    TAKES_ATTENTION = 1 << 26,
+    TAKES_STATE = 1 << 27,
     TAKES_PATTERN = 1 << 28,
 } options_taken;
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { WIDTH = 30 };
 
@@ -11,6 +12,11 @@ static double now(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+bool progress_bar_wanted(progress_wish wish, bool quiet)
+{
+    return wish == PROGRESS_ON || (wish == PROGRESS_AUTO && !quiet && isatty(STDERR_FILENO));
 }
 
 void progress_bar_start(progress_bar *bar, double total, const char *unit)

@@ -2,6 +2,8 @@
 #ifndef CLI_PROGRESS_BAR_H
 #define CLI_PROGRESS_BAR_H
 
+#include "runtime/cli/options.h"
+
 #include <stdbool.h>
 
 typedef struct {
@@ -10,6 +12,9 @@ typedef struct {
     double started, drawn; /* seconds */
     bool shown;
 } progress_bar;
+
+/* Whether --progress asks for one: on a terminal, where it is left open. */
+bool progress_bar_wanted(progress_wish wish, bool quiet);
 
 /* Not collective. Starts the clock; draws nothing yet. */
 void progress_bar_start(progress_bar *bar, double total, const char *unit);

@@ -22,8 +22,7 @@ static void normal_block(uint64_t seed, uint32_t tensor, uint64_t block, float v
     }
 }
 
-/* Elements [first, first + count), count <= RUN. */
-static void normal_run(uint64_t seed, random_tensor tensor, int64_t first, int64_t count, float *values)
+void random_normal_floats(uint64_t seed, random_tensor tensor, int64_t first, int64_t count, float *values)
 {
     float block[BLOCK];
     for (int64_t i = 0; i < count;) {
@@ -42,7 +41,7 @@ void random_normal(uint64_t seed, random_tensor tensor, int64_t first, int64_t c
     for (int64_t r = 0; r < runs; r++) {
         const int64_t begin = r * RUN, length = count - begin < RUN ? count - begin : RUN;
         float values[RUN];
-        normal_run(seed, tensor, first + begin, length, values);
+        random_normal_floats(seed, tensor, first + begin, length, values);
         number_narrow(element, values, (char *)target + begin * size, length);
     }
 }

@@ -8,10 +8,22 @@
 
 #include "runtime/longspan.h"
 
-typedef enum { RANDOM_QUERY = 0, RANDOM_KEY = 1, RANDOM_VALUE = 2, RANDOM_SINK = 3 } random_tensor;
+typedef enum {
+    RANDOM_QUERY = 0,
+    RANDOM_KEY = 1,
+    RANDOM_VALUE = 2,
+    RANDOM_SINK = 3,
+    RANDOM_LOG_DECAY = 4,
+    RANDOM_BETA = 5,
+    RANDOM_BONUS = 6,
+    RANDOM_FEATURES = 7,
+} random_tensor;
 
 /* Elements [first, first + count) of a tensor, in `type`, on `threads` OpenMP threads. Not collective. */
 void random_normal(uint64_t seed, random_tensor tensor, int64_t first, int64_t count, longspan_type type, void *target,
                    int threads);
+
+/* The same in float32 on the calling thread. */
+void random_normal_floats(uint64_t seed, random_tensor tensor, int64_t first, int64_t count, float *values);
 
 #endif

@@ -3,6 +3,7 @@
 #include "runtime/cli/result_file.h"
 
 #include "runtime/cli/job.h"
+#include "runtime/cli/linear_job.h"
 #include "runtime/problem.h"
 
 #include <limits.h>
@@ -117,6 +118,19 @@ int result_file_describe(const longspan_problem *p, char mask_name[MASK_NAME_SIZ
     return count;
 }
 
+int result_file_describe_linear(const longspan_linear_problem *p, bool has_initial,
+                                output_attribute attributes[RESULT_PROBLEM_ATTRIBUTES])
+{
+    const char *mask = p->causal ? (p->documents ? "causal+documents" : "causal") : p->documents ? "documents" : "full";
+    int count = 0;
+    attributes[count++] = (output_attribute){.name = "attention", .kind = ATTRIBUTE_TEXT, .text = p->attention};
+    attributes[count++] = (output_attribute){.name = "mask", .kind = ATTRIBUTE_TEXT, .text = mask};
+    attributes[count++] = (output_attribute){.name = "scale", .kind = ATTRIBUTE_NUMBER, .number = p->scale};
+    if (has_initial)
+        attributes[count++] = (output_attribute){.name = "initial_state", .kind = ATTRIBUTE_INTEGER, .integer = 1};
+    return count;
+}
+
 /* Attributes of the result, as long as nothing went wrong; with `optional` 0 stands for one that is not there. */
 typedef struct {
     const tensor_file *file;
@@ -217,6 +231,28 @@ static void check_pattern(const attribute_reader *reader, const result_file *r)
     pattern_destroy(made);
 }
 
+/* The same of a linear result. */
+static void read_linear_problem(const char *path, result_file *r, failure *f)
+{
+    const attribute_reader reader = {r->file, path, f};
+    longspan_linear_problem *p = &r->linear_problem;
+    mask_choice mask;
+    char text[MASK_NAME_SIZE], why[512];
+    linear_problem_from_input(&r->input, r->linear, p);
+    read_text(&reader, "mask", text, sizeof text);
+    p->scale = read_number(&reader, "scale", false);
+    r->has_initial = read_integer(&reader, "initial_state", true) != 0;
+    if (f->status != LONGSPAN_OK) return;
+    if (!mask_choice_parse(text, &mask, why, sizeof why)) {
+        refuse_text(&reader, "mask", text);
+        return;
+    }
+    p->causal = mask.causal;
+    check_used(&reader, r->input_path, "documents", mask.documents, p->documents != NULL);
+    check_used(&reader, r->input_path, "a first state", r->has_initial, tensor_file_has_state(r->input.file));
+    if (f->status == LONGSPAN_OK) linear_problem_complete(p, f);
+}
+
 /* The problem, from the shapes of the input and the attributes of the result. */
 static void read_problem(const char *path, result_file *r, failure *f)
 {
@@ -247,6 +283,16 @@ static void read_problem(const char *path, result_file *r, failure *f)
     check_pattern(&reader, r);
 }
 
+/* What kind of attention it is of. */
+static void read_attention(const char *path, result_file *r, failure *f)
+{
+    const attribute_reader reader = {r->file, path, f};
+    char text[64] = "softmax";
+    if (tensor_file_has_attribute(r->file, "attention")) read_text(&reader, "attention", text, sizeof text);
+    r->linear = linear_variant_find(text);
+    if (!r->linear && strcmp(text, "softmax") != 0) refuse_text(&reader, "attention", text);
+}
+
 /* Opens the result on this rank. */
 static void open_here(const char *path, result_file *r, failure *f)
 {
@@ -261,17 +307,19 @@ static void open_here(const char *path, result_file *r, failure *f)
     if (version != FORMAT_VERSION)
         failure_set(f, LONGSPAN_ERROR_IO, "%s: format version %lld; this program reads version %d", path,
                     (long long)version, FORMAT_VERSION);
+    read_attention(path, r, f);
 }
 
 static void check_fit(const char *path, const result_file *r, failure *f)
 {
     const tensor_shape *q = &r->input.shapes.q, *v = &r->input.shapes.v, *out = &r->out;
-    if (out->batched != q->batched || out->batch != q->batch || out->tokens != q->tokens || out->heads != q->heads ||
+    const int heads = r->linear ? linear_heads(&r->input.shapes) : q->heads;
+    if (out->batched != q->batched || out->batch != q->batch || out->tokens != q->tokens || out->heads != heads ||
         out->dim != v->dim)
         failure_set(f, LONGSPAN_ERROR_IO,
                     "%s: /out is %lld x %lld tokens x %d heads x %d, but %s asks for %lld x %lld x %d x %d", path,
                     (long long)out->batch, (long long)out->tokens, out->heads, out->dim, r->input_path,
-                    (long long)q->batch, (long long)q->tokens, q->heads, v->dim);
+                    (long long)q->batch, (long long)q->tokens, heads, v->dim);
 }
 
 bool result_file_open(const session *s, const char *path, const char *input_path, result_file *result_p, failure *f)
@@ -286,12 +334,12 @@ bool result_file_open(const session *s, const char *path, const char *input_path
         if (!result_p->input_path) failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory");
     }
     if (!session_agree(s, f)) return false;
-    if (input_file_open(s->comm, result_p->input_path, &result_p->input, f) != LONGSPAN_OK) {
+    if (input_file_open(s->comm, result_p->input_path, result_p->linear, &result_p->input, f) != LONGSPAN_OK) {
         session_fail(s, f);
         return false;
     }
     check_fit(path, result_p, f);
-    if (f->status == LONGSPAN_OK) read_problem(path, result_p, f);
+    if (f->status == LONGSPAN_OK) (result_p->linear ? read_linear_problem : read_problem)(path, result_p, f);
     return session_agree(s, f);
 }
 

@@ -11,7 +11,10 @@
  *   softcap         number; absent without a cap
  *   rope_dim, rope_base, rope_style   integer, number, "half" or "interleaved"; absent without RoPE
  *   alibi, sinks    1 where the input's /alibi_slopes, /sinks apply; else absent
- *   strategy, layout, compute, isa, ranks, threads   how it was computed */
+ *   attention       "softmax", or the name of a linear variant; absent in results of versions that had no other
+ *   initial_state   1 where a linear result went on from the input's /state; else absent
+ *   strategy, layout, compute, isa, ranks, threads   how it was computed
+ * A linear result has no /lse, and of the attributes of scores only the scale. */
 #ifndef CLI_RESULT_FILE_H
 #define CLI_RESULT_FILE_H
 
@@ -23,7 +26,10 @@
 
 typedef struct {
     tensor_file *file;
-    tensor_shape out; /* heads H, dim E */
+    tensor_shape out;             /* heads H, dim E */
+    const linear_variant *linear; /* NULL: softmax attention, and then `problem` counts, else linear_problem */
+    longspan_linear_problem linear_problem;
+    bool has_initial; /* it went on from the input's /state */
     /* What was computed: sizes, mask and scores, every default filled in; arrays point into the input. */
     longspan_problem problem;
     oracle_arithmetic arithmetic;
@@ -43,6 +49,10 @@ void result_file_close(result_file *result);
 enum { RESULT_PROBLEM_ATTRIBUTES = 9 };
 int result_file_describe(const longspan_problem *problem, char mask_name[MASK_NAME_SIZE],
                          output_attribute attributes[RESULT_PROBLEM_ATTRIBUTES]);
+
+/* The same of a linear result, `attention` among them. */
+int result_file_describe_linear(const longspan_linear_problem *problem, bool has_initial,
+                                output_attribute attributes[RESULT_PROBLEM_ATTRIBUTES]);
 
 /* Not collective. The attributes input and input_absolute of a result to be written to `path`: malloc'ed. Returns 0, or
  * -1 with the failure in *f. */

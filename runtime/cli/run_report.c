@@ -10,21 +10,19 @@
 
 enum { PEAK_MILLISECONDS = 20 };
 
-run_repeat run_repeat_gather(MPI_Comm comm, const longspan_plan *plan, double wall)
+run_repeat run_repeat_gather(MPI_Comm comm, const longspan_timing *t, double wall)
 {
-    longspan_timing t;
-    longspan_plan_timing(plan, &t);
     run_repeat r = {
         .wall = report_reduce(comm, wall).max,
-        .compute = report_reduce(comm, t.compute),
-        .wait = report_reduce(comm, t.wait),
-        .finish = report_reduce(comm, t.finish),
-        .transfer = report_reduce(comm, t.transfer),
-        .total = report_reduce(comm, t.total),
-        .bytes_sent = report_reduce(comm, (double)t.bytes_sent),
+        .compute = report_reduce(comm, t->compute),
+        .wait = report_reduce(comm, t->wait),
+        .finish = report_reduce(comm, t->finish),
+        .transfer = report_reduce(comm, t->transfer),
+        .total = report_reduce(comm, t->total),
+        .bytes_sent = report_reduce(comm, (double)t->bytes_sent),
     };
-    const report_statistics busy = report_reduce(comm, t.compute + t.finish);
-    wait_allreduce(&t.flops, &r.flops, 1, MPI_DOUBLE, MPI_SUM, comm);
+    const report_statistics busy = report_reduce(comm, t->compute + t->finish);
+    wait_allreduce(&t->flops, &r.flops, 1, MPI_DOUBLE, MPI_SUM, comm);
     r.overlap = r.transfer.mean > 0 ? fmax(0, 1 - r.wait.mean / r.transfer.mean) : 1;
     r.load_balance = busy.max > 0 ? busy.mean / busy.max : 1;
     r.communication_efficiency = r.wall > 0 ? busy.max / r.wall : 1;
@@ -45,10 +43,8 @@ static double nth_wall(const run_repeat *repeats, int count, int n)
     return 0;
 }
 
-run_report run_report_gather(MPI_Comm comm, const job *j, run_repeat *repeats, int count)
+run_report run_report_measure(MPI_Comm comm, const job *j, int64_t steps, run_repeat *repeats, int count)
 {
-    longspan_timing t;
-    longspan_plan_timing(j->plan, &t);
     run_report r = {
         .job = j,
         .repeats = repeats,
@@ -56,15 +52,35 @@ run_report run_report_gather(MPI_Comm comm, const job *j, run_repeat *repeats, i
         .median_wall = (nth_wall(repeats, count, (count - 1) / 2) + nth_wall(repeats, count, count / 2)) / 2,
         .peak = report_peak(comm, j->kernel, j->threads, PEAK_MILLISECONDS * 1e-3),
         .memory = report_reduce(comm, (double)report_peak_memory()),
-        .steps = (int64_t)report_reduce(comm, (double)t.steps).max,
+        .steps = (int64_t)report_reduce(comm, (double)steps).max,
         .threads = (int)report_reduce(comm, j->threads).max,
-        .step_times = run_steps_gather(comm, j->plan),
     };
+    r.flops_rate = r.median_wall > 0 ? repeats[0].flops / r.median_wall : 0;
+    return r;
+}
+
+run_report run_report_gather(MPI_Comm comm, const job *j, run_repeat *repeats, int count)
+{
+    longspan_timing t;
+    longspan_plan_timing(j->plan, &t);
+    run_report r = run_report_measure(comm, j, t.steps, repeats, count);
+    int64_t steps;
+    const step_record *records = plan_steps(j->plan, &steps);
+    r.step_times = run_steps_gather(comm, records, steps);
     failure unpredicted = {0};
     if (j->plan->context->rank == 0 && plan_predict(j->plan, &r.predicted, &unpredicted) != LONGSPAN_OK)
         r.predicted = (prediction){0};
-    r.flops_rate = r.median_wall > 0 ? repeats[0].flops / r.median_wall : 0;
     return r;
+}
+
+const run_repeat *run_report_typical(const run_report *r)
+{
+    const run_repeat *best = &r->repeats[0];
+    for (int i = 1; i < r->count; i++) {
+        const double distance = r->repeats[i].wall - r->median_wall, least = best->wall - r->median_wall;
+        if (distance * distance < least * least) best = &r->repeats[i];
+    }
+    return best;
 }
 
 void run_report_free(run_report *r)
@@ -119,21 +135,26 @@ static json_t *prediction_json(const run_report *r)
                      "measured_to_predicted", r->median_wall / p->seconds);
 }
 
+json_t *run_report_json_of(const run_report *r, json_t *problem, json_t *plan)
+{
+    json_t *repeats = json_array();
+    for (int i = 0; i < r->count; i++) json_array_append_new(repeats, repeat_json(&r->repeats[i]));
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:f, s:f, s:f, s:f, s:o, s:o, s:o}", "problem", problem, "plan", plan,
+                     "repeat", repeats, "steps", run_steps_json(&r->step_times), "prediction", prediction_json(r),
+                     "median_wall", r->median_wall, "gflops", r->flops_rate * 1e-9, "peak_gflops", r->peak * 1e-9,
+                     "fraction_of_peak", r->peak > 0 ? r->flops_rate / r->peak : 0, "memory_peak_bytes",
+                     report_statistics_json(&r->memory), "machine", report_machine_json(), "versions",
+                     report_versions_json());
+}
+
 json_t *run_report_json(const run_report *r)
 {
     const longspan_plan *plan = r->job->plan;
-    json_t *repeats = json_array();
-    for (int i = 0; i < r->count; i++) json_array_append_new(repeats, repeat_json(&r->repeats[i]));
     json_t *choice = json_pack("{s:s, s:s, s:b, s:s, s:s, s:i, s:i, s:I}", "strategy", plan_strategy_name(plan),
                                "layout", plan_layout_name(plan), "shares_memory", plan->schedule->shares_memory,
                                "compute", plan_compute_name(plan), "isa", r->job->kernel->name, "ranks",
                                plan->context->ranks, "threads", r->threads, "steps", (json_int_t)r->steps);
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:f, s:f, s:f, s:f, s:o, s:o, s:o}", "problem",
-                     run_problem_json(&r->job->problem), "plan", choice, "repeat", repeats, "steps",
-                     run_steps_json(&r->step_times), "prediction", prediction_json(r), "median_wall", r->median_wall,
-                     "gflops", r->flops_rate * 1e-9, "peak_gflops", r->peak * 1e-9, "fraction_of_peak",
-                     r->peak > 0 ? r->flops_rate / r->peak : 0, "memory_peak_bytes", report_statistics_json(&r->memory),
-                     "machine", report_machine_json(), "versions", report_versions_json());
+    return run_report_json_of(r, run_problem_json(&r->job->problem), choice);
 }
 
 /* " + softcap 30 + RoPE ...": nothing where a score is q.k alone. */
@@ -188,8 +209,14 @@ static void print_what(FILE *to, const run_report *r)
 void run_report_print(FILE *to, const run_report *r, const run_repeat *shown, const run_phase *phases, int phase_count,
                       double elapsed)
 {
-    const double mega = 1.0 / 1048576;
     print_what(to, r);
+    run_report_print_numbers(to, r, shown, phases, phase_count, elapsed);
+}
+
+void run_report_print_numbers(FILE *to, const run_report *r, const run_repeat *shown, const run_phase *phases,
+                              int phase_count, double elapsed)
+{
+    const double mega = 1.0 / 1048576;
     fprintf(to, "\n  %-8s %11s %11s %11s %8s %8s\n", "seconds", "min", "mean", "max", "of rank", "share");
     double rest = elapsed;
     for (int i = 0; i < phase_count; i++) {
@@ -209,7 +236,7 @@ void run_report_print(FILE *to, const run_report *r, const run_repeat *shown, co
                 shown->bytes_sent.mean * mega, shown->bytes_sent.min * mega, shown->bytes_sent.min_rank,
                 shown->bytes_sent.max * mega, shown->bytes_sent.max_rank, 100 * shown->overlap);
     else fprintf(to, "  sent     nothing\n");
-    if (r->job->plan->context->ranks > 1)
+    if (r->job->context->ranks > 1)
         fprintf(to, "  parallel %.1f %% efficient: load balance %.1f %%, communication efficiency %.1f %%\n",
                 100 * shown->load_balance * shown->communication_efficiency, 100 * shown->load_balance,
                 100 * shown->communication_efficiency);
@@ -219,6 +246,17 @@ void run_report_print(FILE *to, const run_report *r, const run_repeat *shown, co
                 prediction_bound_name(r->predicted.bound), r->median_wall);
     fprintf(to, "  memory   at most %.1f MiB resident (rank %d; mean %.1f)\n", r->memory.max * mega, r->memory.max_rank,
             r->memory.mean * mega);
+}
+
+void run_report_print_median(FILE *to, const run_report *r)
+{
+    double least = r->repeats[0].wall, most = least;
+    for (int i = 1; i < r->count; i++) {
+        least = fmin(least, r->repeats[i].wall);
+        most = fmax(most, r->repeats[i].wall);
+    }
+    fprintf(to, "  median   %.6f s of %d (min %.6f, max %.6f); the table is of the repetition next to it\n",
+            r->median_wall, r->count, least, most);
 }
 
 bool run_report_write(const session *s, const char *path, bool force, json_t *root, failure *f)

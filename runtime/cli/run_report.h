@@ -36,16 +36,23 @@ typedef struct {
     prediction predicted; /* by the cost model, on rank 0; seconds 0 where it could not be made */
 } run_report;
 
-/* Collective. What the plan's last execution did; `wall` as this rank measured it. */
-run_repeat run_repeat_gather(MPI_Comm comm, const longspan_plan *plan, double wall);
+/* Collective. What a plan's last execution did, `t`; `wall` as this rank measured it. */
+run_repeat run_repeat_gather(MPI_Comm comm, const longspan_timing *t, double wall);
 
-/* Collective. Measures the peak and gathers the rest. `repeats` must stay. To be freed with run_report_free. */
+/* Collective. Measures the peak and gathers the rest. `repeats` must stay. To be freed with run_report_free.
+ * run_report_measure is that of any job, also without a plan of softmax attention: no times of steps, no prediction. */
 run_report run_report_gather(MPI_Comm comm, const job *j, run_repeat *repeats, int count);
+run_report run_report_measure(MPI_Comm comm, const job *j, int64_t steps, run_repeat *repeats, int count);
 void run_report_free(run_report *r); /* {0} allowed */
 
 /* Not collective. The report as an object of its own: problem, plan, repeat, prediction, median_wall, gflops,
  * peak_gflops, fraction_of_peak, steps, memory_peak_bytes, machine, versions. NULL if memory ran out. */
 json_t *run_report_json(const run_report *r);
+/* The same of another kind of attention: its problem and plan, two references that are taken over. */
+json_t *run_report_json_of(const run_report *r, json_t *problem, json_t *plan);
+
+/* Not collective. The repetition whose wall time is next to the median. */
+const run_repeat *run_report_typical(const run_report *r);
 
 /* Not collective. {batch, queries, ..., sinks}; a new reference. */
 json_t *run_problem_json(const longspan_problem *p);
@@ -61,6 +68,13 @@ typedef struct {
  * and the mean's share of `elapsed`; rate, fraction of the peak, bytes that the repetition `shown` sent, memory. */
 void run_report_print(FILE *to, const run_report *r, const run_repeat *shown, const run_phase *phases, int phase_count,
                       double elapsed);
+
+/* The same without what was computed. */
+void run_report_print_numbers(FILE *to, const run_report *r, const run_repeat *shown, const run_phase *phases,
+                              int phase_count, double elapsed);
+
+/* Not collective: for rank 0. A line about the repetitions, of which run_report_typical is the one that was printed. */
+void run_report_print_median(FILE *to, const run_report *r);
 
 /* Collective. Rank 0 writes `root` to a file; takes the reference over, whatever happens, NULL on the other ranks. The
  * failure is agreed on and printed, as by session_agree. */

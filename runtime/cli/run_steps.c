@@ -1,8 +1,6 @@
 #include "runtime/cli/run_steps.h"
 
 #include "runtime/patience.h"
-#include "runtime/plan.h"
-
 #include <stdlib.h>
 
 typedef struct {
@@ -63,11 +61,10 @@ static step_statistics statistics_of(const tables *t, int sum, int most, int64_t
     return (step_statistics){.mean = t->sum[n + sum * steps] / ranks, .max = largest.value, .max_rank = largest.rank};
 }
 
-run_steps run_steps_gather(MPI_Comm comm, const longspan_plan *plan)
+run_steps run_steps_gather(MPI_Comm comm, const step_record *records, int64_t count)
 {
     int rank, ranks;
-    int64_t count, steps;
-    const step_record *records = plan_steps(plan, &count);
+    int64_t steps;
     run_steps gathered = {0};
     tables t;
     MPI_Comm_rank(comm, &rank);

@@ -2,7 +2,7 @@
 #ifndef CLI_RUN_STEPS_H
 #define CLI_RUN_STEPS_H
 
-#include "runtime/longspan.h"
+#include "runtime/exchange.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -26,8 +26,9 @@ typedef struct {
     int64_t count;
 } run_steps;
 
-/* Collective; equal on every rank. Nothing if memory ran out on one. To be freed with run_steps_free. */
-run_steps run_steps_gather(MPI_Comm comm, const longspan_plan *plan);
+/* Collective; equal on every rank. From what this rank did in each step (plan_steps, linear_plan_steps). Nothing if memory
+ * ran out on one. To be freed with run_steps_free. */
+run_steps run_steps_gather(MPI_Comm comm, const step_record *records, int64_t count);
 void run_steps_free(run_steps *steps); /* {0} allowed */
 
 /* Not collective. An array of an object a step; a new reference, NULL if memory ran out. */

@@ -22,13 +22,16 @@ COMMANDS = {
     "embed": ["embed", "text", "book.txt", "-o", "out.h5", "--dim", "8", "--quiet"],
     "map": ["map", "result.h5", "-o", "out.svg", "--blocks", "4", "--quiet"],
     "verify": ["verify", "in.h5", "result.h5", "--quiet"],
+    "linear": ["attend", "linear.h5", "-o", "out.h5", "--attention", "gated-delta", "--state", "--quiet"],
+    "linear-verify": ["verify", "linear.h5", "linear-result.h5", "--quiet"],
 }
-INPUTS = ["book.txt", "in.h5", "result.h5"]
+INPUTS = ["book.txt", "in.h5", "linear-result.h5", "linear.h5", "result.h5"]
 OUTPUTS = {"attend": ["out.h5"], "striped": ["out.h5"], "generate": ["out.h5"], "embed": ["out.h5"], "map": ["out.svg"],
-           "verify": []}
+           "verify": [], "linear": ["out.h5"], "linear-verify": []}
 
 # Chance that a rank fails at an agreement point: a command has few or many of them, and both ends are to be seen.
-FAULT_RATES = {"attend": 0.01, "striped": 0.01, "generate": 0.04, "embed": 0.04, "map": 0.02, "verify": 0.03}
+FAULT_RATES = {"attend": 0.01, "striped": 0.01, "generate": 0.04, "embed": 0.04, "map": 0.02, "verify": 0.03,
+               "linear": 0.01, "linear-verify": 0.03}
 
 
 # Ranks, the one that fails, and how.
@@ -49,8 +52,12 @@ class Faults(harness.Case):
             file.write("Alice was beginning to get very tired of sitting by her sister on the bank. " * 8)
         self.succeed(*COMMANDS["attend"])
         os.rename(self.path("out.h5"), self.path("result.h5"))
+        self.succeed("generate", "linear.h5", "--tokens", N, "--heads", H, "--dim", D, "--attention", "gated-delta",
+                     "--quiet")
+        self.succeed(*COMMANDS["linear"])
+        os.rename(self.path("out.h5"), self.path("linear-result.h5"))
         self.expected = {}
-        for name in ("attend", "striped", "generate", "embed"):
+        for name in ("attend", "striped", "generate", "embed", "linear"):
             self.succeed(*COMMANDS[name])
             self.expected[name] = self.contents(self.path("out.h5"))
             os.remove(self.path("out.h5"))
@@ -102,6 +109,9 @@ class Faults(harness.Case):
 
     def test_attend_survives_any_failing_write(self):
         self.check_writes("attend")
+
+    def test_linear_attend_survives_any_failing_write(self):
+        self.check_writes("linear", ((1, 0, errno.EIO), (3, 2, errno.ENOSPC)))
 
     def test_generate_survives_any_failing_write(self):
         self.check_writes("generate", ((1, 0, errno.EIO), (4, 3, errno.ENOSPC)))

@@ -49,6 +49,16 @@ class Readme(harness.Case):
         (table,) = re.findall(r"Subcommands:\n(.*?)\n\n", self.succeed("--help", ranks=1).out, re.S)
         self.assertEqual(named, {line.split()[0] for line in table.splitlines()})
 
+    def test_the_commands_of_linear_attention_run(self):
+        (block,) = [block for block in blocks("sh") if "--attention gated-delta" in block]
+        for line in block.replace("64k", "1k").splitlines():
+            self.run_here(line.split())
+
+    def test_the_table_of_linear_variants_is_that_of_the_command(self):
+        table = TEXT[TEXT.index("| `--attention` | recurrence"):TEXT.index("The scale multiplies q")]
+        (known,) = re.findall(r"^attention +softmax, (.*)$", self.succeed("info", ranks=1).out, re.M)
+        self.assertEqual(re.findall(r"^\| `(\w[\w-]*)` \|", table, re.M), known.split(", "))
+
     def test_the_plan_that_it_shows_can_be_made(self):
         (line,) = re.findall(r"`longspan (plan --tokens [^`]*)`", TEXT)
         self.succeed(*line.split(), ranks=1)

@@ -134,13 +134,15 @@ static void datasets_lie_apart_inside_the_length_that_the_file_has_from_the_star
     output_dataset datasets[] = {{"/out", OUTPUT_FLOAT16, 4, {2, 5, 3, 7}, 0},
                                  {"/lse", OUTPUT_FLOAT32, 3, {2, 5, 3}, 0},
                                  {"/half", OUTPUT_BFLOAT16, 1, {11}, 0},
-                                 {"/documents", OUTPUT_INT64, 1, {4}, 0}};
-    static const uint64_t bytes[] = {2 * 5 * 3 * 7 * 2, 2 * 5 * 3 * 4, 11 * 2, 4 * 8};
+                                 {"/documents", OUTPUT_INT64, 1, {4}, 0},
+                                 {"/state", OUTPUT_FLOAT64, 3, {3, 2, 9}, 0}};
+    enum { COUNT = sizeof datasets / sizeof datasets[0] };
+    static const uint64_t bytes[COUNT] = {2 * 5 * 3 * 7 * 2, 2 * 5 * 3 * 4, 11 * 2, 4 * 8, 3 * 2 * 9 * 8};
     io_error error = {""};
-    if (output_create(path, datasets, 4, NULL, 0, &error) != 0) fail_msg("%s", error.text);
+    if (output_create(path, datasets, COUNT, NULL, 0, &error) != 0) fail_msg("%s", error.text);
     struct stat status;
     assert_int_equal(stat(scratch_path("layout.h5.part"), &status), 0);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < COUNT; i++) {
         assert_true(datasets[i].offset > 0 && datasets[i].offset + bytes[i] <= (uint64_t)status.st_size);
         for (int j = 0; j < i; j++) {
             assert_true(datasets[i].offset >= datasets[j].offset + bytes[j] ||

@@ -1,5 +1,6 @@
 /* Plans when memory runs out. The linker sends calloc and realloc of the layer through the functions below, which
  * count down to a failure. */
+#include "partition/linear_schedule.h"
 #include "partition/patterns.h"
 #include "partition/relayout.h"
 #include "tests/partition/problems.h"
@@ -86,6 +87,29 @@ static void a_pattern_without_memory_fails_and_sets_nothing(void **state)
     }
 }
 
+static void a_plan_for_states_without_memory_fails_and_sets_nothing(void **state)
+{
+    (void)state;
+    for (int i = 0; i < linear_strategy_count; i++) {
+        linear_schedule_problem p = {
+            .layout = {LAYOUT_CONTIGUOUS, 40, 1, 4}, .causal = true, .units = 5, .stage_units = 2, .late = true};
+        if (linear_strategies[i]->refuse(&p)) p.causal = false;
+        assert_null(linear_strategies[i]->refuse(&p));
+        int64_t needed = 0;
+        for (int result = -1; result != 0; needed++) {
+            linear_schedule *s = NULL;
+            allocations_left = needed;
+            result = linear_strategies[i]->plan(&p, 1, &s);
+            allocations_left = INT64_MAX;
+            if (result != 0 && (result != -1 || s != NULL))
+                fail_msg("%s returns %d after %" PRId64 " allocations", linear_strategies[i]->name, result, needed);
+            linear_schedule_destroy(s);
+            assert_true(needed < 1000);
+        }
+        assert_true(needed > 4);
+    }
+}
+
 static void a_relayout_without_memory_fails_and_sets_nothing(void **state)
 {
     (void)state;
@@ -109,6 +133,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_plan_without_memory_fails_and_sets_nothing),
         cmocka_unit_test(a_pattern_without_memory_fails_and_sets_nothing),
+        cmocka_unit_test(a_plan_for_states_without_memory_fails_and_sets_nothing),
         cmocka_unit_test(a_relayout_without_memory_fails_and_sets_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -36,7 +36,7 @@ test_problem make_problem(int64_t tokens, int heads, int kv_heads, int dim)
     return t;
 }
 
-static uint64_t scramble(uint64_t x)
+uint64_t scramble(uint64_t x)
 {
     x ^= x >> 33;
     x *= 0xff51afd7ed558ccdu;
@@ -45,16 +45,21 @@ static uint64_t scramble(uint64_t x)
     return x ^ (x >> 33);
 }
 
-/* Mean 0, variance 1: the sum of four uniform numbers of 16 bits each. */
-static float made(const test_problem *t, tensor which, int64_t b, int64_t token, int head, int element)
+/* The sum of four uniform numbers of 16 bits each. */
+double made_number(uint64_t seed, int which, int64_t b, int64_t token, int head, int element)
 {
-    uint64_t h = scramble(t->seed + (uint64_t)which);
+    uint64_t h = scramble(seed + (uint64_t)which);
     h = scramble(h ^ (uint64_t)b);
     h = scramble(h ^ (uint64_t)token);
     h = scramble(h ^ ((uint64_t)head << 32 | (uint64_t)element));
     double sum = 0;
     for (int i = 0; i < 4; i++) sum += (double)(h >> 16 * i & 0xffff) / 65536.0 - 0.5;
-    float value = (float)(sum * sqrt(3.0)) * (which == TENSOR_Q && t->q_factor != 0 ? t->q_factor : 1);
+    return sum * sqrt(3.0);
+}
+
+static float made(const test_problem *t, tensor which, int64_t b, int64_t token, int head, int element)
+{
+    float value = (float)made_number(t->seed, (int)which, b, token, head, element) * (which == TENSOR_Q && t->q_factor != 0 ? t->q_factor : 1);
     return t->replace ? t->replace(which, b, token, head, element, value) : value;
 }
 
@@ -116,7 +121,7 @@ typedef struct {
     int64_t mismatches;
 } comparison;
 
-static bool alike(double a, double b)
+bool alike(double a, double b)
 {
     if (isnan(a) || isnan(b)) return isnan(a) && isnan(b);
     if (isinf(a) || isinf(b)) return a == b;

@@ -54,6 +54,13 @@ test_problem make_problem(int64_t tokens, int heads, int kv_heads, int dim);
 /* A context for t->context, to be destroyed by the caller; or NULL and *status_p. Collective over t->comm. */
 longspan_context *open_context(const test_problem *t, longspan_status *status_p);
 
+/* Mean 0, variance 1, a function of its arguments: the same number on every rank. */
+double made_number(uint64_t seed, int which, int64_t b, int64_t token, int head, int element);
+/* Every input bit reaches every output bit. */
+uint64_t scramble(uint64_t x);
+/* Both NaN, the same infinity, or both finite. */
+bool alike(double a, double b);
+
 /* Initialises MPI, runs the cmocka group on all ranks in step (every assertion is on reduced values), and returns the
  * number of failures. Only rank 0 prints what passed. */
 #define RUN_MPI_GROUP(argc, argv, tests)                                                                               \

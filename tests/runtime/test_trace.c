@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "runtime/plan.h"
+#include "tests/runtime/linear_case.h"
 #include "tests/runtime/problem.h"
 
 static int rank, ranks;
@@ -205,6 +206,39 @@ static void steps_add_up_to_the_timing(void **state)
     longspan_context_destroy(&context);
 }
 
+/* The chain on one thread: a stage a head and batch item, which the first rank only sends and the last only receives. */
+static void every_stage_of_linear_attention_is_in_the_trace(void **state)
+{
+    (void)state;
+    longspan_context *context;
+    longspan_options options;
+    longspan_options_default(&options);
+    options.threads = 1;
+    assert_int_equal(longspan_context_create(MPI_COMM_WORLD, &options, &context), LONGSPAN_OK);
+    context->trace = trace_create(MPI_COMM_WORLD, 0);
+    assert_non_null(context->trace);
+    context->seat.cpu_share = 1; /* leads, also where the ranks of this test share cores */
+    const linear_case c = linear_case_make("gla", (int64_t)ranks * 64);
+    linear_data d = linear_data_make(&c, MPI_COMM_WORLD);
+    const linear_run run = {.comm = MPI_COMM_WORLD, .context = context, .strategy = "chain"};
+    assert_int_equal(linear_run_case(&run, &d).status, LONGSPAN_OK);
+    json_t *root = write_and_read(context->trace);
+    for (int i = 0; rank == 0 && i < ranks; i++) {
+        const int stages = ranks > 1 ? 8 : 1, ends = (i > 0) + (i < ranks - 1);
+        const int leads = ranks - 1 - i;
+        double seconds;
+        assert_int_equal(count_events(root, i, "fold", &seconds), stages + leads);
+        assert_true(seconds > 0);
+        assert_int_equal(count_events(root, i, "transfers", &seconds), ends == 2 ? stages + 2 : ends * stages);
+        assert_int_equal(count_events(root, i, "finish", &seconds), 1);
+        assert_int_equal(count_events(root, i, "execute", &seconds), 1);
+    }
+    json_decref(root);
+    linear_data_free(&d);
+    trace_destroy(context->trace);
+    longspan_context_destroy(&context);
+}
+
 /* More than one piece of text a rank, and events beyond the room there is. */
 static void long_traces_arrive_whole_and_tell_what_was_dropped(void **state)
 {
@@ -237,6 +271,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(every_thread_has_a_track_of_its_folds),
         cmocka_unit_test(folds_that_find_no_room_are_counted),
         cmocka_unit_test(steps_add_up_to_the_timing),
+        cmocka_unit_test(every_stage_of_linear_attention_is_in_the_trace),
         cmocka_unit_test(long_traces_arrive_whole_and_tell_what_was_dropped),
     };
     mpi_group_begin(&argc, &argv);
