@@ -127,6 +127,52 @@ int tensor_file_key_lengths(const tensor_file *file, int64_t batch, int64_t keys
     return 0;
 }
 
+static int check_blocks(const tensor_file *file, const int64_t *offsets, int64_t offset_count, const int64_t *keys,
+                        int64_t key_count, io_error *error)
+{
+    if (offsets[0] != 0 || offsets[offset_count - 1] != key_count)
+        return io_fail(error,
+                       "%s: /block_offsets goes from %" PRId64 " to %" PRId64 ", not from 0 to the %" PRId64
+                       " of /block_keys",
+                       file->path, offsets[0], offsets[offset_count - 1], key_count);
+    for (int64_t i = 0; i + 1 < offset_count; i++)
+        if (offsets[i + 1] < offsets[i])
+            return io_fail(error, "%s: /block_offsets descends from %" PRId64 " to %" PRId64 " at entry %" PRId64,
+                           file->path, offsets[i], offsets[i + 1], i + 1);
+    for (int64_t i = 0; i < key_count; i++)
+        if (keys[i] < 0)
+            return io_fail(error, "%s: /block_keys[%" PRId64 "] is %" PRId64 ", negative", file->path, i, keys[i]);
+    return 0;
+}
+
+int tensor_file_blocks(const tensor_file *file, int64_t **offsets_p, int64_t *offset_count_p, int64_t **keys_p,
+                       int64_t *key_count_p, io_error *error)
+{
+    const vector_wanted offsets_wanted = {
+        .name = "/block_offsets", .integers = true, .least = 2, .most = INT64_MAX, .extent = "two offsets at least"};
+    const vector_wanted keys_wanted = {
+        .name = "/block_keys", .integers = true, .least = 0, .most = INT64_MAX, .extent = "the numbers of blocks"};
+    void *offsets, *keys = NULL;
+    int64_t offset_count, key_count;
+    *offsets_p = *keys_p = NULL;
+    *offset_count_p = *key_count_p = 0;
+    if (tensor_file_has(file, "/block_offsets") != tensor_file_has(file, "/block_keys"))
+        return io_fail(error, "%s: /block_offsets and /block_keys go together, but one is missing", file->path);
+    if (read_vector(file, &offsets_wanted, &offsets, &offset_count, error) != 0) return -1;
+    if (!offsets) return 0;
+    if (read_vector(file, &keys_wanted, &keys, &key_count, error) != 0 ||
+        check_blocks(file, offsets, offset_count, keys, key_count, error) != 0) {
+        free(offsets);
+        free(keys);
+        return -1;
+    }
+    *offsets_p = offsets;
+    *offset_count_p = offset_count;
+    *keys_p = keys;
+    *key_count_p = key_count;
+    return 0;
+}
+
 int tensor_file_head_values(const tensor_file *file, const char *dataset, int heads, bool may_be_none, float **values_p,
                             io_error *error)
 {
@@ -156,7 +202,9 @@ int tensor_file_extras(const tensor_file *file, const attention_shapes *shapes, 
     if (tensor_file_documents(file, shapes->q.tokens, &extras.documents, &extras.document_count, error) != 0 ||
         tensor_file_key_lengths(file, shapes->q.batch, shapes->k.tokens, &extras.key_lengths, error) != 0 ||
         tensor_file_head_values(file, "/alibi_slopes", shapes->q.heads, false, &extras.alibi_slopes, error) != 0 ||
-        tensor_file_head_values(file, "/sinks", shapes->q.heads, true, &extras.sinks, error) != 0) {
+        tensor_file_head_values(file, "/sinks", shapes->q.heads, true, &extras.sinks, error) != 0 ||
+        tensor_file_blocks(file, &extras.block_offsets, &extras.block_offset_count, &extras.block_keys,
+                           &extras.block_key_count, error) != 0) {
         attention_extras_free(&extras);
         return -1;
     }
@@ -170,5 +218,7 @@ void attention_extras_free(attention_extras *extras)
     free(extras->key_lengths);
     free(extras->alibi_slopes);
     free(extras->sinks);
+    free(extras->block_offsets);
+    free(extras->block_keys);
     *extras = (attention_extras){0};
 }

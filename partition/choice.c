@@ -143,7 +143,8 @@ int choice_rank(const schedule_problem *problem, const choice_wish *wish, const 
     choice *choices = calloc((size_t)strategy_count * LAYOUTS * MOST_COLUMNS, sizeof *choices);
     if (!choices) return -1;
     for (int i = 0; i < strategy_count; i++) {
-        if (wish->strategy && wish->strategy != strategies[i]) continue;
+        if (wish->strategy ? wish->strategy != strategies[i] : strategies[i]->sparse != (problem->pattern != NULL))
+            continue;
         const bool has_columns = strategies[i] == hybrid;
         for (int j = 0; j < (has_columns ? column_count : 1); j++) {
             for (int kind = 0; kind < LAYOUTS; kind++) {

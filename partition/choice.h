@@ -23,12 +23,13 @@ typedef struct {
     prediction prediction;    /* unless refused */
 } choice;
 
-/* All strategies and layouts that the wish allows: first the one to use, then the others that fit by predicted time,
- * then those that do not fit by memory, at last those that are refused. Of those within a hundredth of the least time,
- * the one to use has the simplest layout (contiguous, zigzag, striped), then the least memory. The layouts and columns
- * of *problem do not matter, but that its query layout tells P. memory_bytes: of a rank; 0: no limit. Sets *choices_p
- * (free it) and *count_p >= 1. A pure function: the same on all ranks of equal arguments. 0, or -1 if memory ran out.
- * O(1) schedules for each choice, whatever P. */
+/* All strategies and layouts that the wish allows, those for sparse patterns where the problem has one and else the
+ * others unless one is named: first the one to use, then the others that fit by predicted time, then those that do not
+ * fit by memory, at last those that are refused. Of those within a hundredth of the least time, the one to use has the
+ * simplest layout (contiguous, zigzag, striped), then the least memory. The layouts and columns of *problem do not
+ * matter, but that its query layout tells P. memory_bytes: of a rank; 0: no limit. Sets *choices_p (free it) and
+ * *count_p >= 1. A pure function: the same on all ranks of equal arguments. 0, or -1 if memory ran out. O(1) schedules
+ * for each choice, whatever P. */
 int choice_rank(const schedule_problem *problem, const choice_wish *wish, const cost_sizes *sizes,
                 const prediction_machine *machine, int64_t memory_bytes, choice **choices_p, int *count_p);
 

@@ -2,11 +2,14 @@
 
 #include "partition/message.h"
 
-int64_t cost_messages(const cost_sizes *sizes, const schedule_transfer *t)
+int64_t cost_messages(const cost_sizes *sizes, const schedule_step *step, int64_t first)
 {
-    int64_t messages = 0;
+    const schedule_transfer *t = &step->transfers[first];
+    int64_t messages = 0, rows = 0;
+    if (t->joined) return 0;
+    for (int64_t i = first; i < schedule_joined_end(step, first); i++) rows += range_length(step->transfers[i].rows);
     for (int i = 0; i < COST_TENSORS && sizes->tensor_bytes[t->kind][i] > 0; i++)
-        messages += message_count(range_length(t->rows), heads_count(t->heads) * sizes->tensor_bytes[t->kind][i]);
+        messages += message_count(rows, heads_count(t->heads) * sizes->tensor_bytes[t->kind][i]);
     return sizes->batch * messages;
 }
 
@@ -21,11 +24,11 @@ void cost_of_step(const schedule *s, int64_t step, const schedule_problem *probl
         const schedule_transfer *t = &at->transfers[i];
         const int64_t bytes = range_length(t->rows) * heads_count(t->heads) * sizes->row_bytes[t->kind];
         if (t->direction == TRANSFER_SEND) {
-            c.sends++;
-            c.messages_sent += cost_messages(sizes, t);
+            c.sends += !t->joined;
+            c.messages_sent += cost_messages(sizes, at, i);
             c.bytes_sent[t->kind] += bytes;
         } else {
-            c.receives++;
+            c.receives += !t->joined;
             c.bytes_received[t->kind] += bytes;
         }
     }

@@ -34,8 +34,9 @@ typedef struct {
                              memory count where they lie */
 } cost;
 
-/* Messages that carry a transfer (partition/message.h). */
-int64_t cost_messages(const cost_sizes *sizes, const schedule_transfer *t);
+/* Messages that carry transfer `first` of a step and those joined to it, 0 for one that is joined to others
+ * (partition/message.h). */
+int64_t cost_messages(const cost_sizes *sizes, const schedule_step *step, int64_t first);
 
 /* 0 <= step < s->step_count. */
 void cost_of_step(const schedule *s, int64_t step, const schedule_problem *problem, const cost_sizes *sizes,

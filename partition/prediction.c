@@ -25,6 +25,12 @@ static double larger(double a, double b)
 /* Key rows of the fold that any of some of its queries sees. */
 static int64_t rows_seen(const schedule_problem *problem, const schedule_fold *fold, range query_rows)
 {
+    if (fold->sliced) {
+        const slice all = schedule_fold_slice(problem, fold);
+        const slice seen =
+            slice_within(&all, layout_hull(&problem->query_layout, fold->query_origin, query_rows), all.keys);
+        return slice_key_count(&seen);
+    }
     if (!fold->look_inside) return range_length(fold->key_rows);
     const range queries = layout_hull(&problem->query_layout, fold->query_origin, query_rows);
     const range keys = mask_keys(&problem->mask, queries);
@@ -37,9 +43,11 @@ static int64_t rows_seen(const schedule_problem *problem, const schedule_fold *f
 static double pairs_computed(const schedule_problem *problem, const schedule_fold *fold, int64_t tile)
 {
     const range all = fold->query_rows;
-    const int64_t tokens = range_length(all), tiles = (tokens + tile - 1) / tile;
+    const int64_t tokens = schedule_fold_queries(fold), tiles = (tokens + tile - 1) / tile;
     const bool closed_form = problem->query_layout.kind != LAYOUT_STRIPED && problem->key_layout.kind != LAYOUT_STRIPED;
-    if (!fold->look_inside) return (double)(tiles * tile) * (double)range_length(fold->key_rows);
+    if (!fold->look_inside) return (double)(tiles * tile) * (double)schedule_fold_keys(fold);
+    /* A slice's border cuts each tile about in half, once or twice. */
+    if (fold->sliced) return (double)schedule_fold_pairs(problem, fold) + (double)(tiles * tile) * (double)tile / 2;
     const int64_t looked_at = tiles < MOST_TILES ? tiles : MOST_TILES;
     double computed = 0, seen = 0;
     for (int64_t i = 0; i < looked_at; i++) {
@@ -74,7 +82,7 @@ double prediction_fold_seconds(const schedule_problem *problem, const cost_sizes
                                const prediction_machine *machine, const schedule_fold *fold, bool *reading_p)
 {
     const int heads = heads_count(fold->heads), kv_heads = heads_count(heads_of_keys(problem, fold->heads));
-    const int64_t tokens = range_length(fold->query_rows);
+    const int64_t tokens = schedule_fold_queries(fold);
     const double rows = (double)tokens * heads / kv_heads; /* that share a key */
     const double elements = elements_of(sizes), batch = (double)sizes->batch;
 
@@ -124,7 +132,7 @@ static work work_of_step(const schedule *s, const schedule_step *step, const sch
         *(reading ? &w.memory : &w.compute) += seconds;
         if (i > 0 && same_queries(f, f - 1)) continue;
         /* queries are read; states are read and written */
-        bytes += (double)range_length(f->query_rows) *
+        bytes += (double)schedule_fold_queries(f) *
                  (row_bytes(sizes, ROWS_QUERIES, f->heads) + 2 * row_bytes(sizes, ROWS_STATES, f->heads));
     }
     for (int64_t i = 0; i < step->merge_count; i++)
@@ -146,7 +154,7 @@ static double transfers_of_step(int rank, const schedule_step *step, int node_ra
     for (int64_t i = 0; i < step->transfer_count; i++) {
         const schedule_transfer *t = &step->transfers[i];
         prediction_traffic *to = t->peer / node_ranks == rank / node_ranks ? &inside : &outside;
-        to->messages[t->direction] += (double)cost_messages(sizes, t);
+        to->messages[t->direction] += (double)cost_messages(sizes, step, i);
         to->bytes[t->direction] += (double)range_length(t->rows) * row_bytes(sizes, t->kind, t->heads);
     }
     const double within = prediction_link_seconds(&inside, &machine->node),
@@ -240,7 +248,7 @@ static void raise_counts(const walker *w, const schedule_problem *problem, const
         for (int64_t i = 0; i < s->steps[at].transfer_count; i++) {
             const schedule_transfer *t = &s->steps[at].transfers[i];
             if (t->direction != TRANSFER_SEND) continue;
-            messages += cost_messages(sizes, t);
+            messages += cost_messages(sizes, &s->steps[at], i);
             bytes += (double)range_length(t->rows) * row_bytes(sizes, t->kind, t->heads);
         }
     }
@@ -304,7 +312,8 @@ static int64_t pairs_of_rank(const schedule_problem *problem, int rank, bool by_
     int64_t pairs = 0;
     for (int i = 0; i < layout_piece_count(l); i++) {
         const range tokens = layout_hull(l, rank, layout_piece(l, rank, i));
-        pairs += by_queries ? mask_pairs(&problem->mask, tokens, keys) : mask_pairs(&problem->mask, queries, tokens);
+        pairs += by_queries ? pattern_pairs(problem->pattern, &problem->mask, tokens, keys)
+                            : pattern_pairs(problem->pattern, &problem->mask, queries, tokens);
     }
     return pairs;
 }
@@ -315,7 +324,8 @@ double prediction_most_pairs(const schedule_problem *problem, bool by_queries, i
     const range queries = {0, problem->mask.queries}, keys = {0, problem->mask.keys};
     int64_t most = -1;
     *rank_p = 0;
-    if (l->kind == LAYOUT_STRIPED) return (double)mask_pairs(&problem->mask, queries, keys) / l->ranks;
+    if (l->kind == LAYOUT_STRIPED)
+        return (double)pattern_pairs(problem->pattern, &problem->mask, queries, keys) / l->ranks;
     for (int rank = 0; rank < l->ranks; rank++) {
         const int64_t pairs = pairs_of_rank(problem, rank, by_queries);
         if (pairs <= most) continue;
@@ -335,7 +345,8 @@ int prediction_sample(const strategy *way, const schedule_problem *problem, int 
         return all;
     }
     prediction_most_pairs(problem, true, &by_queries);
-    prediction_most_pairs(problem, false, &by_keys);
+    by_keys = 0; /* of a pattern: the rank whose keys most others are likely to see */
+    if (!problem->pattern) prediction_most_pairs(problem, false, &by_keys);
     const int notable[] = {by_queries, by_keys, all - 1, all / 2, 0};
     for (int i = 0; i < (all > PREDICTION_MANY_RANKS ? 3 : 5); i++) {
         const int wanted = columns > 1 ? columns_busiest(problem, columns, notable[i]) : notable[i];

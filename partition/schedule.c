@@ -122,7 +122,7 @@ void schedule_drop_idle_tail(schedule *s)
     while (s->step_count > 0 && step_is_idle(&s->steps[s->step_count - 1])) s->step_count--;
 }
 
-const char *schedule_problem_fault(const schedule_problem *problem)
+const char *schedule_sparse_problem_fault(const schedule_problem *problem)
 {
     const layout *q = &problem->query_layout, *k = &problem->key_layout;
     if (q->ranks < 1 || k->ranks < 1) return "there is no rank";
@@ -139,6 +139,14 @@ const char *schedule_problem_fault(const schedule_problem *problem)
     /* What the ranks fold is counted by head: that sum must fit too. */
     if (q->tokens > 0 && k->tokens > MOST_TRIPLES / problem->heads / q->tokens)
         return "there are more than 2^62 triples of query, key and head";
+    return NULL;
+}
+
+const char *schedule_problem_fault(const schedule_problem *problem)
+{
+    const char *fault = schedule_sparse_problem_fault(problem);
+    if (fault) return fault;
+    if (problem->pattern) return "it knows masks alone, not sparse patterns (--pattern); say fetch";
     return NULL;
 }
 
@@ -211,9 +219,47 @@ static int64_t pairs_of_run(const schedule_problem *problem, range queries, int 
     return pairs;
 }
 
+int64_t schedule_joined_end(const schedule_step *step, int64_t first)
+{
+    int64_t end = first + 1;
+    while (end < step->transfer_count && step->transfers[end].joined) end++;
+    return end;
+}
+
+static int64_t count_strided(range rows, int64_t stride)
+{
+    return range_is_empty(rows) ? 0 : (rows.end - 1 - rows.begin) / stride + 1;
+}
+
+int64_t schedule_fold_queries(const schedule_fold *fold)
+{
+    return count_strided(fold->query_rows, fold->sliced ? fold->query_stride : 1);
+}
+
+int64_t schedule_fold_keys(const schedule_fold *fold)
+{
+    return count_strided(fold->key_rows, fold->sliced ? fold->key_stride : 1);
+}
+
+slice schedule_fold_slice(const schedule_problem *problem, const schedule_fold *fold)
+{
+    return (slice){
+        .queries = layout_hull(&problem->query_layout, fold->query_origin, fold->query_rows),
+        .query_stride = fold->query_stride,
+        .keys = layout_hull(&problem->key_layout, fold->key_origin, fold->key_rows),
+        .key_stride = fold->key_stride,
+        .low = fold->low,
+        .high = fold->high,
+    };
+}
+
 int64_t schedule_fold_pairs(const schedule_problem *problem, const schedule_fold *fold)
 {
     const layout *q = &problem->query_layout, *k = &problem->key_layout;
+    if (fold->sliced) {
+        const slice s = schedule_fold_slice(problem, fold);
+        return slice_pairs(&s);
+    }
     if (!fold->look_inside) return range_length(fold->query_rows) * range_length(fold->key_rows);
     const range readers = mask_queries(&problem->mask, layout_hull(k, fold->key_origin, fold->key_rows));
     range rows = layout_rows_within(q, fold->query_origin, fold->query_rows, readers);

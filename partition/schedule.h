@@ -26,6 +26,7 @@
 
 #include "partition/layout.h"
 #include "partition/mask.h"
+#include "partition/pattern.h"
 
 enum { SLOT_HOME = -1 };
 
@@ -53,6 +54,9 @@ typedef struct {
     head_range heads;
     int slot;         /* where they are read from or written to; of this kind */
     int64_t slot_row; /* row of rows.begin in that slot; for SLOT_HOME rows.begin itself */
+    /* Its rows go in one message with those of the transfer before it, which is of the same direction, peer, kind, origin
+     * and slot, and of all heads; on both sides alike. */
+    bool joined;
 } schedule_transfer;
 
 typedef struct {
@@ -72,6 +76,14 @@ typedef struct {
     int64_t key_slot_row;
 
     bool look_inside; /* false: every query sees every key */
+
+    /* Of a sparse pattern: the fold is a slice (partition/slice.h), and what its queries see is what that says, with
+     * the mask in it. Its rows are every query_stride-th and every key_stride-th of those ranges; of the slot that
+     * holds the keys it is every key_slot_stride-th row. */
+    bool sliced;
+    int64_t query_stride, key_stride, key_slot_stride;
+    int64_t low, high; /* low <= key token - query token < high */
+    int turn; /* 0 if not sliced; folds of different turns, which ascend in a step, may have queries in common */
 } schedule_fold;
 
 /* A state slot's rows become those of nothing seen, all heads of the slot. */
@@ -113,6 +125,7 @@ typedef struct {
 /* What is to be scheduled. Equal on all ranks. */
 typedef struct {
     mask mask;
+    const pattern *pattern; /* seen is what both let see; NULL: the mask alone. The caller's */
     layout query_layout; /* of N tokens */
     layout key_layout;   /* of M tokens, same ranks */
     int heads, kv_heads; /* H, G */
@@ -133,6 +146,7 @@ typedef struct {
     int (*plan)(const schedule_problem *problem, int rank, schedule **schedule_p);
     /* How many consecutive ranks the heads are dealt to; NULL where all ranks work on all heads. */
     int (*columns)(const schedule_problem *problem);
+    bool sparse; /* for problems with a sparse pattern, and only for them */
 } strategy;
 
 extern const strategy *const strategies[];
@@ -155,8 +169,10 @@ void schedule_sort_folds(schedule *s);
 /* Forgets the steps at the end that do nothing. Step numbers stay, so ranks stay aligned. */
 void schedule_drop_idle_tail(schedule *s);
 
-/* NULL, or why no strategy can honour the problem (a static string): for the strategies' `refuse`. */
+/* NULL, or why no strategy can honour the problem (a static string): for the strategies' `refuse`. The first is for
+ * those that know masks alone, the second for those that know sparse patterns too. */
 const char *schedule_problem_fault(const schedule_problem *problem);
+const char *schedule_sparse_problem_fault(const schedule_problem *problem);
 
 /* What the mask says of rows of two pieces; under a striped layout it may say LOOK_INSIDE where it need not. */
 mask_answer schedule_ask(const schedule_problem *problem, int query_origin, range query_rows, int key_origin,
@@ -166,6 +182,13 @@ mask_answer schedule_ask(const schedule_problem *problem, int query_origin, rang
  * only queries of other ranks see, between those of the readers. O(log documents). */
 range schedule_needed_rows(const schedule_problem *problem, int first_reader, int last_reader, int key_origin,
                            int piece);
+/* The slice of a fold that has one. */
+slice schedule_fold_slice(const schedule_problem *problem, const schedule_fold *fold);
+/* Query rows and key rows of a fold. */
+int64_t schedule_fold_queries(const schedule_fold *fold);
+int64_t schedule_fold_keys(const schedule_fold *fold);
+/* The transfers of a step that go in one message with transfer `first`, which is not joined: up to the result. */
+int64_t schedule_joined_end(const schedule_step *step, int64_t first);
 /* Pairs (query, key) of a fold, for one of its heads and one batch item. */
 int64_t schedule_fold_pairs(const schedule_problem *problem, const schedule_fold *fold);
 

@@ -25,7 +25,7 @@ longspan_status failure_set(failure *f, longspan_status status, const char *form
  * injection, LONGSPAN_FAULT=SEED:RATE makes a rank pretend to have failed here: see agreement.c. */
 longspan_status agreement_reach(MPI_Comm comm, failure *f, int *rank_p);
 
-enum { AGREEMENT_MAX_VALUES = 32 };
+enum { AGREEMENT_MAX_VALUES = 64 };
 
 /* A value that must be equal on all ranks, with the name that a message uses. */
 typedef struct {

@@ -6,7 +6,7 @@
 #include <string.h>
 
 /* The problem as strategies see it, but for the layouts' kinds and the columns, which are to be chosen. */
-static schedule_problem make_scheduled(const longspan_problem *p, const placement *place)
+static schedule_problem make_scheduled(const longspan_problem *p, const pattern *pattern, const placement *place)
 {
     return (schedule_problem){
         .mask = {.queries = p->queries,
@@ -20,6 +20,7 @@ static schedule_problem make_scheduled(const longspan_problem *p, const placemen
                  .chunks_right = p->chunks_right,
                  .documents = p->documents,
                  .document_count = p->document_count},
+        .pattern = pattern,
         .query_layout = {.tokens = p->queries, .grain = 1, .ranks = place->ranks},
         .key_layout = {.tokens = p->keys, .grain = 1, .ranks = place->ranks},
         .heads = p->heads,
@@ -44,6 +45,10 @@ static void read_wishes(const longspan_problem *p, const placement *place, choic
     w->layout_given = strcmp(p->layout, "auto") != 0;
     if (w->layout_given && !layout_from_name(p->layout, &w->layout, &w->block))
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "layout '%s' is not known", p->layout);
+    if (!p->pattern) return;
+    /* The only one that a sparse pattern goes with. */
+    if (!w->layout_given) w->layout = LAYOUT_CONTIGUOUS;
+    w->layout_given = true;
 }
 
 cost_sizes plan_sizes(const longspan_problem *p)
@@ -78,14 +83,14 @@ static prediction_machine machine_for(const prediction_machine *machine, const l
     return m;
 }
 
-longspan_status plan_rank(const longspan_problem *p, const placement *place, choice **choices_p, int *count_p,
-                          failure *f)
+longspan_status plan_rank(const longspan_problem *p, const pattern *pattern, const placement *place, choice **choices_p,
+                          int *count_p, failure *f)
 {
     choice_wish wish;
     read_wishes(p, place, &wish, f);
     if (f->status != LONGSPAN_OK) return f->status;
 
-    const schedule_problem scheduled = make_scheduled(p, place);
+    const schedule_problem scheduled = make_scheduled(p, pattern, place);
     const cost_sizes sizes = plan_sizes(p);
     const prediction_machine machine = machine_for(&place->machine, p);
     choice *choices;
@@ -103,12 +108,12 @@ longspan_status plan_rank(const longspan_problem *p, const placement *place, cho
     return LONGSPAN_OK;
 }
 
-longspan_status plan_choose(const longspan_problem *p, const placement *place, schedule_problem *scheduled_p,
-                            const strategy **strategy_p, double *seconds_p, failure *f)
+longspan_status plan_choose(const longspan_problem *p, const pattern *pattern, const placement *place,
+                            schedule_problem *scheduled_p, const strategy **strategy_p, double *seconds_p, failure *f)
 {
     choice *choices;
     int count;
-    if (plan_rank(p, place, &choices, &count, f) != LONGSPAN_OK) return f->status;
+    if (plan_rank(p, pattern, place, &choices, &count, f) != LONGSPAN_OK) return f->status;
     *scheduled_p = choices[0].problem;
     *strategy_p = choices[0].strategy;
     *seconds_p = choices[0].prediction.seconds;

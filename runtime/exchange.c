@@ -11,6 +11,14 @@ typedef struct {
     MPI_Datatype type;
 } strided_type;
 
+/* A message of joined transfers: rows [done, done + rows) of them, one after the other, of one tensor. */
+typedef struct {
+    const schedule_transfer *first;
+    int tensor;
+    int64_t done, rows;
+    MPI_Datatype type; /* from the first row of the first transfer on */
+} joined_message;
+
 struct exchange {
     MPI_Comm node;
     const schedule *schedule;
@@ -19,6 +27,8 @@ struct exchange {
     const row_stores *stores;
     strided_type *types;
     int type_count;
+    joined_message *joined;             /* by step, transfer, tensor, row */
+    int64_t joined_count, *step_joined; /* step_joined[i]: the first of step i */
     request_set transfers, barrier;
     step_record *record;
 };
@@ -37,15 +47,23 @@ static cut cut_of(const row_format *format, int tensor, const schedule_transfer 
     return c;
 }
 
+/* Rows of a transfer and of those joined to it. */
+static int64_t rows_joined(const schedule_step *step, int64_t first)
+{
+    int64_t rows = 0;
+    for (int64_t i = first; i < schedule_joined_end(step, first); i++) rows += range_length(step->transfers[i].rows);
+    return rows;
+}
+
 static int64_t messages_of_step(const exchange *e, const schedule_step *step)
 {
     int64_t messages = 0;
-    for (int64_t i = 0; i < step->transfer_count; i++) {
+    for (int64_t i = 0; i < step->transfer_count; i = schedule_joined_end(step, i)) {
         const schedule_transfer *t = &step->transfers[i];
         const row_format *format = &e->formats[t->kind];
         for (int tensor = 0; tensor < format->tensors; tensor++) {
             const cut c = cut_of(format, tensor, t, row_stores_find(e->stores, t->kind, t->slot));
-            messages += e->batch * message_count(range_length(t->rows), (int64_t)c.bytes);
+            messages += e->batch * message_count(rows_joined(step, i), (int64_t)c.bytes);
         }
     }
     return messages;
@@ -91,6 +109,71 @@ static bool add_types(exchange *e)
     return true;
 }
 
+/* The type of a message of joined transfers: runs of rows of `bytes` bytes. False if memory ran out. */
+static bool make_joined_type(joined_message *m, int64_t count, size_t bytes)
+{
+    int *lengths = malloc((size_t)count * sizeof *lengths);
+    MPI_Aint *places = malloc((size_t)count * sizeof *places);
+    int runs = 0;
+    int64_t before = 0; /* rows of the transfers before */
+    for (int64_t i = 0; i < count && lengths && places; i++) {
+        const schedule_transfer *t = &m->first[i];
+        const range part =
+            range_intersect((range){m->done - before, m->done + m->rows - before}, (range){0, range_length(t->rows)});
+        before += range_length(t->rows);
+        if (range_is_empty(part)) continue;
+        /* Lengths of a message, which is no longer than an int can say; runs that touch are one. */
+        const int length = (int)((size_t)range_length(part) * bytes);
+        const MPI_Aint place = (MPI_Aint)(t->slot_row - m->first->slot_row + part.begin) * (MPI_Aint)bytes;
+        const bool touches = runs > 0 && places[runs - 1] + lengths[runs - 1] == place;
+        lengths[runs - touches] = touches ? lengths[runs - 1] + length : length;
+        places[runs - touches] = touches ? places[runs - 1] : place;
+        runs += !touches;
+    }
+    const bool made = lengths && places;
+    if (made) {
+        MPI_Type_create_hindexed(runs, lengths, places, MPI_BYTE, &m->type);
+        MPI_Type_commit(&m->type);
+    }
+    free(lengths);
+    free(places);
+    return made;
+}
+
+/* All messages of joined transfers of a step. */
+static bool add_joined(exchange *e, const schedule_step *step)
+{
+    for (int64_t i = 0, end; i < step->transfer_count; i = end) {
+        const schedule_transfer *t = &step->transfers[i];
+        end = schedule_joined_end(step, i);
+        for (int tensor = 0; end > i + 1 && tensor < e->formats[t->kind].tensors; tensor++) {
+            const cut c = cut_of(&e->formats[t->kind], tensor, t, row_stores_find(e->stores, t->kind, t->slot));
+            const int64_t rows = rows_joined(step, i), messages = message_count(rows, (int64_t)c.bytes);
+            joined_message *joined = realloc(e->joined, (size_t)(e->joined_count + messages) * sizeof *joined);
+            if (!joined) return false;
+            e->joined = joined;
+            for (int64_t done = 0; done < rows; done += c.rows) {
+                joined_message *m = &e->joined[e->joined_count];
+                *m = (joined_message){t, tensor, done, done + c.rows < rows ? c.rows : rows - done, MPI_DATATYPE_NULL};
+                if (!make_joined_type(m, end - i, c.bytes)) return false;
+                e->joined_count++;
+            }
+        }
+    }
+    return true;
+}
+
+static bool add_all_joined(exchange *e)
+{
+    e->step_joined = calloc((size_t)e->schedule->step_count + 1, sizeof *e->step_joined);
+    if (!e->step_joined) return false;
+    for (int64_t i = 0; i < e->schedule->step_count; i++) {
+        if (!add_joined(e, &e->schedule->steps[i])) return false;
+        e->step_joined[i + 1] = e->joined_count;
+    }
+    return true;
+}
+
 exchange *exchange_create(MPI_Comm comm, MPI_Comm node, const schedule *s, int64_t batch,
                           const row_format formats[ROWS_KINDS], const row_stores *stores)
 {
@@ -106,7 +189,7 @@ exchange *exchange_create(MPI_Comm comm, MPI_Comm node, const schedule *s, int64
         const int64_t messages = messages_of_step(e, &s->steps[i]);
         if (messages > most) most = messages;
     }
-    if (!add_types(e) || !request_set_create(&e->transfers, comm, most) ||
+    if (!add_types(e) || !add_all_joined(e) || !request_set_create(&e->transfers, comm, most) ||
         !request_set_create(&e->barrier, comm, 1)) {
         exchange_destroy(e);
         return NULL;
@@ -119,7 +202,10 @@ void exchange_destroy(exchange *e)
 {
     if (!e) return;
     for (int i = 0; i < e->type_count; i++) MPI_Type_free(&e->types[i].type);
+    for (int64_t i = 0; i < e->joined_count; i++) MPI_Type_free(&e->joined[i].type);
     free(e->types);
+    free(e->joined);
+    free(e->step_joined);
     request_set_destroy(&e->transfers);
     request_set_destroy(&e->barrier);
     free(e);
@@ -195,16 +281,43 @@ void step_post(request_set *transfers, transfer_direction direction, int peer, v
     post_typed(transfers, direction, peer, data, (int)bytes, MPI_BYTE, (int64_t)bytes, record);
 }
 
+/* Posts one message of a transfer, of `bytes` bytes: `count` of a type. */
+static void post_message(exchange *e, const schedule_transfer *t, char *data, int count, MPI_Datatype type,
+                         int64_t bytes)
+{
+    post_typed(&e->transfers, t->direction, t->peer, data, count, type, bytes, e->record);
+}
+
 /* Posts one message of `rows` rows. */
 static void post(exchange *e, const schedule_transfer *t, char *data, cut c, int64_t rows)
 {
-    MPI_Datatype type = MPI_BYTE;
-    int count = (int)((size_t)rows * c.bytes);
-    if (c.bytes != c.stride) {
-        type = find_type(e, c.bytes, c.stride);
-        count = (int)rows;
+    const int64_t bytes = rows * (int64_t)c.bytes;
+    if (c.bytes == c.stride) post_message(e, t, data, (int)bytes, MPI_BYTE, bytes);
+    else post_message(e, t, data, (int)rows, find_type(e, c.bytes, c.stride), bytes);
+}
+
+/* The first message of the transfers that are joined to this one. */
+static const joined_message *find_joined(const exchange *e, int64_t step, const schedule_transfer *first)
+{
+    int64_t low = e->step_joined[step], high = e->step_joined[step + 1];
+    while (low < high) {
+        const int64_t middle = low + (high - low) / 2;
+        if (e->joined[middle].first < first) low = middle + 1;
+        else high = middle;
     }
-    post_typed(&e->transfers, t->direction, t->peer, data, count, type, rows * (int64_t)c.bytes, e->record);
+    return &e->joined[low];
+}
+
+static void post_joined(exchange *e, const schedule_transfer *t, const joined_message *m)
+{
+    const row_store *store = row_stores_find(e->stores, t->kind, t->slot);
+    const row_format *format = &e->formats[t->kind];
+    const joined_message *end = e->joined + e->joined_count;
+    for (int64_t b = 0; b < e->batch; b++)
+        for (const joined_message *at = m; at < end && at->first == t; at++) {
+            const int64_t bytes = at->rows * (int64_t)cut_of(format, at->tensor, t, store).bytes;
+            post_message(e, t, row_at(store, format, at->tensor, b, t->slot_row, t->heads.begin), 1, at->type, bytes);
+        }
 }
 
 static void post_transfer(exchange *e, const schedule_transfer *t)
@@ -231,8 +344,13 @@ void exchange_start(exchange *e, int64_t step, step_record *record)
     /* Receives first: a message that finds its receive posted is not copied on the way. */
     for (int pass = 0; pass < 2; pass++) {
         const transfer_direction direction = pass == 0 ? TRANSFER_RECEIVE : TRANSFER_SEND;
-        for (int64_t i = 0; i < s->transfer_count; i++)
-            if (s->transfers[i].direction == direction) post_transfer(e, &s->transfers[i]);
+        for (int64_t i = 0, end; i < s->transfer_count; i = end) {
+            const schedule_transfer *t = &s->transfers[i];
+            end = schedule_joined_end(s, i);
+            if (t->direction != direction) continue;
+            if (end > i + 1) post_joined(e, t, find_joined(e, step, t));
+            else post_transfer(e, t);
+        }
     }
 }
 

@@ -40,8 +40,8 @@ static int64_t same_queries(const schedule_step *step, int64_t first, int64_t la
         const schedule_fold *b = &step->folds[i];
         if (a->query_origin != b->query_origin || a->query_rows.begin != b->query_rows.begin ||
             a->query_rows.end != b->query_rows.end || a->query_slot != b->query_slot ||
-            a->query_slot_row != b->query_slot_row || a->state_slot != b->state_slot ||
-            a->state_slot_row != b->state_slot_row)
+            a->query_stride != b->query_stride || a->query_slot_row != b->query_slot_row ||
+            a->state_slot != b->state_slot || a->state_slot_row != b->state_slot_row)
             return i;
     }
     return last;
@@ -95,9 +95,9 @@ bool fold_call_next(const fold_plan *folds, const schedule_step *step, fold_call
     do {
         if (call->last == step->fold_count) return false;
         call->first = call->last++;
-        const head_range heads = step->folds[call->first].heads;
-        while (call->last < step->fold_count && step->folds[call->last].heads.begin == heads.begin &&
-               step->folds[call->last].heads.end == heads.end)
+        const schedule_fold *first = &step->folds[call->first];
+        while (call->last < step->fold_count && step->folds[call->last].heads.begin == first->heads.begin &&
+               step->folds[call->last].heads.end == first->heads.end && step->folds[call->last].turn == first->turn)
             call->last++;
     } while (!heads_part(step->folds[call->first].heads, group_size(folds), 0, &call->heads));
     return true;
@@ -107,7 +107,18 @@ bool fold_call_next(const fold_plan *folds, const schedule_step *step, fold_call
  */
 static bool numbers_are_home(const fold_plan *folds, const schedule_fold *fold)
 {
-    return fold->query_origin == folds->rank && !is_striped(folds) && !folds->problem->key_lengths;
+    return fold->query_origin == folds->rank && !fold->sliced && !is_striped(folds) && !folds->problem->key_lengths;
+}
+
+/* Are positions of its queries, or of its keys, to be listed, where positions matter? */
+static bool queries_need_list(const fold_plan *folds, const schedule_fold *fold)
+{
+    return fold->query_origin != folds->rank || (fold->sliced && fold->query_stride > 1);
+}
+
+static bool keys_need_list(const fold_plan *folds, const schedule_fold *fold)
+{
+    return is_striped(folds) || (fold->sliced && fold->key_stride > 1);
 }
 
 /* What the largest call needs. */
@@ -127,18 +138,19 @@ static void measure_call(const fold_plan *folds, const schedule_step *step, cons
     int64_t next = call->first, first, last;
     while (next_group(folds, step, call, &next, &first, &last)) {
         const schedule_fold *fold = &step->folds[first];
-        const int64_t rows = range_length(fold->query_rows);
+        const int64_t rows = schedule_fold_queries(fold);
         n.spans += batch;
         n.segments += batch * (last - first);
         if (!numbers_are_home(folds, fold)) n.visible += rows * (folds->problem->key_lengths ? batch : 1);
-        if (fold->query_origin != folds->rank) n.query_positions += rows;
-        for (int64_t i = first; i < last; i++) n.key_positions += range_length(step->folds[i].key_rows);
+        if (queries_need_list(folds, fold)) n.query_positions += rows;
+        for (int64_t i = first; i < last; i++)
+            if (keys_need_list(folds, fold)) n.key_positions += schedule_fold_keys(&step->folds[i]);
     }
     raise(&most->spans, n.spans);
     raise(&most->segments, n.segments);
     raise(&most->visible, n.visible);
     if (folds->positions_matter) raise(&most->query_positions, n.query_positions);
-    if (folds->positions_matter && is_striped(folds)) raise(&most->key_positions, n.key_positions);
+    if (folds->positions_matter) raise(&most->key_positions, n.key_positions);
 }
 
 static bool step_looks_inside(const schedule_step *step)
@@ -266,6 +278,26 @@ static range row_numbers(const fold_plan *folds, const schedule_fold *fold, int6
                    layout_rows_before(&s->key_layout, fold->key_origin, seen.end)};
 }
 
+/* ceil(token / stride), of tokens from -SLICE_FAR on. */
+static int64_t number_from(int64_t token, int64_t stride)
+{
+    return token <= 0 ? 0 : (token - 1) / stride + 1;
+}
+
+/* The keys that a query of a sliced fold sees, numbered by their place among the strided ones; those of the other folds
+ * of the span too, which bound them as they bound this one. */
+static range slice_numbers(const fold_plan *folds, const schedule_fold *fold, int64_t b, int64_t row)
+{
+    const schedule_problem *s = folds->scheduled;
+    const int64_t *lengths = folds->problem->key_lengths;
+    const int64_t token = layout_token(&s->query_layout, fold->query_origin, row);
+    const int64_t end = lengths && lengths[b] < s->mask.keys ? lengths[b] : s->mask.keys;
+    const int64_t residue = layout_token(&s->key_layout, fold->key_origin, fold->key_rows.begin) % fold->key_stride;
+    const range seen = range_intersect((range){token + fold->low, token + fold->high}, (range){0, end});
+    return (range){number_from(seen.begin - residue, fold->key_stride),
+                   number_from(seen.end - residue, fold->key_stride)};
+}
+
 /* Sets what the rows of a span see. */
 static void set_visible(builder *x, const schedule_fold *fold, int64_t b, attention_span *span)
 {
@@ -277,12 +309,14 @@ static void set_visible(builder *x, const schedule_fold *fold, int64_t b, attent
         return;
     }
     int64_t *begin = folds->visible_begin + x->used.visible, *end = folds->visible_end + x->used.visible;
-    x->used.visible += range_length(rows);
-#pragma omp parallel for num_threads(folds->threads) if (range_length(rows) > THREADED_ROWS)
-    for (int64_t row = rows.begin; row < rows.end; row++) {
-        const range numbers = row_numbers(folds, fold, b, row);
-        begin[row - rows.begin] = numbers.begin;
-        end[row - rows.begin] = numbers.end;
+    const int64_t count = schedule_fold_queries(fold), stride = fold->sliced ? fold->query_stride : 1;
+    x->used.visible += count;
+#pragma omp parallel for num_threads(folds->threads) if (count > THREADED_ROWS)
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t row = rows.begin + i * stride;
+        const range numbers = fold->sliced ? slice_numbers(folds, fold, b, row) : row_numbers(folds, fold, b, row);
+        begin[i] = numbers.begin;
+        end[i] = numbers.end;
     }
     span->visible_begin = begin;
     span->visible_end = end;
@@ -295,12 +329,13 @@ static const int64_t *positions_of_queries(builder *x, const schedule_fold *fold
     const schedule_problem *s = folds->scheduled;
     const range rows = fold->query_rows;
     if (!folds->positions_matter) return NULL;
-    if (fold->query_origin == folds->rank) return folds->home_positions + rows.begin;
+    if (!queries_need_list(folds, fold)) return folds->home_positions + rows.begin;
+    const int64_t count = schedule_fold_queries(fold), stride = fold->sliced ? fold->query_stride : 1;
     int64_t *positions = folds->query_positions + x->used.query_positions;
-    x->used.query_positions += range_length(rows);
-    for (int64_t row = rows.begin; row < rows.end; row++)
-        positions[row - rows.begin] =
-            layout_token(&s->query_layout, fold->query_origin, row) + s->mask.keys - s->mask.queries;
+    x->used.query_positions += count;
+    for (int64_t i = 0; i < count; i++)
+        positions[i] = layout_token(&s->query_layout, fold->query_origin, rows.begin + i * stride) + s->mask.keys -
+                       s->mask.queries;
     return positions;
 }
 
@@ -309,11 +344,12 @@ static const int64_t *positions_of_keys(builder *x, const schedule_fold *fold)
 {
     fold_plan *folds = x->folds;
     const range rows = fold->key_rows;
-    if (!folds->positions_matter || !is_striped(folds)) return NULL;
+    if (!folds->positions_matter || !keys_need_list(folds, fold)) return NULL;
+    const int64_t count = schedule_fold_keys(fold), stride = fold->sliced ? fold->key_stride : 1;
     int64_t *positions = folds->key_positions + x->used.key_positions;
-    x->used.key_positions += range_length(rows);
-    for (int64_t row = rows.begin; row < rows.end; row++)
-        positions[row - rows.begin] = layout_token(&folds->scheduled->key_layout, fold->key_origin, row);
+    x->used.key_positions += count;
+    for (int64_t i = 0; i < count; i++)
+        positions[i] = layout_token(&folds->scheduled->key_layout, fold->key_origin, rows.begin + i * stride);
     return positions;
 }
 
@@ -323,15 +359,16 @@ static attention_span make_span(const builder *x, const schedule_fold *fold, int
     const row_store *state = row_stores_find(x->memory->own, ROWS_STATES, fold->state_slot);
     const row_format *states = &x->memory->formats[ROWS_STATES];
     const int head = x->call->heads.begin, dim = x->folds->problem->dim;
+    const int stride = fold->sliced ? (int)fold->query_stride : 1;
     float *part[ROW_TENSORS];
     for (int t = 0; t < states->tensors; t++)
         part[t] = (float *)(void *)row_at(state, states, t, b, fold->state_slot_row, head);
     return (attention_span){
         .q = row_at(q, &x->memory->formats[ROWS_QUERIES], 0, b, fold->query_slot_row, head),
-        .q_token_stride = (int64_t)heads_count(q->heads) * dim,
+        .q_token_stride = (int64_t)stride * heads_count(q->heads) * dim,
         .q_head_stride = dim,
-        .tokens = range_length(fold->query_rows),
-        .state = {part[0], part[1], part[2], heads_count(state->heads)},
+        .tokens = schedule_fold_queries(fold),
+        .state = {part[0], part[1], part[2], stride * heads_count(state->heads)},
         .segments = x->folds->segments + x->used.segments,
     };
 }
@@ -345,18 +382,19 @@ static attention_segment make_segment(const builder *x, const schedule_fold *fol
     const row_format *format = &memory->formats[ROWS_KEYS];
     const int head = x->call->heads.begin / group_size(x->folds), held = heads_count(keys->heads);
     const range rows = fold->key_rows;
-    const int64_t first = is_striped(x->folds)
-                              ? rows.begin
-                              : layout_token(&x->folds->scheduled->key_layout, fold->key_origin, rows.begin);
+    const int64_t distance = fold->sliced ? fold->key_slot_stride : 1;
+    int64_t first = rows.begin;
+    if (!is_striped(x->folds)) first = layout_token(&x->folds->scheduled->key_layout, fold->key_origin, rows.begin);
+    if (fold->sliced) first /= fold->key_stride;
     return (attention_segment){
         .k = row_at(keys, format, 0, b, fold->key_slot_row, head),
         .v = row_at(keys, format, 1, b, fold->key_slot_row, head),
-        .k_token_stride = (int64_t)held * p->dim,
+        .k_token_stride = distance * held * p->dim,
         .k_head_stride = p->dim,
-        .v_token_stride = (int64_t)held * p->value_dim,
+        .v_token_stride = distance * held * p->value_dim,
         .v_head_stride = p->value_dim,
         .begin = first,
-        .end = first + range_length(rows),
+        .end = first + schedule_fold_keys(fold),
         .look_inside = fold->look_inside,
     };
 }
@@ -382,7 +420,7 @@ static void add_span(builder *x, const schedule_fold *folds, int64_t count, int6
             looks_inside = looks_inside || segment->look_inside;
             span.segment_count++;
         }
-        if (key_positions) key_positions += range_length(rows);
+        if (key_positions) key_positions += schedule_fold_keys(&folds[i]);
     }
     if (span.segment_count == 0 || span.tokens == 0) return;
     if (looks_inside) {

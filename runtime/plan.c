@@ -32,6 +32,10 @@ static void copy_arrays(longspan_plan *plan, failure *f)
     if (p->key_lengths) plan->key_lengths = plan_copy(p->key_lengths, p->batch, sizeof *p->key_lengths, f);
     if (p->alibi_slopes) plan->alibi_slopes = plan_copy(p->alibi_slopes, p->heads, sizeof *p->alibi_slopes, f);
     if (p->sinks) plan->sinks = plan_copy(p->sinks, p->heads, sizeof *p->sinks, f);
+    if (p->pattern) plan->pattern_text = plan_copy(p->pattern, (int64_t)strlen(p->pattern) + 1, 1, f);
+    p->pattern = plan->pattern_text;
+    p->block_offsets = plan->pattern ? plan->pattern->blocks.offsets : NULL;
+    p->block_keys = plan->pattern ? plan->pattern->blocks.columns : NULL;
     p->documents = plan->scheduled.mask.documents = plan->documents;
     p->key_lengths = plan->key_lengths;
     p->alibi_slopes = plan->alibi_slopes;
@@ -164,8 +168,9 @@ static longspan_plan *build(longspan_context *context, const longspan_problem *p
     }
     plan->context = context;
     plan->problem = *problem;
-    if (plan_choose(&plan->problem, place, &plan->scheduled, &plan->strategy, &plan->predicted_seconds, f) !=
-        LONGSPAN_OK)
+    if (problem_pattern(&plan->problem, &plan->pattern, f) != LONGSPAN_OK) return plan;
+    if (plan_choose(&plan->problem, plan->pattern, place, &plan->scheduled, &plan->strategy, &plan->predicted_seconds,
+                    f) != LONGSPAN_OK)
         return plan;
     choose_compute(plan, f);
     copy_arrays(plan, f);
@@ -255,6 +260,8 @@ void longspan_plan_destroy(longspan_plan **plan_p)
     fold_plan_free(&plan->folds);
     free(plan->records);
     free(plan->workspace);
+    free(plan->pattern_text);
+    pattern_destroy(plan->pattern);
     free(plan->documents);
     free(plan->key_lengths);
     free(plan->alibi_slopes);

@@ -2,6 +2,7 @@
 #ifndef RUNTIME_PROBLEM_H
 #define RUNTIME_PROBLEM_H
 
+#include "partition/pattern.h"
 #include "runtime/context.h"
 
 /* Of any problem: pairs of tokens, and elements of all tensors together, stay in the range of int64_t. */
@@ -13,6 +14,10 @@ enum { MOST_BATCH = 1 << 20, MOST_HEADS = 1 << 16, MOST_DIM = 512 };
  * largest that means the same. Then each field is checked, alone and with the others: nothing else looks at a problem
  * before. */
 longspan_status problem_complete(longspan_problem *p, failure *f);
+
+/* Not collective. The sparse pattern of a complete problem, to be destroyed (partition/pattern.h); NULL where it has
+ * none. */
+longspan_status problem_pattern(const longspan_problem *p, pattern **pattern_p, failure *f);
 
 /* Collective over the context. A failure on all, and the context's last error, unless all ranks have the same. */
 longspan_status problem_check_equal(longspan_context *context, const longspan_problem *p, failure *f);

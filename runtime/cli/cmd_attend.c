@@ -26,7 +26,7 @@ static const options_spec spec = {
                "  mpirun -np 4 longspan attend in.h5 -o out.h5 --attention gated-delta --state",
     .least_arguments = 1,
     .most_arguments = 1,
-    .takes = TAKES_OUTPUT | TAKES_REPORT | TAKES_OUT_TYPE | TAKES_MASK | TAKES_STRATEGY | TAKES_COMPUTE | TAKES_SCORES |
+    .takes = TAKES_OUTPUT | TAKES_REPORT | TAKES_OUT_TYPE | TAKES_MASK | TAKES_PATTERN | TAKES_STRATEGY | TAKES_COMPUTE | TAKES_SCORES |
              TAKES_PROGRESS | TAKES_ARITHMETIC | TAKES_SHARE | TAKES_TRACE | TAKES_STALL_LIMIT | TAKES_ATTENTION |
              TAKES_STATE,
 };
@@ -186,6 +186,7 @@ static void attend(session *s, const options *o, failure *f)
     longspan_problem problem;
     job_problem_from_input(&input, &problem);
     job_problem_choose(o, &problem);
+    job_problem_set_pattern(o->pattern, &input, &problem);
     const double planning = MPI_Wtime();
     if (!job_open(s, o, &problem, bar_wanted ? progress_bar_update : NULL, &bar, &j, f)) goto done;
     const double reading = MPI_Wtime();

@@ -314,6 +314,12 @@ static void map(session *s, const options *o, failure *f)
         session_fail(s, f);
         goto done;
     }
+    if (result.problem.pattern) {
+        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "%s was computed with pattern %.100s, and map knows masks alone",
+                    o->arguments[0], result.problem.pattern);
+        session_fail(s, f);
+        goto done;
+    }
     const int64_t blocks = o->blocks ? o->blocks : DEFAULT_BLOCKS;
     p.query_block = ceil_divide(result.problem.queries, blocks);
     p.key_block = ceil_divide(result.problem.keys, blocks);

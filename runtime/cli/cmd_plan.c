@@ -25,14 +25,14 @@ static const options_spec spec = {
     .example = "longspan plan --tokens 1M --heads 8 --kv-heads 2 --dim 128 --mask causal --ranks 64 --node-ranks 8\n"
                "  longspan plan --tokens 1M --heads 32 --dim 128 --attention gated-delta --ranks 64",
     .most_arguments = 1,
-    .takes = TAKES_SHAPE | TAKES_TYPE | TAKES_OUT_TYPE | TAKES_MASK | TAKES_SCORES | TAKES_STRATEGY | TAKES_COMPUTE |
+    .takes = TAKES_SHAPE | TAKES_TYPE | TAKES_OUT_TYPE | TAKES_MASK | TAKES_PATTERN | TAKES_SCORES | TAKES_STRATEGY | TAKES_COMPUTE |
              TAKES_ARITHMETIC | TAKES_SHARE | TAKES_MACHINE | TAKES_REPORT | TAKES_FORCE | TAKES_DOCUMENTS |
              TAKES_ATTENTION,
 };
 
 enum {
     MOST_VERBOSE_RANKS = 16,
-    FROM_FILE = TAKES_OUT_TYPE | TAKES_MASK | TAKES_SCORES | TAKES_STRATEGY | TAKES_COMPUTE | TAKES_ARITHMETIC |
+    FROM_FILE = TAKES_OUT_TYPE | TAKES_MASK | TAKES_PATTERN | TAKES_SCORES | TAKES_STRATEGY | TAKES_COMPUTE | TAKES_ARITHMETIC |
                 TAKES_SHARE | TAKES_MACHINE | TAKES_REPORT | TAKES_FORCE | TAKES_ATTENTION,
 };
 
@@ -80,6 +80,24 @@ static void print_ranking(const forecast *c)
     }
 }
 
+/* Bytes of the keys and values that a rank does not hold, mean over the ranks. */
+static double bytes_elsewhere(const forecast *c)
+{
+    const double row = (double)c->problem.kv_heads * (double)c->sizes.row_bytes[ROWS_KEYS];
+    return (double)c->problem.keys * row * (1 - 1.0 / c->ranks);
+}
+
+static void print_needs(const forecast *c)
+{
+    const report_statistics *received = &c->rank[FORECAST_RECEIVED];
+    const double all = bytes_elsewhere(c);
+    printf("  pattern  %s\n", c->problem.pattern);
+    printf("           a rank needs %.6g MiB of the keys and values of others, at most %.6g, where all are %.6g MiB: "
+           "%.4g %% saved\n",
+           received->mean / 1048576, received->max / 1048576, all / 1048576,
+           all > 0 ? 100 * (1 - received->mean / all) : 0.0);
+}
+
 static void print_counts(const forecast *c)
 {
     printf("\n  %-16s %14s %14s %14s %8s\n", "a rank", "min", "mean", "max", "of rank");
@@ -105,6 +123,7 @@ static void print_forecast(const options *o, const forecast *c, const placement 
            p->value_dim, run_type_name(p->type));
     printf("  on %d ranks, %d a node: strategy %s%s, layout %s%s\n", c->ranks, place->node_ranks, names.strategy,
            chosen_by(o->strategy), names.layout, chosen_by(o->layout));
+    if (p->pattern) print_needs(c);
     if (c->choice_count > 1) print_ranking(c);
     print_counts(c);
     const prediction *t = &used->prediction;
@@ -147,9 +166,14 @@ static json_t *forecast_json(const forecast *c, const placement *place, const ch
     json_t *plan = json_pack("{s:s, s:s, s:i, s:i, s:i}", "strategy", names.strategy, "layout", names.layout, "ranks",
                              c->ranks, "node_ranks", place->node_ranks, "ranks_counted", c->ranks_counted);
     json_t *model = placement_json(place, elements_of(&c->problem), source);
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:o}", "problem", run_problem_json(&c->problem), "plan", plan,
-                     "ranking", ranking, "machine_model", model, "rank", rank, "sum", sum, "predicted_seconds",
-                     used->prediction.seconds, "versions", report_versions_json());
+    json_t *root = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:o}", "problem", run_problem_json(&c->problem),
+                             "plan", plan, "ranking", ranking, "machine_model", model, "rank", rank, "sum", sum,
+                             "predicted_seconds", used->prediction.seconds, "versions", report_versions_json());
+    if (c->problem.pattern)
+        json_object_set_new(root, "keys_elsewhere",
+                            json_pack("{s:f, s:f}", "bytes_needed", c->rank[FORECAST_RECEIVED].mean, "bytes_of_all",
+                                      bytes_elsewhere(c)));
+    return root;
 }
 
 /* The command. */
@@ -227,6 +251,7 @@ static exit_status plan_file(session *s, const options *o)
     }
     job_problem_from_input(&input, &problem);
     job_problem_choose(o, &problem);
+    job_problem_set_pattern(o->pattern, &input, &problem);
     const exit_status planned = plan_problem(s, o, &problem);
     input_file_close(&input);
     return planned;

@@ -47,7 +47,7 @@ static const double unit = 0x1p-24;
 typedef struct {
     const int64_t *token; /* [rows], ascending */
     oracle_row *row;      /* [rows] */
-    int rows, heads;
+    int rows, heads, most; /* most: rows that there is room for */
     int64_t sum_size;
     double *q;   /* [rows, H, D], turned */
     double *sum; /* [rows, H, sum_size] */
@@ -245,7 +245,9 @@ static bool verify_group(workshop *w, sample *g, int64_t b, verdict *all, failur
     for (int r = 0; r < g->rows; r++) {
         const int64_t token = g->token[r];
         double *q = g->q + r * width;
+        oracle_row_free(&g->row[r]);
         g->row[r] = oracle_row_make(p, w->result->arithmetic, b, token);
+        if (p->pattern && !g->row[r].allowed) failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory for the pattern");
         read_rows(w, w->result->input.file, "/q", &w->result->input.shapes.q, b, token, token + 1, q, f);
         oracle_turn(p, token + before, p->heads, q);
         for (int h = 0; h < g->heads; h++) /* a sink counts once, whatever the rank count */
@@ -291,7 +293,8 @@ static bool workshop_open(workshop *w, sample *g, int64_t most, int64_t **tokens
     w->stored_lse = malloc((size_t)heads * sizeof *w->stored_lse);
     *g = (sample){.heads = p->heads, .sum_size = oracle_sum_size(p)};
     g->token = *tokens_p = malloc((size_t)most * sizeof *g->token);
-    g->row = malloc((size_t)most * sizeof *g->row);
+    g->row = calloc((size_t)most, sizeof *g->row);
+    g->most = g->row ? (int)most : 0;
     g->q = doubles(most * heads * p->dim, f);
     g->sum = doubles(most * heads * g->sum_size, f);
     if (!g->token || !g->row || !w->stored_lse)
@@ -310,6 +313,7 @@ static void workshop_close(workshop *w, sample *g, int64_t *tokens)
     free(w->stored);
     free(w->stored_lse);
     free(tokens);
+    for (int r = 0; r < g->most; r++) oracle_row_free(&g->row[r]);
     free(g->row);
     free(g->q);
     free(g->sum);

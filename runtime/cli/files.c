@@ -107,6 +107,8 @@ static longspan_status check_same_file(MPI_Comm comm, const char *path, const in
         {"the number of documents", documents},
         {"/documents", agreement_hash_integers(extras->documents, documents)},
         {"/key_lengths", agreement_hash_integers(extras->key_lengths, lengths)},
+        {"/block_offsets", agreement_hash_integers(extras->block_offsets, extras->block_offset_count)},
+        {"/block_keys", agreement_hash_integers(extras->block_keys, extras->block_key_count)},
         {"/alibi_slopes", hash_floats(extras->alibi_slopes, q->heads)},
         {"/sinks", hash_floats(extras->sinks, q->heads)},
         {"/log_decay", hash_floats(linear->head_log_decay, heads)},

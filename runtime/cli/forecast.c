@@ -46,7 +46,8 @@ static void count_rank(forecast *c, int rank, failure *f)
 bool forecast_make(const longspan_problem *problem, const placement *place, forecast *c, failure *f)
 {
     *c = (forecast){.problem = *problem, .ranks = place->ranks};
-    if (plan_rank(&c->problem, place, &c->choices, &c->choice_count, f) != LONGSPAN_OK) return false;
+    if (problem_pattern(&c->problem, &c->pattern, f) != LONGSPAN_OK) return false;
+    if (plan_rank(&c->problem, c->pattern, place, &c->choices, &c->choice_count, f) != LONGSPAN_OK) return false;
     c->sizes = plan_sizes(&c->problem);
     int sample[PREDICTION_ALL_RANKS], count = c->ranks;
     const bool all = c->ranks <= FORECAST_ALL_RANKS;
@@ -58,5 +59,7 @@ bool forecast_make(const longspan_problem *problem, const placement *place, fore
 void forecast_free(forecast *c)
 {
     free(c->choices);
+    pattern_destroy(c->pattern);
     c->choices = NULL;
+    c->pattern = NULL;
 }

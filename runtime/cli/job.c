@@ -7,6 +7,7 @@
 #include "runtime/patience.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 void job_problem_from_input(const input_file *input, longspan_problem *problem_p)
 {
@@ -49,6 +50,7 @@ void job_problem_from_options(const options *o, longspan_problem *problem_p)
 void job_problem_choose(const options *o, longspan_problem *p)
 {
     mask_choice_apply(&o->mask, p);
+    job_problem_set_pattern(o->pattern, NULL, p);
     if (o->out_type_given) p->out_type = o->out_type;
     p->scale = o->scale;
     p->softcap = o->softcap;
@@ -59,6 +61,16 @@ void job_problem_choose(const options *o, longspan_problem *p)
     }
     p->strategy = o->strategy;
     p->layout = o->layout;
+}
+
+void job_problem_set_pattern(const char *pattern, const input_file *input, longspan_problem *p)
+{
+    p->pattern = pattern;
+    if (!pattern || !input || strncmp(pattern, "blocks:", strlen("blocks:")) != 0) return;
+    p->block_offsets = input->extras.block_offsets;
+    p->block_offset_count = input->extras.block_offset_count;
+    p->block_keys = input->extras.block_keys;
+    p->block_key_count = input->extras.block_key_count;
 }
 
 /* The names of the kernels that this CPU runs. */
@@ -240,7 +252,8 @@ double job_pairs(const job *j)
     double pairs = 0;
     for (int64_t b = 0; b < p->batch; b++) {
         const int64_t keys = p->key_lengths ? p->key_lengths[b] : p->keys;
-        pairs += (double)mask_pairs(&j->plan->scheduled.mask, (range){0, p->queries}, (range){0, keys});
+        pairs +=
+            (double)pattern_pairs(j->plan->pattern, &j->plan->scheduled.mask, (range){0, p->queries}, (range){0, keys});
         if (!p->key_lengths) return pairs;
     }
     return pairs / (double)p->batch;

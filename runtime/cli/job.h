@@ -27,9 +27,13 @@ typedef struct {
 void job_problem_from_input(const input_file *input, longspan_problem *problem_p);
 void job_problem_from_options(const options *o, longspan_problem *problem_p);
 
-/* Not collective. What options say of a problem beside its shape: mask, scores, strategy and layout, to whose text
- * *problem_p then refers. */
+/* Not collective. What options say of a problem beside its shape: mask, pattern, scores, strategy and layout, to whose
+ * text *problem_p then refers. */
 void job_problem_choose(const options *o, longspan_problem *problem_p);
+
+/* Not collective. A sparse pattern, NULL for none, and of an input, NULL for none, the list of blocks that it asks for.
+ */
+void job_problem_set_pattern(const char *pattern, const input_file *input, longspan_problem *problem_p);
 
 /* Not collective. The kernel that --isa names, NULL with the reason in *f if this CPU cannot run it. */
 const attention_kernel *job_kernel(const char *isa, failure *f);

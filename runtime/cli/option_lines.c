@@ -4,6 +4,7 @@
 #include "io/tensor_file.h"
 #include "kernels/attention.h"
 #include "partition/linear_schedule.h"
+#include "partition/patterns.h"
 #include "partition/schedule.h"
 #include "runtime/cli/attention_option.h"
 
@@ -158,6 +159,13 @@ static bool read_mask(const option_line *line, const char *text, options *o, com
     *(mask_choice *)field(o, line->offset) = mask;
     *(bool *)field(o, line->given) = true;
     return true;
+}
+
+static bool read_pattern(const option_line *line, const char *text, options *o, complaint *why)
+{
+    pattern_choice choice;
+    *(const char **)field(o, line->offset) = text;
+    return pattern_choice_parse(text, &choice, why->text);
 }
 
 /* BASE[,DIM] */
@@ -328,6 +336,8 @@ const option_line option_lines[] = {
     {"mask", 0, TAKES_MASK, read_mask, AT(mask), GIVEN(mask_given), .value = "MASK",
      .help = "full, causal, window:LEFT[,RIGHT], prefix:N, chunk:SIZE[,LEFT[,RIGHT]], joined by +\n"
              "(full; causal where --attention is linear)"},
+    {"pattern", 0, TAKES_PATTERN, read_pattern, AT(pattern), .value = "PATTERN",
+     .help = "a sparse pattern, which keys must pass beside the mask: see below (none)"},
     {"score-scale", 0, TAKES_LIST, read_int, AT(score_scale), .least = 1, .most = INT32_MAX, .value = "X",
      .help = "shapes whose scores are X times larger than q.k / sqrt(D) (bench kernels)"},
     {"scale", 0, TAKES_SCORES, read_number, AT(scale), .least = 1, .value = "X",

@@ -25,6 +25,7 @@ typedef struct {
     bool state;                   /* write the last state */
     mask_choice mask;             /* where it was not given: full, of a linear variant causal */
     bool mask_given;
+    const char *pattern;                           /* NULL where not given */
     const char *strategy, *layout, *isa, *compute; /* "auto" unless given */
     bool share;                                    /* true unless --share off */
     double scale;                                  /* 0: 1/sqrt(D), of a linear variant its own */
@@ -90,6 +91,7 @@ typedef enum {
     TAKES_ATTENTION = 1 << 26,
     TAKES_STATE = 1 << 27,
     TAKES_AUDIO = 1 << 28, /* --window, --hop, --fft, --mels, --mel-low, --mel-high, --subsample */
+    TAKES_PATTERN = 1 << 29,
 } options_taken;
 
 /* Text of a subcommand for --help. */

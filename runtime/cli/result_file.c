@@ -2,7 +2,9 @@
 
 #include "runtime/cli/result_file.h"
 
+#include "runtime/cli/job.h"
 #include "runtime/cli/linear_job.h"
+#include "runtime/problem.h"
 
 #include <limits.h>
 #include <math.h>
@@ -99,6 +101,8 @@ int result_file_describe(const longspan_problem *p, char mask_name[MASK_NAME_SIZ
     int count = 0;
     mask_choice_name(&mask, mask_name);
     attributes[count++] = (output_attribute){.name = "mask", .kind = ATTRIBUTE_TEXT, .text = mask_name};
+    if (p->pattern)
+        attributes[count++] = (output_attribute){.name = "pattern", .kind = ATTRIBUTE_TEXT, .text = p->pattern};
     attributes[count++] = (output_attribute){.name = "scale", .kind = ATTRIBUTE_NUMBER, .number = p->scale};
     if (p->softcap > 0)
         attributes[count++] = (output_attribute){.name = "softcap", .kind = ATTRIBUTE_NUMBER, .number = p->softcap};
@@ -199,6 +203,34 @@ static void check_used(const attribute_reader *r, const char *input_path, const 
                     what, input_path, there ? "some" : "none");
 }
 
+static void read_pattern(const attribute_reader *reader, result_file *r)
+{
+    pattern_choice choice;
+    char why[PATTERN_WHY_SIZE];
+    if (reader->f->status != LONGSPAN_OK || !tensor_file_has_attribute(r->file, "pattern")) return;
+    read_text(reader, "pattern", r->pattern, sizeof r->pattern);
+    if (reader->f->status != LONGSPAN_OK) return;
+    if (!pattern_choice_parse(r->pattern, &choice, why)) {
+        refuse_text(reader, "pattern", r->pattern);
+        return;
+    }
+    job_problem_set_pattern(r->pattern, &r->input, &r->problem);
+    if (strncmp(r->pattern, "blocks:", strlen("blocks:")) == 0 && !r->problem.block_offsets)
+        failure_set(reader->f, LONGSPAN_ERROR_IO, "%s was computed with pattern %s, but %s has no /block_offsets",
+                    reader->path, r->pattern, r->input_path);
+}
+
+/* Does the pattern go with the input? */
+static void check_pattern(const attribute_reader *reader, const result_file *r)
+{
+    pattern *made = NULL;
+    failure why = {0};
+    if (reader->f->status != LONGSPAN_OK || !r->problem.pattern) return;
+    if (problem_pattern(&r->problem, &made, &why) != LONGSPAN_OK)
+        failure_set(reader->f, LONGSPAN_ERROR_IO, "%s, of the input %s: %.300s", reader->path, r->input_path, why.text);
+    pattern_destroy(made);
+}
+
 /* The same of a linear result. */
 static void read_linear_problem(const char *path, result_file *r, failure *f)
 {
@@ -237,6 +269,7 @@ static void read_problem(const char *path, result_file *r, failure *f)
         return;
     }
     mask_choice_apply(&mask, p);
+    read_pattern(&reader, r);
     read_scores(&reader, p);
     check_used(&reader, r->input_path, "documents", mask.documents, extras->documents != NULL);
     check_used(&reader, r->input_path, "key lengths", mask.key_lengths, extras->key_lengths != NULL);
@@ -247,6 +280,7 @@ static void read_problem(const char *path, result_file *r, failure *f)
     if (!oracle_arithmetic_find(text, &r->arithmetic)) refuse_text(&reader, "compute", text);
     if (mask.documents && p->keys != p->queries)
         failure_set(f, LONGSPAN_ERROR_IO, "%s: documents need as many keys as queries", r->input_path);
+    check_pattern(&reader, r);
 }
 
 /* What kind of attention it is of. */

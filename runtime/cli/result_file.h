@@ -6,6 +6,7 @@
  *   input           path of the input relative to the result's folder, so that the two can be moved together
  *   input_absolute  the same, absolute, for a result that was moved alone
  *   mask            as mask_option.h has it; documents and key_lengths are the input's
+ *   pattern         as --pattern takes it; of "blocks:SIZE" the list is the input's; absent without one
  *   scale           number
  *   softcap         number; absent without a cap
  *   rope_dim, rope_base, rope_style   integer, number, "half" or "interleaved"; absent without RoPE
@@ -17,6 +18,7 @@
 #ifndef CLI_RESULT_FILE_H
 #define CLI_RESULT_FILE_H
 
+#include "partition/patterns.h"
 #include "runtime/cli/files.h"
 #include "runtime/cli/mask_option.h"
 #include "runtime/cli/row_oracle.h"
@@ -32,6 +34,7 @@ typedef struct {
     longspan_problem problem;
     oracle_arithmetic arithmetic;
     input_file input;
+    char pattern[PATTERN_TEXT_SIZE]; /* "" for none */
     char *input_path; /* where the input was found */
 } result_file;
 
@@ -43,7 +46,7 @@ void result_file_close(result_file *result);
 
 /* Not collective. The attributes from `mask` to `sinks` of a result of this problem; returns how many, at most
  * RESULT_PROBLEM_ATTRIBUTES. `mask_name` is room for one of them. */
-enum { RESULT_PROBLEM_ATTRIBUTES = 8 };
+enum { RESULT_PROBLEM_ATTRIBUTES = 9 };
 int result_file_describe(const longspan_problem *problem, char mask_name[MASK_NAME_SIZE],
                          output_attribute attributes[RESULT_PROBLEM_ATTRIBUTES]);
 

@@ -1,6 +1,9 @@
 #include "runtime/cli/row_oracle.h"
 
+#include "runtime/cli/pattern_oracle.h"
+
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const double unit = 0x1p-24;
@@ -47,9 +50,19 @@ oracle_row oracle_row_make(const longspan_problem *problem, oracle_arithmetic ar
         row.end = problem->documents[d + 1];
         row.position = query - row.begin;
     }
+    if (problem->pattern) {
+        const pattern_query of = {query, row.begin, row.end, row.position};
+        row.allowed = pattern_oracle_keys(problem, &of);
+    }
     if (problem->key_lengths && problem->key_lengths[batch_item] < row.end) row.end = problem->key_lengths[batch_item];
     for (int64_t key = 0; key < problem->keys; key++) row.seen += oracle_sees(&row, key);
     return row;
+}
+
+void oracle_row_free(oracle_row *row)
+{
+    free(row->allowed);
+    row->allowed = NULL;
 }
 
 bool oracle_sees(const oracle_row *row, int64_t key)
@@ -57,6 +70,7 @@ bool oracle_sees(const oracle_row *row, int64_t key)
     const longspan_problem *p = row->problem;
     const int64_t i = row->position, j = key - row->begin;
     if (key < row->begin || key >= row->end) return false;
+    if (row->allowed && !pattern_oracle_bit(row->allowed, key)) return false;
     if (p->causal && j > i && j >= p->prefix) return false;
     if (p->window_left >= 0 && i - j > p->window_left) return false;
     if (p->window_right >= 0 && j - i > p->window_right) return false;

@@ -39,11 +39,14 @@ typedef struct {
     int64_t begin, end; /* keys of its document, as far as they exist for its batch item */
     int64_t position;   /* p_i, counted from `begin` */
     int64_t seen;       /* n */
+    uint64_t *allowed;  /* keys that a sparse pattern lets it see (pattern_oracle.h); NULL without one */
 } oracle_row;
 
-/* O(M): counts the keys one by one. */
+/* O(M): counts the keys one by one. To be freed; with a pattern `allowed` is NULL if memory ran out. */
 oracle_row oracle_row_make(const longspan_problem *problem, oracle_arithmetic arithmetic, int64_t batch_item,
                            int64_t query);
+
+void oracle_row_free(oracle_row *row);
 
 bool oracle_sees(const oracle_row *row, int64_t key);
 

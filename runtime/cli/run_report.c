@@ -105,12 +105,14 @@ json_t *run_problem_json(const longspan_problem *p)
     const mask_choice mask = mask_choice_of(p);
     char name[MASK_NAME_SIZE];
     mask_choice_name(&mask, name);
-    return json_pack("{s:I, s:I, s:I, s:i, s:i, s:i, s:i, s:s, s:s, s:s, s:I, s:f, s:f, s:o, s:b, s:b}", "batch",
-                     (json_int_t)p->batch, "queries", (json_int_t)p->queries, "keys", (json_int_t)p->keys, "heads",
-                     p->heads, "kv_heads", p->kv_heads, "dim", p->dim, "value_dim", p->value_dim, "type",
-                     run_type_name(p->type), "out_type", run_type_name(p->out_type), "mask", name, "documents",
-                     (json_int_t)p->document_count, "scale", p->scale, "softcap", p->softcap, "rope", rope_json(p),
-                     "alibi", p->alibi_slopes != NULL, "sinks", p->sinks != NULL);
+    json_t *root = json_pack(
+        "{s:I, s:I, s:I, s:i, s:i, s:i, s:i, s:s, s:s, s:s, s:I, s:f, s:f, s:o, s:b, s:b}", "batch",
+        (json_int_t)p->batch, "queries", (json_int_t)p->queries, "keys", (json_int_t)p->keys, "heads", p->heads,
+        "kv_heads", p->kv_heads, "dim", p->dim, "value_dim", p->value_dim, "type", run_type_name(p->type), "out_type",
+        run_type_name(p->out_type), "mask", name, "documents", (json_int_t)p->document_count, "scale", p->scale,
+        "softcap", p->softcap, "rope", rope_json(p), "alibi", p->alibi_slopes != NULL, "sinks", p->sinks != NULL);
+    if (p->pattern) json_object_set_new(root, "pattern", json_string(p->pattern));
+    return root;
 }
 
 static json_t *repeat_json(const run_repeat *r)
@@ -193,6 +195,7 @@ static void print_what(FILE *to, const run_report *r)
     if (p->out_type != p->type) snprintf(out, sizeof out, " to %s", run_type_name(p->out_type));
     fprintf(to, "%s attention: %s%lld tokens%s, %d heads%s of %d%s, %s%s\n", mask_name, batch, (long long)p->queries,
             keys, p->heads, kv_heads, p->dim, value_dim, run_type_name(p->type), out);
+    if (p->pattern) fprintf(to, "  pattern %s\n", p->pattern);
     if (p->documents) fprintf(to, "  %lld documents\n", (long long)p->document_count);
     print_scores(to, p);
     const longspan_plan *plan = r->job->plan;

@@ -43,6 +43,8 @@ static void print_fold(const schedule_fold *f, const schedule_problem *problem, 
     print_rows(problem, ROWS_QUERIES, f->query_origin, f->query_rows);
     printf(" x ");
     print_rows(problem, ROWS_KEYS, f->key_origin, f->key_rows);
+    if (f->sliced && f->key_stride > 1)
+        printf(", every %lld of the %s", (long long)f->key_stride, f->query_stride > 1 ? "queries and keys" : "keys");
     print_heads(f->heads, problem->heads);
     printf(" in ");
     print_slot(f->key_slot, f->key_slot_row);

@@ -175,7 +175,8 @@ class Linear(harness.Case):
     def test_options_without_a_meaning_are_refused_by_both_names(self):
         linear_oracle.make_input(self.path("gla.h5"), "gla", 20)
         linear_oracle.make_input(self.path("elu.h5"), "elu", 20)
-        cases = [("gla", ("--softcap", "3"), "--softcap .*gla"), ("gla", ("--rope", "100"), "--rope .*gla"),
+        cases = [("gla", ("--pattern", "sinks:1,2"), "--pattern .*gla"), ("gla", ("--softcap", "3"), "--softcap .*gla"),
+                 ("gla", ("--rope", "100"), "--rope .*gla"),
                  ("gla", ("--mask", "window:4"), "window:4.*gla takes full or causal"),
                  ("gla", ("--mask", "full"), "--mask full.*gla is causal.*elu"),
                  ("gla", ("--strategy", "ring"), "--strategy ring .*gla.*chain"),
@@ -212,6 +213,7 @@ class Linear(harness.Case):
                  ("elu", "log_decay", ones(20, 4), r"/log_decay has no meaning for --attention elu, only for lightning"),
                  ("gla", "beta", ones(20, 4), r"/beta has no meaning for --attention gla, only for ssd, delta"),
                  ("gla", "sinks", ones(4), r"/sinks has no meaning for --attention gla"),
+                 ("gla", "block_offsets", ones(2, kind="i4"), r"/block_offsets has no meaning for --attention gla"),
                  ("gla", "key_lengths", ones(1, kind="i4"), r"/key_lengths has no meaning for --attention gla"),
                  ("gla", "state", ones(4, 8, 4, kind="f8"), r"/state is float64 \[4, 8, 4\]; .*gla needs float64 \[4, 8, 5\]"),
                  ("softmax", "beta", ones(20, 4), r"/beta has no meaning for softmax attention"),

@@ -114,6 +114,54 @@ static void lengths_that_do_not_fit_are_refused(void **state)
     assert_refused("/key_lengths", H5T_STD_I64LE, H5T_NATIVE_INT64, 3, NULL, "never written");
 }
 
+static void a_list_of_blocks_is_read_or_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t offsets[3], keys[3];
+        hsize_t key_count;
+        const char *needle; /* NULL: read */
+    } cases[] = {
+        {{0, 1, 3}, {2, 0, 5}, 3, NULL},
+        {{1, 1, 3}, {2, 0, 5}, 3, "/block_offsets goes from 1 to 3, not from 0 to the 3"},
+        {{0, 1, 2}, {2, 0, 5}, 3, "/block_offsets goes from 0 to 2, not from 0 to the 3"},
+        {{0, 4, 3}, {2, 0, 5}, 3, "/block_offsets descends from 4 to 3 at entry 2"},
+        {{0, 1, 3}, {2, -1, 5}, 3, "/block_keys[1] is -1, negative"},
+        {{0, 1, 3}, {2, 0, 5}, 2, "/block_offsets goes from 0 to 3, not from 0 to the 2"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *path = scratch_path("blocks.h5");
+        const hsize_t offset_count = 3;
+        hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+        hdf5_dataset(file, "/block_offsets", H5T_STD_I64LE, H5T_NATIVE_INT64, 1, &offset_count, STORE_CONTIGUOUS,
+                     cases[i].offsets);
+        hdf5_dataset(file, "/block_keys", H5T_STD_I32BE, H5T_NATIVE_INT64, 1, &cases[i].key_count, STORE_CONTIGUOUS,
+                     cases[i].keys);
+        H5Fclose(file);
+        tensor_file *input;
+        attention_extras got;
+        io_error error = {""};
+        assert_int_equal(tensor_file_open(path, &input, &error), 0);
+        const int result = tensor_file_extras(input, &shapes, &got, &error);
+        tensor_file_close(&input);
+        if (cases[i].needle) {
+            assert_int_equal(result, -1);
+            assert_refusal(&error, path, cases[i].needle);
+            assert_null(got.block_offsets);
+            continue;
+        }
+        if (result != 0) fail_msg("%s", error.text);
+        assert_int_equal(got.block_offset_count, 3);
+        assert_int_equal(got.block_key_count, 3);
+        assert_memory_equal(got.block_offsets, cases[i].offsets, sizeof cases[i].offsets);
+        assert_memory_equal(got.block_keys, cases[i].keys, sizeof cases[i].keys);
+        attention_extras_free(&got);
+    }
+    static const int64_t values[] = {0, 1, 2};
+    assert_refused("/block_offsets", H5T_STD_I64LE, H5T_NATIVE_INT64, 3, values, "one is missing");
+    assert_refused("/block_keys", H5T_STD_I64LE, H5T_NATIVE_INT64, 3, values, "one is missing");
+}
+
 static void values_of_heads_that_do_not_fit_are_refused(void **state)
 {
     (void)state;
@@ -154,6 +202,7 @@ int main(void)
         cmocka_unit_test(all_of_them_are_read),
         cmocka_unit_test(absent_ones_are_none),
         cmocka_unit_test(lengths_that_do_not_fit_are_refused),
+        cmocka_unit_test(a_list_of_blocks_is_read_or_refused),
         cmocka_unit_test(values_of_heads_that_do_not_fit_are_refused),
         cmocka_unit_test(datasets_of_two_axes_are_refused),
     };

@@ -229,9 +229,9 @@ static void messages_are_cut_at_whole_rows(void **state)
         {ROWS_KEYS, most / 3 + 1, 3, {4, 7}}, {ROWS_QUERIES, 5, 5, {0, 1}}, {ROWS_STATES, 5, 0, {0, 1}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const schedule_transfer t = {
-            .kind = cases[i].kind, .rows = {7, 7 + cases[i].rows}, .heads = cases[i].heads};
-        assert_int_equal(cost_messages(&one, &t), 3 * cases[i].messages);
+        schedule_transfer t = {.kind = cases[i].kind, .rows = {7, 7 + cases[i].rows}, .heads = cases[i].heads};
+        const schedule_step step = {.transfers = &t, .transfer_count = 1};
+        assert_int_equal(cost_messages(&one, &step, 0), 3 * cases[i].messages);
     }
 }
 

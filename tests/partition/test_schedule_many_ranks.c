@@ -93,6 +93,7 @@ static void check_peers(const schedule_problem *p, const strategy *how, const ch
 static void check_strategies(schedule_problem p, const char *mask_name)
 {
     for (int i = 0; i < strategy_count; i++) {
+        if (strategies[i]->sparse) continue; /* test_fetch.c */
         if (strcmp(strategies[i]->name, "heads") == 0) {
             assert_non_null(strategies[i]->refuse(&p));
             continue;

@@ -93,3 +93,34 @@ bool oracle_row(const longspan_problem *p, int64_t b, int64_t i, int head, const
     }
     return begin < end;
 }
+
+bool oracle_row_of(const longspan_problem *p, const bool *allowed, int64_t b, int64_t i, int head, const double *q,
+                   const double *k, const double *v, double *weights, double *out, double *lse_p)
+{
+    const double slope = p->alibi_slopes ? (double)p->alibi_slopes[head] : 0;
+    const double sink = p->sinks ? (double)p->sinks[head] : -INFINITY;
+    double top = sink, sum = 0;
+    bool sees = false;
+    for (int64_t j = 0; j < p->keys; j++) {
+        weights[j] = -INFINITY;
+        if (!allowed[j] || !oracle_sees(p, b, i, j)) continue;
+        double score = 0;
+        for (int d = 0; d < p->dim; d++) score += q[d] * k[j * p->dim + d];
+        score *= p->scale;
+        if (p->softcap > 0) score = p->softcap * tanh(score / p->softcap);
+        weights[j] = score - slope * fabs((double)(i + p->keys - p->queries - j));
+        top = fmax(top, weights[j]);
+        sees = true;
+    }
+    for (int e = 0; e < p->value_dim; e++) out[e] = 0;
+    for (int64_t j = 0; j < p->keys && sees; j++) {
+        if (weights[j] == -INFINITY) continue;
+        const double weight = exp(weights[j] - top);
+        sum += weight;
+        for (int e = 0; e < p->value_dim; e++) out[e] += weight * v[j * p->value_dim + e];
+    }
+    if (sink > -INFINITY) sum += exp(sink - top);
+    for (int e = 0; e < p->value_dim && sees; e++) out[e] /= sum;
+    *lse_p = sum > 0 ? top + log(sum) : -INFINITY;
+    return sees;
+}

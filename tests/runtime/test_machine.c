@@ -137,7 +137,7 @@ static void a_plan_is_chosen_and_predicted_by_the_numbers(void **state)
     failure f = {0};
     prediction predicted;
     assert_int_equal(problem_complete(&same, &f), LONGSPAN_OK);
-    assert_int_equal(plan_rank(&same, &place, &choices, &count, &f), LONGSPAN_OK);
+    assert_int_equal(plan_rank(&same, NULL, &place, &choices, &count, &f), LONGSPAN_OK);
     assert_ptr_equal(choices[0].strategy, plan->strategy);
     assert_int_equal(choices[0].layout, plan->scheduled.query_layout.kind);
     assert_int_equal(plan_predict(plan, &predicted, &f), LONGSPAN_OK);

@@ -42,7 +42,7 @@ static double seconds_to_plan(const longspan_problem *problem, const placement *
     double predicted;
     failure f = {0};
     const clock_t begin = clock();
-    const longspan_status chosen = plan_choose(&p, place, &scheduled, &how, &predicted, &f);
+    const longspan_status chosen = plan_choose(&p, NULL, place, &scheduled, &how, &predicted, &f);
     if (chosen == LONGSPAN_ERROR_UNSUPPORTED) return -1;
     assert_int_equal(chosen, LONGSPAN_OK);
     assert_int_equal(how->plan(&scheduled, rank, &s), 0);

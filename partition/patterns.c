@@ -1,0 +1,384 @@
+/* The patterns there are. A new one is its function and a line in the table. */
+#include "partition/patterns.h"
+
+#include <ctype.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* A number that was given, but no further than any two tokens. */
+static int64_t number(const pattern_choice *c, int index)
+{
+    return smaller(c->items[index].begin, (int64_t)1 << 59);
+}
+
+/* The first of the positions that are equal to `position` modulo a length, from -length + 1 on. */
+static int64_t residue_of(int64_t position, int64_t length)
+{
+    return position % length + (position % length < 0 ? length : 0);
+}
+
+/* Windows beside something. */
+
+/* {0 .. COUNT - 1} and {p - LEFT .. p}, no key after p. Xiao et al., "Efficient streaming language models with
+ * attention sinks", arXiv 2309.17453, section 3.2. */
+static int make_sinks(pattern *p, const pattern_choice *c, range queries, range keys, int64_t shift)
+{
+    const slice window = slice_band(queries, keys, shift - number(c, 1), shift + 1);
+    const range first = {keys.begin, keys.begin + number(c, 0)};
+    const slice sinks = slice_band(queries, range_intersect(keys, first), -SLICE_FAR, shift + 1);
+    const int result = pattern_add(p, &window);
+    return result ? result : pattern_add(p, &sinks);
+}
+
+/* {p - LEFT .. p + RIGHT}; the tokens AT see all keys and are seen by all queries. Beltagy, Peters, Cohan,
+ * "Longformer", arXiv 2004.05150, section 3.1. A key that is both in the window and global counts once. */
+static int make_global(pattern *p, const pattern_choice *c, range queries, range keys, int64_t shift)
+{
+    const slice window = slice_band(queries, keys, shift - number(c, 0), shift + number(c, 1) + 1);
+    int result = pattern_add(p, &window);
+    for (int i = 2; i < c->count && result == 0; i++) {
+        const range tokens = {keys.begin + c->items[i].begin, keys.begin + c->items[i].end};
+        const range at = {tokens.begin - shift, tokens.end - shift};
+        const slice rows = slice_full(range_intersect(queries, at), keys);
+        const slice columns = slice_full(queries, range_intersect(keys, tokens));
+        result = pattern_add(p, &rows);
+        if (result == 0) result = pattern_add(p, &columns);
+    }
+    return result;
+}
+
+/* {p + m STEP : -LEFT <= m <= RIGHT}. Beltagy, Peters, Cohan, arXiv 2004.05150, section 3.1, "dilated sliding window".
+ */
+static int make_dilated(pattern *p, const pattern_choice *c, range queries, range keys, int64_t shift)
+{
+    const int64_t step = smaller(number(c, 0), p->queries + p->keys), most = (p->queries + p->keys) / step + 1;
+    const int64_t left = smaller(number(c, 1), most), right = c->count > 2 ? smaller(number(c, 2), most) : 0;
+    int result = 0;
+    for (int64_t first = queries.begin; first < queries.begin + step && first < queries.end && result == 0; first++) {
+        slice s = slice_band(queries, keys, shift - left * step, shift + right * step + 1);
+        s.queries.begin = first;
+        s.keys.begin += residue_of(first + shift - keys.begin, step);
+        s.query_stride = s.key_stride = step;
+        result = pattern_add_disjoint(p, &s);
+    }
+    return result;
+}
+
+/* Child et al., "Generating long sequences with sparse transformers", arXiv 1904.10509, section 4.2; both are of
+ * autoregressive models: no key after p. */
+
+/* {p - LENGTH .. p} and {j <= p : (p - j) mod LENGTH = 0}. */
+static int make_strided(pattern *p, const pattern_choice *c, range queries, range keys, int64_t shift)
+{
+    const int64_t length = smaller(number(c, 0), p->queries + p->keys);
+    const slice window = slice_band(queries, keys, shift - length, shift + 1);
+    int result = pattern_add(p, &window);
+    for (int64_t first = queries.begin; first < queries.begin + length && first < queries.end && result == 0; first++) {
+        slice s = slice_band(queries, keys, -SLICE_FAR, shift - length); /* what the window has not */
+        s.queries.begin = first;
+        s.keys.begin += residue_of(first + shift - keys.begin, length);
+        s.query_stride = s.key_stride = length;
+        result = pattern_add_disjoint(p, &s);
+    }
+    return result;
+}
+
+/* {j <= p : floor(j / LENGTH) = floor(p / LENGTH)} and {j <= p : j mod LENGTH >= LENGTH - LAST}. */
+static int make_fixed(pattern *p, const pattern_choice *c, range queries, range keys, int64_t shift)
+{
+    const int64_t length = number(c, 0), last = number(c, 1);
+    const int64_t before = queries.begin + shift - keys.begin;        /* position of the first query */
+    const int64_t begin = queries.begin - residue_of(before, length); /* query at the beginning of its stretch */
+    int result = 0;
+    for (int64_t own = begin; own < queries.end && result == 0; own += length) {
+        const range of = range_intersect(queries, (range){own, own + length});
+        const slice s =
+            slice_band(of, range_intersect(keys, (range){own + shift, own + shift + length}), -SLICE_FAR, shift + 1);
+        result = pattern_add_disjoint(p, &s);
+    }
+    for (int64_t column = length - last; column < length && column < range_length(keys); column++)
+        for (int64_t own = begin; own < queries.end && result == 0; own += length) {
+            slice s = slice_full(range_intersect(queries, (range){own, own + length}),
+                                 range_intersect(keys, (range){keys.begin + column, own + shift}));
+            s.key_stride = length;
+            result = pattern_add_disjoint(p, &s);
+        }
+    return result;
+}
+
+/* {j <= p : j is one of the columns} and {p - d : d is one of the diagonals}. Jiang et al., "MInference 1.0", arXiv
+ * 2407.02490, section 3.2. */
+static int make_vertical_slash(pattern *p, const pattern_choice *c, range queries, range keys, int64_t shift)
+{
+    int result = 0;
+    for (int i = c->second; i < c->count && result == 0; i++) {
+        const slice s = slice_band(queries, keys, shift - c->items[i].end + 1, shift - c->items[i].begin + 1);
+        result = pattern_add(p, &s);
+    }
+    for (int i = 0; i < c->second && result == 0; i++) {
+        const range tokens = {keys.begin + c->items[i].begin, keys.begin + c->items[i].end};
+        const slice s = slice_band(queries, range_intersect(keys, tokens), -SLICE_FAR, shift + 1);
+        result = pattern_add(p, &s);
+    }
+    return result;
+}
+
+/* Blocks. */
+
+/* splitmix64 (Steele, Lea & Flood, OOPSLA 2014): number `turn` of a sequence. */
+static uint64_t splitmix(uint64_t seed, uint64_t turn)
+{
+    uint64_t z = seed + (turn + 1) * UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+/* Puts a block into an ascending row unless it is there. */
+static bool insert_block(int64_t *row, int64_t *count, int64_t block)
+{
+    int64_t at = *count;
+    while (at > 0 && row[at - 1] > block) at--;
+    if (at > 0 && row[at - 1] == block) return false;
+    memmove(row + at + 1, row + at, (size_t)(*count - at) * sizeof *row);
+    row[at] = block;
+    (*count)++;
+    return true;
+}
+
+/* Block i sees blocks 0, i - 1, i, i + 1, the last, and RANDOM others: of the numbers splitmix(splitmix(SEED, i), 0),
+ * ... modulo the number of blocks the first so many that are not among those before. Zaheer et al., "Big Bird", arXiv
+ * 2007.14062, section 2; the blocks as in its appendix D. They do not depend on the number of ranks. */
+static int make_bigbird(pattern *p, const pattern_choice *c, range queries, range keys, int64_t shift)
+{
+    (void)queries, (void)keys, (void)shift;
+    const int64_t size = number(c, 0), blocks = p->keys / size + (p->keys % size != 0);
+    const int64_t random = smaller(number(c, 1), blocks), most = smaller(5 + random, blocks);
+    const uint64_t seed = c->count > 2 ? (uint64_t)c->items[2].begin : 1;
+    if (blocks > INT64_MAX / 16 / (most + 1) || pattern_make_blocks(p, size, blocks * most) != 0) return -1;
+    for (int64_t i = 0; i < blocks; i++) {
+        int64_t *row = p->blocks.columns + p->blocks.offsets[i], count = 0, drawn = 0;
+        const int64_t always[] = {0, i - 1, i, i + 1, blocks - 1};
+        for (int j = 0; j < 5; j++)
+            if (always[j] >= 0 && always[j] < blocks) insert_block(row, &count, always[j]);
+        for (uint64_t turn = 0; drawn < random && count < blocks; turn++)
+            drawn +=
+                insert_block(row, &count, (int64_t)(splitmix(splitmix(seed, (uint64_t)i), turn) % (uint64_t)blocks));
+        p->blocks.offsets[i + 1] = p->blocks.offsets[i] + count;
+    }
+    return 0;
+}
+
+/* Blocks of SIZE tokens that are given as arrays; pattern_make puts them in. */
+static int make_blocks(pattern *p, const pattern_choice *c, range queries, range keys, int64_t shift)
+{
+    (void)p, (void)c, (void)queries, (void)keys, (void)shift;
+    return 0;
+}
+
+/* What is wrong with numbers. */
+
+static const char *fault_of_step(const pattern_choice *c)
+{
+    return number(c, 0) < 1 ? "a step is at least 1" : NULL;
+}
+
+static const char *fault_of_length(const pattern_choice *c)
+{
+    return number(c, 0) < 1 ? "a length is at least 1" : NULL;
+}
+
+static const char *fault_of_fixed(const pattern_choice *c)
+{
+    if (number(c, 1) > number(c, 0)) return "more tokens are seen by all than a stretch has";
+    return fault_of_length(c);
+}
+
+static const char *fault_of_blocks(const pattern_choice *c)
+{
+    return number(c, 0) < 1 ? "a block has at least 1 token" : NULL;
+}
+
+enum { RUNS = 0, ANY = 0 };
+
+/* clang-format off */
+const pattern_kind pattern_kinds[] = {
+    {"sinks", "sinks:COUNT,LEFT", "the first COUNT keys, and the LEFT before the query (StreamingLLM)",
+     2, 2, 2, JOINS_DOCUMENTS, make_sinks, NULL},
+    {"global", "global:LEFT,RIGHT,AT,...", "a window; tokens AT see all and are seen by all (Longformer)",
+     3, ANY, 2, JOINS_DOCUMENTS, make_global, NULL},
+    {"dilated", "dilated:STEP,LEFT[,RIGHT]", "every STEP-th key, LEFT before the query, RIGHT after it (Longformer)",
+     2, 3, 3, JOINS_DOCUMENTS, make_dilated, fault_of_step},
+    {"bigbird", "bigbird:BLOCK,RANDOM[,SEED]", "the first, last, own, next, and RANDOM other blocks (Big Bird)",
+     2, 3, 3, 0, make_bigbird, fault_of_blocks},
+    {"strided", "strided:LENGTH", "the LENGTH keys before, and every LENGTH-th (Sparse Transformer)",
+     1, 1, 1, JOINS_DOCUMENTS, make_strided, fault_of_length},
+    {"fixed", "fixed:LENGTH,LAST", "the own LENGTH tokens, and the LAST of each before (Sparse Transformer)",
+     2, 2, 2, JOINS_DOCUMENTS, make_fixed, fault_of_fixed},
+    {"vertical-slash", "vertical-slash:J,.../D,...", "the keys J, and those D before the query (MInference)",
+     2, ANY, RUNS, TWO_LISTS, make_vertical_slash, NULL},
+    {"blocks", "blocks:SIZE", "the blocks of keys that are listed for the query's block",
+     1, 1, 1, JOINS_DOCUMENTS, make_blocks, fault_of_blocks},
+};
+/* clang-format on */
+const int pattern_kind_count = (int)(sizeof pattern_kinds / sizeof pattern_kinds[0]);
+
+/* Text. */
+
+static bool complain(char why[PATTERN_WHY_SIZE], const char *format, ...) __attribute__((format(printf, 2, 3)));
+static bool complain(char why[PATTERN_WHY_SIZE], const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(why, PATTERN_WHY_SIZE, format, arguments);
+    va_end(arguments);
+    return false;
+}
+
+/* A number with its suffix; *end_p is what follows. */
+static bool read_number(const char *text, const char **end_p, int64_t *value_p)
+{
+    int64_t value = 0;
+    if (!isdigit((unsigned char)*text)) return false;
+    for (; isdigit((unsigned char)*text); text++)
+        if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, *text - '0', &value))
+            return false;
+    static const char suffixes[] = "kMG";
+    const char *suffix = *text ? strchr(suffixes, *text) : NULL;
+    if (suffix && __builtin_mul_overflow(value, (int64_t)1 << 10 * (suffix - suffixes + 1), &value)) return false;
+    if (value >= (int64_t)1 << 60) return false;
+    *value_p = value;
+    *end_p = suffix ? text + 1 : text;
+    return true;
+}
+
+/* A number, or FIRST-LAST where that may be. */
+static bool read_item(const char *text, bool may_be_run, const char **end_p, range *item_p)
+{
+    int64_t first, last;
+    if (!read_number(text, end_p, &first)) return false;
+    last = first;
+    if (**end_p == '-' && (!may_be_run || !read_number(*end_p + 1, end_p, &last) || last < first)) return false;
+    *item_p = (range){first, last + 1};
+    return true;
+}
+
+static bool read_items(const char *text, const pattern_kind *kind, pattern_choice *c)
+{
+    c->second = -1;
+    for (c->count = 0;; text++) {
+        if (c->count == PATTERN_MOST_ITEMS) return false;
+        if (!read_item(text, c->count >= kind->numbers, &text, &c->items[c->count])) return false;
+        c->count++;
+        if (*text == '\0') break;
+        if (*text == '/' && (kind->flags & TWO_LISTS) && c->second < 0) c->second = c->count;
+        else if (*text != ',') return false;
+    }
+    if ((kind->flags & TWO_LISTS) && c->second < 0) return false;
+    if (c->second < 0) c->second = c->count;
+    return c->count >= kind->least && (kind->most == 0 || c->count <= kind->most);
+}
+
+static const pattern_kind *find_kind(const char *text, size_t length)
+{
+    for (int i = 0; i < pattern_kind_count; i++)
+        if (strlen(pattern_kinds[i].name) == length && strncmp(pattern_kinds[i].name, text, length) == 0)
+            return &pattern_kinds[i];
+    return NULL;
+}
+
+bool pattern_choice_parse(const char *text, pattern_choice *choice_p, char why[PATTERN_WHY_SIZE])
+{
+    const size_t length = strcspn(text, ":");
+    *choice_p = (pattern_choice){.kind = find_kind(text, length)};
+    if (strlen(text) >= PATTERN_TEXT_SIZE)
+        return complain(why, "the pattern is longer than %d characters", PATTERN_TEXT_SIZE - 1);
+    if (!choice_p->kind) {
+        complain(why, "'%.40s' is no pattern: there are", text);
+        for (int i = 0; i < pattern_kind_count; i++) {
+            const size_t used = strlen(why);
+            snprintf(why + used, PATTERN_WHY_SIZE - used, "%s %s", i > 0 ? "," : "", pattern_kinds[i].name);
+        }
+        return false;
+    }
+    if (text[length] != ':' || !read_items(text + length + 1, choice_p->kind, choice_p))
+        return complain(why, "'%.100s' is not %s", text, choice_p->kind->usage);
+    const char *fault = choice_p->kind->fault ? choice_p->kind->fault(choice_p) : NULL;
+    return fault ? complain(why, "'%.100s': %s", text, fault) : true;
+}
+
+/* Patterns. */
+
+static const char *blocks_fault(const pattern_blocks *b, int64_t query_blocks, int64_t key_blocks)
+{
+    if (b->query_blocks != query_blocks || b->key_blocks != key_blocks)
+        return "the list has another number of blocks than the tokens have";
+    if (b->offsets[0] != 0 || b->offsets[query_blocks] != b->count) return "its offsets do not go from 0 to the end";
+    for (int64_t i = 0; i < query_blocks; i++) {
+        if (b->offsets[i] > b->offsets[i + 1] || b->offsets[i + 1] > b->count) return "its offsets do not ascend";
+        for (int64_t j = b->offsets[i]; j < b->offsets[i + 1]; j++) {
+            if (b->columns[j] < 0 || b->columns[j] >= key_blocks) return "it names a block of keys that is not there";
+            if (j > b->offsets[i] && b->columns[j] <= b->columns[j - 1]) return "the blocks of a row do not ascend";
+        }
+    }
+    return NULL;
+}
+
+/* 0, -1, or 1 with the reason. */
+static int take_blocks(pattern *p, int64_t size, const pattern_blocks *b, char why[PATTERN_WHY_SIZE])
+{
+    const int64_t rows = p->queries / size + (p->queries % size != 0), columns = p->keys / size + (p->keys % size != 0);
+    const char *fault = b && b->offsets ? blocks_fault(b, rows, columns) : "no list of blocks is given";
+    if (fault) {
+        complain(why, "pattern 'blocks:%lld': %s", (long long)size, fault);
+        return 1;
+    }
+    if (pattern_make_blocks(p, size, b->count) != 0) return -1;
+    memcpy(p->blocks.offsets, b->offsets, (size_t)(rows + 1) * sizeof *b->offsets);
+    if (b->count > 0) memcpy(p->blocks.columns, b->columns, (size_t)b->count * sizeof *b->columns);
+    return 0;
+}
+
+static int make_parts(pattern *p, const pattern_choice *choice, const mask *m)
+{
+    if (!m->documents || !(choice->kind->flags & JOINS_DOCUMENTS))
+        return choice->kind->make(p, choice, (range){0, m->queries}, (range){0, m->keys}, m->keys - m->queries);
+    int result = 0;
+    for (int64_t i = 0; i < m->document_count && result == 0; i++) {
+        const range tokens = {m->documents[i], m->documents[i + 1]};
+        pattern_begin_part(p);
+        if (!range_is_empty(tokens)) result = choice->kind->make(p, choice, tokens, tokens, 0);
+    }
+    return result;
+}
+
+int pattern_make(const pattern_choice *choice, const mask *m, const pattern_blocks *blocks, pattern **pattern_p,
+                 char why[PATTERN_WHY_SIZE])
+{
+    const pattern_kind *kind = choice->kind;
+    if (m->documents && !(kind->flags & JOINS_DOCUMENTS)) {
+        complain(why, "pattern '%s' with packed documents: its tokens are those of one sequence", kind->name);
+        return 1;
+    }
+    if (kind->make == make_bigbird && m->queries != m->keys) {
+        complain(why, "pattern '%s' needs as many keys as queries", kind->name);
+        return 1;
+    }
+    if (kind->make != make_blocks && blocks && blocks->offsets) {
+        complain(why, "pattern '%s' with a list of blocks: it has its own", kind->name);
+        return 1;
+    }
+    pattern *p = pattern_create(m->queries, m->keys);
+    if (!p) return -1;
+    int result = kind->make == make_blocks ? take_blocks(p, number(choice, 0), blocks, why) : make_parts(p, choice, m);
+    if (result == 0) *pattern_p = p;
+    else pattern_destroy(p);
+    return result;
+}
