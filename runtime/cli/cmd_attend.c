@@ -186,7 +186,10 @@ static void attend(session *s, const options *o, failure *f)
     longspan_problem problem;
     job_problem_from_input(&input, &problem);
     job_problem_choose(o, &problem);
-    job_problem_set_pattern(o->pattern, &input, &problem);
+    if (job_problem_set_blocks(o->arguments[0], &input, &problem, f) != LONGSPAN_OK) {
+        session_fail(s, f);
+        goto done;
+    }
     const double planning = MPI_Wtime();
     if (!job_open(s, o, &problem, bar_wanted ? progress_bar_update : NULL, &bar, &j, f)) goto done;
     const double reading = MPI_Wtime();

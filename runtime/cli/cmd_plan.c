@@ -251,8 +251,8 @@ static exit_status plan_file(session *s, const options *o)
     }
     job_problem_from_input(&input, &problem);
     job_problem_choose(o, &problem);
-    job_problem_set_pattern(o->pattern, &input, &problem);
-    const exit_status planned = plan_problem(s, o, &problem);
+    const longspan_status listed = job_problem_set_blocks(o->arguments[0], &input, &problem, &f);
+    const exit_status planned = listed == LONGSPAN_OK ? plan_problem(s, o, &problem) : session_fail(s, &f);
     input_file_close(&input);
     return planned;
 }

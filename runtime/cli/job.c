@@ -50,7 +50,7 @@ void job_problem_from_options(const options *o, longspan_problem *problem_p)
 void job_problem_choose(const options *o, longspan_problem *p)
 {
     mask_choice_apply(&o->mask, p);
-    job_problem_set_pattern(o->pattern, NULL, p);
+    p->pattern = o->pattern;
     if (o->out_type_given) p->out_type = o->out_type;
     p->scale = o->scale;
     p->softcap = o->softcap;
@@ -63,14 +63,18 @@ void job_problem_choose(const options *o, longspan_problem *p)
     p->layout = o->layout;
 }
 
-void job_problem_set_pattern(const char *pattern, const input_file *input, longspan_problem *p)
+longspan_status job_problem_set_blocks(const char *path, const input_file *input, longspan_problem *p, failure *f)
 {
-    p->pattern = pattern;
-    if (!pattern || !input || strncmp(pattern, "blocks:", strlen("blocks:")) != 0) return;
+    const bool wanted = p->pattern && strncmp(p->pattern, "blocks:", strlen("blocks:")) == 0;
+    if (!wanted && !input->extras.block_offsets) return LONGSPAN_OK;
+    if (!wanted)
+        return failure_set(f, LONGSPAN_ERROR_IO,
+                           "%s: /block_offsets and /block_keys have no meaning without --pattern blocks:SIZE", path);
     p->block_offsets = input->extras.block_offsets;
     p->block_offset_count = input->extras.block_offset_count;
     p->block_keys = input->extras.block_keys;
     p->block_key_count = input->extras.block_key_count;
+    return LONGSPAN_OK;
 }
 
 /* The names of the kernels that this CPU runs. */

@@ -31,9 +31,9 @@ void job_problem_from_options(const options *o, longspan_problem *problem_p);
  * text *problem_p then refers. */
 void job_problem_choose(const options *o, longspan_problem *problem_p);
 
-/* Not collective. A sparse pattern, NULL for none, and of an input, NULL for none, the list of blocks that it asks for.
- */
-void job_problem_set_pattern(const char *pattern, const input_file *input, longspan_problem *problem_p);
+/* Not collective. The list of blocks of the input at `path`, where the problem's pattern is of blocks. Fails with IO where
+ * the input has one that nobody asks for. */
+longspan_status job_problem_set_blocks(const char *path, const input_file *input, longspan_problem *problem, failure *f);
 
 /* Not collective. The kernel that --isa names, NULL with the reason in *f if this CPU cannot run it. */
 const attention_kernel *job_kernel(const char *isa, failure *f);

@@ -214,8 +214,10 @@ static void read_pattern(const attribute_reader *reader, result_file *r)
         refuse_text(reader, "pattern", r->pattern);
         return;
     }
-    job_problem_set_pattern(r->pattern, &r->input, &r->problem);
-    if (strncmp(r->pattern, "blocks:", strlen("blocks:")) == 0 && !r->problem.block_offsets)
+    r->problem.pattern = r->pattern;
+    if (strncmp(r->pattern, "blocks:", strlen("blocks:")) != 0) return;
+    if (r->input.extras.block_offsets) job_problem_set_blocks(r->input_path, &r->input, &r->problem, reader->f);
+    else
         failure_set(reader->f, LONGSPAN_ERROR_IO, "%s was computed with pattern %s, but %s has no /block_offsets",
                     reader->path, r->pattern, r->input_path);
 }

@@ -71,6 +71,9 @@ class Patterns(harness.Case):
             self.succeed("verify", "in.h5", "out.h5", "--rows", "131", ranks=2)
         self.assert_refused(self.longspan("attend", "in.h5", "-o", "o.h5", "--pattern", "blocks:20"), 2, "blocks:20",
                             "number of blocks")
+        for options in ((), ("--pattern", "sinks:1,4")):
+            self.assert_refused(self.longspan("attend", "in.h5", "-o", "o.h5", *options), 4, "/block_offsets",
+                                "without --pattern blocks:SIZE")
         with h5py.File(self.path("in.h5"), "a") as file:
             file["block_keys"][0] = 99
         self.assert_refused(self.longspan("attend", "in.h5", "-o", "o.h5", "--pattern", "blocks:10"), 2, "blocks:10",
