@@ -22,6 +22,7 @@
  *     blocks                      the blocks that any of its rows of blocks names
  * The work is one visit of the pattern for each peer that there is something to send to or to receive from, and one of
  * all that see the rank's keys. Contiguous layouts: in others a window's neighbours are everywhere. */
+#include "partition/grown.h"
 #include "partition/parcel.h"
 #include "partition/row_set.h"
 
@@ -136,11 +137,9 @@ static int plan_sends(fetch *x)
 
 static int hold(fetch *x, int origin, range tokens, int64_t slot_row)
 {
-    if ((x->held_count & (x->held_count - 1)) == 0) {
-        held_run *held = realloc(x->held, (x->held_count == 0 ? 1 : 2 * (size_t)x->held_count) * sizeof *held);
-        if (!held) return -1;
-        x->held = held;
-    }
+    held_run *held = grown(x->held, x->held_count, sizeof *held);
+    if (!held) return -1;
+    x->held = held;
     x->held[x->held_count++] = (held_run){origin, tokens, slot_row};
     return 0;
 }

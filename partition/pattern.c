@@ -1,5 +1,7 @@
 #include "partition/pattern.h"
 
+#include "partition/grown.h"
+
 #include <stdlib.h>
 
 static int64_t smaller(int64_t a, int64_t b)
@@ -24,13 +26,6 @@ void pattern_destroy(pattern *p)
     free(p->blocks.offsets);
     free(p->blocks.columns);
     free(p);
-}
-
-/* Room for one more in an array that is always grown by this function. */
-static void *grown(void *items, int64_t count, size_t size)
-{
-    if (count & (count - 1)) return items;
-    return realloc(items, (count == 0 ? 1 : 2 * (size_t)count) * size);
 }
 
 /* Slices. */

@@ -1,6 +1,7 @@
 #include "runtime/exchange.h"
 
 #include "partition/message.h"
+
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>

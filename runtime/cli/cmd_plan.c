@@ -4,7 +4,7 @@
 #include "runtime/cli/forecast.h"
 #include "runtime/cli/job.h"
 #include "runtime/cli/placement.h"
-#include "runtime/cli/plan_linear.h"
+#include "runtime/cli/plan.h"
 #include "runtime/cli/run_report.h"
 #include "runtime/cli/schedule_print.h"
 
@@ -197,13 +197,13 @@ static void print_steps(const session *s, const forecast *c, failure *f)
 }
 
 /* Rank 0. */
-static json_t *plan_here(const session *s, const options *o, const longspan_problem *problem,
-                         const machine_source *source, failure *f)
+static json_t *plan_here(const session *s, const options *o, const void *problem, const machine_source *source,
+                         failure *f)
 {
     placement place;
     forecast c = {.choice_count = 0};
     json_t *root = NULL;
-    longspan_problem complete = *problem;
+    longspan_problem complete = *(const longspan_problem *)problem;
     if (problem_complete(&complete, f) != LONGSPAN_OK) return NULL;
     const placement_work work = {.type = complete.type,
                                  .rows = complete.queries * (complete.heads / complete.kv_heads),
@@ -220,14 +220,14 @@ static json_t *plan_here(const session *s, const options *o, const longspan_prob
     return root;
 }
 
-static exit_status plan_problem(session *s, const options *o, const longspan_problem *problem)
+exit_status plan_by(session *s, const options *o, plan_maker *make, const void *problem)
 {
     failure f = {0};
     machine_source source;
     if (o->report && output_file_check(s->comm, o->report, o->force, &f) != LONGSPAN_OK) return session_fail(s, &f);
     const attention_kernel *kernel = job_kernel(o->isa, &f);
     if (!session_agree(s, &f) || !machine_load(s, kernel, &source, &f)) return session_exit_status(&f);
-    json_t *root = s->rank == 0 ? plan_here(s, o, problem, &source, &f) : NULL;
+    json_t *root = s->rank == 0 ? make(s, o, problem, &source, &f) : NULL;
     if (!session_agree(s, &f)) {
         json_decref(root);
         return session_exit_status(&f);
@@ -252,7 +252,7 @@ static exit_status plan_file(session *s, const options *o)
     job_problem_from_input(&input, &problem);
     job_problem_choose(o, &problem);
     const longspan_status listed = job_problem_set_blocks(o->arguments[0], &input, &problem, &f);
-    const exit_status planned = listed == LONGSPAN_OK ? plan_problem(s, o, &problem) : session_fail(s, &f);
+    const exit_status planned = listed == LONGSPAN_OK ? plan_by(s, o, plan_here, &problem) : session_fail(s, &f);
     input_file_close(&input);
     return planned;
 }
@@ -266,7 +266,7 @@ static exit_status run(session *s, options *o)
     if (o->linear) return plan_linear(s, o);
     job_problem_from_options(o, &problem);
     job_problem_choose(o, &problem);
-    return plan_problem(s, o, &problem);
+    return plan_by(s, o, plan_here, &problem);
 }
 
 const command command_plan = {

@@ -1,6 +1,6 @@
 /* longspan plan with a linear --attention: every strategy of the family, ranked, and what each rank would do under the
  * one that attend takes. */
-#include "runtime/cli/plan_linear.h"
+#include "runtime/cli/plan.h"
 
 #include "runtime/cli/linear_inputs.h"
 #include "runtime/cli/linear_job.h"
@@ -233,10 +233,10 @@ static void print_steps(const session *s, const linear_forecast *c, failure *f)
 }
 
 /* Rank 0. */
-static json_t *plan_here(const session *s, const options *o, const longspan_linear_problem *problem,
-                         const machine_source *source, failure *f)
+static json_t *plan_here(const session *s, const options *o, const void *problem, const machine_source *source,
+                         failure *f)
 {
-    linear_forecast c = {.problem = *problem};
+    linear_forecast c = {.problem = *(const longspan_linear_problem *)problem};
     if (linear_problem_complete(&c.problem, f) != LONGSPAN_OK ||
         !placement_make(o, &(placement_work){.type = c.problem.type}, source, &c.place, f))
         return NULL;
@@ -251,22 +251,6 @@ static json_t *plan_here(const session *s, const options *o, const longspan_line
     return o->report ? forecast_json(&c, source->source) : NULL;
 }
 
-static exit_status plan_problem(session *s, const options *o, const longspan_linear_problem *problem)
-{
-    failure f = {0};
-    machine_source source;
-    if (o->report && output_file_check(s->comm, o->report, o->force, &f) != LONGSPAN_OK) return session_fail(s, &f);
-    const attention_kernel *kernel = job_kernel(o->isa, &f);
-    if (!session_agree(s, &f) || !machine_load(s, kernel, &source, &f)) return session_exit_status(&f);
-    json_t *root = s->rank == 0 ? plan_here(s, o, problem, &source, &f) : NULL;
-    if (!session_agree(s, &f)) {
-        json_decref(root);
-        return session_exit_status(&f);
-    }
-    if (o->report && run_report_write(s, o->report, o->force, root, &f)) session_say(s, "  report   %s\n", o->report);
-    return session_exit_status(&f);
-}
-
 exit_status plan_linear(session *s, const options *o)
 {
     failure f = {0};
@@ -275,7 +259,7 @@ exit_status plan_linear(session *s, const options *o)
     linear_problem_from_options(o, &problem);
     linear_problem_choose(o, &problem);
     linear_inputs_make(o->seed, &problem, &made, &f);
-    const exit_status planned = session_agree(s, &f) ? plan_problem(s, o, &problem) : session_exit_status(&f);
+    const exit_status planned = session_agree(s, &f) ? plan_by(s, o, plan_here, &problem) : session_exit_status(&f);
     linear_inputs_free(&made);
     return planned;
 }
@@ -285,5 +269,5 @@ exit_status plan_linear_file(session *s, const options *o, const input_file *inp
     longspan_linear_problem problem;
     linear_problem_from_input(input, o->linear, &problem);
     linear_problem_choose(o, &problem);
-    return plan_problem(s, o, &problem);
+    return plan_by(s, o, plan_here, &problem);
 }

@@ -1,6 +1,7 @@
 #include "runtime/cli/run_steps.h"
 
 #include "runtime/patience.h"
+
 #include <stdlib.h>
 
 typedef struct {
