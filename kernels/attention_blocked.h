@@ -10,7 +10,8 @@
  * arithmetic of a row cannot depend on its neighbours. For a key block C on the global grid and a row in lane x,
  *
  *     S[j][x] = sum_d k[j][d] q[d][x]                 SCORE_TILE keys by VECTORS of lanes, in registers
- *     S[j][x] = what attention_scores makes of it     where it asks: a pass of its own, and q and k rotated when copied
+ *     S[j][x] = what attention_scores makes of it     where it asks: a pass of its own, and q and k rotated when copied,
+ *                                                     or u added to q: attention_relative.h
  *     m' = max_j S[j][x] if that exceeds m by more than RESCALE_GAP, else m;    a = 2^(m - m'), 1 if m stays
  *     P[j][x] = 2^(S[j][x] - m'),   l = a l + sum_j P[j][x]
  *     o[e][x] = a o[e][x] + sum_j v[j][e] P[j][x]      TILE columns by VECTORS of lanes, in registers
@@ -27,6 +28,7 @@
 #define KERNELS_ATTENTION_BLOCKED_H
 
 #include "kernels/attention_peak.h"
+#include "kernels/attention_relative.h"
 #include "kernels/attention_task.h"
 
 #include <omp.h>
@@ -178,6 +180,7 @@ INLINE void sub_block_update(const fold_task *task, int sub, const key_block *bl
         next_rows_fetch(task, sub, block, j);
         tile_scores(q, block->k + j * dim, dim, (vector *)(task->space.scores + j * SUB_LANES));
     }
+    if (task->inside) relative_add(task, sub, block, first, last);
     if (scores_have_terms(task)) scores_apply_terms(task, sub, first, last);
     largest_scores(task->space.scores, first, last, seen, largest);
     probabilities(task->space.scores, first, last, largest, (vector *)(task->space.m + sub * SUB_LANES),
@@ -284,6 +287,7 @@ static key_block block_prepare(const fold_task *task, const attention_segment *s
               value_dim_padded(call->value_dim), (int64_t)value_row_floats(call->value_dim), task->space.v);
     if (task->rotary || call->scores.slopes) block_place(task, segment, begin, keys);
     return (key_block){
+        .segment = segment,
         .k = task->space.k,
         .v = task->space.v,
         .begin = begin,
@@ -312,16 +316,45 @@ static void segment_fold(const fold_task *task, const attention_segment *segment
     }
 }
 
-static __attribute__((noinline)) void task_run(fold_task *task)
+static void task_queries_load(const fold_task *task)
 {
-    if (span_looks_inside(task->span)) visible_load(task);
     for (int sub = 0; sub < task->sub_blocks; sub++) {
         queries_load(task, sub);
-        if (task->call->scores.slopes) slopes_load(task, sub);
+        poll_after(task, POLL_INTERVAL / 8);
+    }
+}
+
+/* The segment, part by part. The queries that are loaded are those of the part before. */
+static void segment_fold_parts(fold_task *task, const attention_segment *segment)
+{
+    attention_segment seen = *segment;
+    seen.look_inside = true;
+    for (relative_part part = 0; part < RELATIVE_PARTS; part++) {
+        if (!relative_visible_load(task, segment, part)) continue;
+        const bool before = task->inside;
+        task->inside = part == RELATIVE_INSIDE;
+        if (task->inside != before) task_queries_load(task);
+        segment_fold(task, &seen);
+    }
+}
+
+static __attribute__((noinline)) void task_run(fold_task *task)
+{
+    const attention_relative *relative = task->call->scores.relative;
+    task->inside = relative != NULL; /* most of its keys are */
+    if (relative) relative_runs_clear(task);
+    else if (span_looks_inside(task->span)) visible_load(task);
+    task_queries_load(task);
+    for (int sub = 0; sub < task->sub_blocks; sub++) {
+        if (relative || task->call->scores.slopes) terms_load(task, sub);
         state_load(task, sub);
         poll_after(task, POLL_INTERVAL / 8);
     }
-    for (int i = 0; i < task->span->segment_count; i++) segment_fold(task, &task->span->segments[i]);
+    for (int i = 0; i < task->span->segment_count; i++) {
+        const attention_segment *segment = &task->span->segments[i];
+        if (relative) segment_fold_parts(task, segment);
+        else segment_fold(task, segment);
+    }
     for (int sub = 0; sub < task->sub_blocks; sub++) {
         state_store(task, sub);
         poll_after(task, POLL_INTERVAL / 8);
@@ -452,6 +485,8 @@ static void blocked_fold(const attention_call *call, const attention_span *spans
         const task_workspace space = workspace_of_thread(call, thread);
         rotary_angles rotary;
         if (call->scores.rope_dim) rotary = rotary_create(&call->scores, space.rotary);
+        relative_workspace relative = {0};
+        if (call->scores.relative) relative = relative_workspace_of_thread(call, thread);
         fold_task task = {.call = call,
                           .queue = &queue,
                           .space = space,
@@ -459,6 +494,7 @@ static void blocked_fold(const attention_call *call, const attention_span *spans
                           .group = call->heads / call->kv_heads,
                           .cap = score_cap_of(call->scores.softcap),
                           .rotary = call->scores.rope_dim ? &rotary : NULL,
+                          .relative = relative,
                           .poll_work = thread == 0 && call->poll ? &work : NULL};
         if (call->mark) call->mark(call->mark_data, thread, true);
         if (together) tasks_run_together(&task, &team, spans, span_count);
