@@ -75,6 +75,13 @@ static void relative_runs_clear(const fold_task *task)
     }
 }
 
+/* Lanes of a sub-block that hold rows, in fours. */
+static int lanes_with_rows(const fold_task *task, int sub)
+{
+    const int rows = task->rows - sub * SUB_LANES;
+    return rows < SUB_LANES ? (rows + 3) / 4 * 4 : SUB_LANES;
+}
+
 /* Column 0 of the table of a row's head. */
 static const float *table_of_row(const fold_task *task, int row)
 {
@@ -106,7 +113,7 @@ INLINE void products_make(int vectors, const float *rows, int lanes, const float
 static void biased_rows_load(const fold_task *task, int sub)
 {
     const int dim = task->call->dim;
-    for (int x = 0; x < SUB_LANES; x++) {
+    for (int x = 0; x < lanes_with_rows(task, sub); x++) {
         float *row = task->relative.rows + x * dim;
         const int lane = sub * SUB_LANES + x;
         if (lane < task->rows) query_load(task, lane, task->call->scores.relative->w, row);
@@ -119,20 +126,20 @@ static void biased_rows_load(const fold_task *task, int sub)
 static __attribute__((noinline)) void columns_make(const fold_task *task, int sub, int first, int last)
 {
     const attention_relative *relative = task->call->scores.relative;
-    const int dim = task->call->dim, step = task->group;
+    const int dim = task->call->dim, step = task->group, lanes = lanes_with_rows(task, sub);
     const row_strides stride = {.q = dim,
                                 .d = (int64_t)relative_table_pitch(relative_offsets(relative)),
                                 .out = (int64_t)relative_pitch(relative_offsets(relative))};
     biased_rows_load(task, sub);
-    for (int x = 0; x < step && x < SUB_LANES; x++) {
+    for (int x = 0; x < step && x < lanes; x++) {
         const float *rows = task->relative.rows + x * dim, *table = table_of_row(task, sub * SUB_LANES + x);
         float *products = products_of(task, sub) + x * stride.out + (first - task->relative.runs[sub].first);
         for (int c = first, vectors; c < last; c += vectors * LANES, products += vectors * LANES) {
             vectors = last - c > 2 * LANES ? 3 : last - c > LANES ? 2 : 1;
-            if (vectors == 3) products_make(3, rows, SUB_LANES - x, table + c, dim, step, stride, products);
-            if (vectors == 2) products_make(2, rows, SUB_LANES - x, table + c, dim, step, stride, products);
-            if (vectors == 1) products_make(1, rows, SUB_LANES - x, table + c, dim, step, stride, products);
-            poll_after(task, (int64_t)2 * dim * vectors * LANES * (SUB_LANES / step + 1));
+            if (vectors == 3) products_make(3, rows, lanes - x, table + c, dim, step, stride, products);
+            if (vectors == 2) products_make(2, rows, lanes - x, table + c, dim, step, stride, products);
+            if (vectors == 1) products_make(1, rows, lanes - x, table + c, dim, step, stride, products);
+            poll_after(task, (int64_t)2 * dim * vectors * LANES * (lanes / step + 1));
         }
     }
 }
@@ -148,7 +155,7 @@ static void columns_keep(const fold_task *task, int sub, int first, int last)
     if (run->first < first && first < run->last) {
         float *row = products_of(task, sub);
         kept = run->last - first;
-        for (int x = 0; x < SUB_LANES; x++, row += relative_pitch(offsets))
+        for (int x = 0; x < lanes_with_rows(task, sub); x++, row += relative_pitch(offsets))
             memmove(row, row + first - run->first, (size_t)kept * sizeof *row);
     }
     run->first = first;
@@ -172,7 +179,7 @@ static void relative_add_keys(const fold_task *task, int sub, const key_block *b
     const int kept = task->relative.runs[sub].first;
     for (int j = first; j < last; j++) {
         const int64_t position = key_position(block->segment, block->begin + j);
-        for (int x = 0; x < SUB_LANES; x++) {
+        for (int x = 0; x < lanes_with_rows(task, sub); x++) {
             const int64_t column = column_of(task, sub * SUB_LANES + x, position);
             if (column >= low && column < high)
                 task->space.scores[j * SUB_LANES + x] += products[x * pitch + column - kept];
@@ -197,7 +204,7 @@ static void relative_add_squares(const fold_task *task, int sub, const key_block
     const int64_t pitch = (int64_t)relative_pitch(relative_offsets(task->call->scores.relative));
     const relative_run *run = &task->relative.runs[sub];
     const int64_t position = key_position(block->segment, block->begin + first), count = run->last - run->first;
-    for (int x = 0; x < SUB_LANES; x += 4) {
+    for (int x = 0; x < lanes_with_rows(task, sub); x += 4) {
         const float *products = products_of(task, sub) + x * pitch;
         int64_t column[4]; /* of key 0 of the block, if the keys before `first` followed each other too */
         for (int i = 0; i < 4; i++) column[i] = column_of(task, sub * SUB_LANES + x + i, position) - first - run->first;
