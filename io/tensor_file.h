@@ -68,6 +68,16 @@ int tensor_file_blocks(const tensor_file *file, int64_t **offsets_p, int64_t *of
 int tensor_file_head_values(const tensor_file *file, const char *dataset, int heads, bool may_be_none, float **values_p,
                             io_error *error);
 
+/* Relative keys (tensor_relative.c): /relative_keys float32 [count, H, D], and /relative_bias_u and /relative_bias_w float32
+ * [H, D], both or none, which need it; all finite. NULL and 0 where absent. */
+typedef struct {
+    float *keys, *bias_u, *bias_w;
+    int64_t count;
+} relative_extras;
+int tensor_file_relative(const tensor_file *file, const attention_shapes *shapes, relative_extras *relative_p,
+                         io_error *error);
+void relative_extras_free(relative_extras *relative); /* {0} allowed */
+
 /* All of them. */
 typedef struct {
     int64_t *documents; /* document_count + 1 offsets */
@@ -76,6 +86,7 @@ typedef struct {
     float *alibi_slopes, *sinks;
     int64_t *block_offsets, *block_keys;
     int64_t block_offset_count, block_key_count;
+    relative_extras relative;
 } attention_extras;
 int tensor_file_extras(const tensor_file *file, const attention_shapes *shapes, attention_extras *extras_p,
                        io_error *error);

@@ -265,7 +265,8 @@ static int read_extras(const tensor_file *file, const attention_shapes *shapes, 
 /* What would change the result if it had a meaning here. */
 static int refuse_unwanted(const tensor_file *file, const linear_wanted *wanted, io_error *error)
 {
-    static const char *const of_softmax[] = {"/alibi_slopes", "/sinks", "/key_lengths", "/block_offsets", "/block_keys"};
+    static const char *const of_softmax[] = {"/alibi_slopes",  "/sinks",      "/key_lengths",
+                                             "/block_offsets", "/block_keys", "/relative_keys"};
     for (int i = 0; i < LINEAR_DATASETS; i++) {
         if (!wanted->needs[i] && tensor_file_has(file, names[i]))
             return io_fail(error, "%s: %s has no meaning for --attention %s, only for %s", file->path, names[i],

@@ -204,7 +204,8 @@ int tensor_file_extras(const tensor_file *file, const attention_shapes *shapes, 
         tensor_file_head_values(file, "/alibi_slopes", shapes->q.heads, false, &extras.alibi_slopes, error) != 0 ||
         tensor_file_head_values(file, "/sinks", shapes->q.heads, true, &extras.sinks, error) != 0 ||
         tensor_file_blocks(file, &extras.block_offsets, &extras.block_offset_count, &extras.block_keys,
-                           &extras.block_key_count, error) != 0) {
+                           &extras.block_key_count, error) != 0 ||
+        tensor_file_relative(file, shapes, &extras.relative, error) != 0) {
         attention_extras_free(&extras);
         return -1;
     }
@@ -220,5 +221,6 @@ void attention_extras_free(attention_extras *extras)
     free(extras->sinks);
     free(extras->block_offsets);
     free(extras->block_keys);
+    relative_extras_free(&extras->relative);
     *extras = (attention_extras){0};
 }

@@ -7,7 +7,7 @@
  *     out_i = sum_j exp(s_ij - lse_i) v[j,g,:]
  *
  * where cap(s) = softcap tanh(s / softcap), or s without a cap; p are positions in the sequence; q', k' are q, k rotated
- * by their positions (RoPE), or q, k themselves: see attention_scores.
+ * by their positions (RoPE), or q, k themselves; or the sum is that of attention_relative: see attention_scores.
  *
  * The state of a row is (o, m, l): a reference m not below the row's largest score seen so far by more than
  * a fixed bound, l = sum_j 2^(t_ij - m) and o = sum_j 2^(t_ij - m) v_j with t_ij = s_ij log2(e). States form a monoid:
@@ -58,6 +58,22 @@ typedef struct {
     const int64_t *positions;
 } attention_segment;
 
+/* A learned bias of relative positions (Transformer-XL, Dai et al., arXiv 1901.02860, section 3.3, with the projected
+ * embedding of an offset as row r; of windows: FastConformer, arXiv 2305.05084). Where -right <= p_i - p_j <= left,
+ * scale * q.k becomes
+ *
+ *     scale * ((q[i,h,:] + u[h,:]) . k[j,g,:] + (q[i,h,:] + w[h,:]) . r[h, p_i - p_j, :])
+ *
+ * and it stays what it is elsewhere. Which of the two is decided pair by pair, so that a row's bits are its own. A span's
+ * keys are folded segment by segment, of a segment first those before the offsets of the table, then those inside, then
+ * those after. Not with RoPE, and COMPUTE_FP32 alone. All arrays are the caller's. */
+typedef struct {
+    int left, right;    /* >= 0; C = left + right + 1 offsets */
+    const float *u, *w; /* [H, D] */
+    const float *table; /* [H, attention_relative_table_floats]: what attention_relative_prepare makes of r */
+    void *workspace;    /* attention_relative_workspace_size() bytes, 64-byte aligned, like the call's */
+} attention_relative;
+
 /* What a score is besides scale * q.k. All zero: nothing. */
 typedef struct {
     float softcap;       /* s becomes softcap * tanh(s / softcap); 0: as it is (Gemma 2, arXiv 2408.00118, section 2) */
@@ -67,6 +83,7 @@ typedef struct {
     int rope_dim;
     bool rope_interleaved;
     const double *rope_frequencies;
+    const attention_relative *relative; /* NULL: none */
 } attention_scores;
 
 /* The arithmetic of the two products of a fold; sums, exponentials and states are float32 in each. A float32 x is
@@ -141,6 +158,13 @@ attention_compute attention_compute_best(const attention_kernel *kernel, kernel_
 
 /* Bytes of workspace that any kernel needs for a call of this shape, whatever its arithmetic. */
 size_t attention_workspace_size(int threads, int dim, int value_dim);
+
+/* Floats of the table of a head, for C offsets, a multiple of 16. */
+size_t attention_relative_table_floats(int offsets, int dim);
+/* r [C, H, D], row c of offset p_i - p_j = left - c, into table [H, attention_relative_table_floats]. */
+void attention_relative_prepare(const float *r, int offsets, int heads, int dim, float *table);
+/* Bytes for a call of this shape, beside attention_workspace_size. */
+size_t attention_relative_workspace_size(int threads, int dim, int value_dim, int offsets);
 
 /* state = identity for `rows` = T * H rows. */
 void attention_state_clear(attention_state state, int64_t rows, int value_dim);

@@ -10,7 +10,8 @@
  * arithmetic of a row cannot depend on its neighbours. For a key block C on the global grid and a row in lane x,
  *
  *     S[j][x] = sum_d k[j][d] q[d][x]                 SCORE_TILE keys by VECTORS of lanes, in registers
- *     S[j][x] = what attention_scores makes of it     where it asks: a pass of its own, and q and k rotated when copied
+ *     S[j][x] = what attention_scores makes of it     where it asks: a pass of its own, and q and k rotated when copied,
+ *                                                     or u added to q: attention_relative.h
  *     m' = max_j S[j][x] if that exceeds m by more than RESCALE_GAP, else m;    a = 2^(m - m'), 1 if m stays
  *     P[j][x] = 2^(S[j][x] - m'),   l = a l + sum_j P[j][x]
  *     o[e][x] = a o[e][x] + sum_j v[j][e] P[j][x]      TILE columns by VECTORS of lanes, in registers
@@ -27,6 +28,7 @@
 #define KERNELS_ATTENTION_BLOCKED_H
 
 #include "kernels/attention_peak.h"
+#include "kernels/attention_relative.h"
 #include "kernels/attention_task.h"
 
 #include <omp.h>
@@ -180,6 +182,7 @@ INLINE void sub_block_update(const fold_task *task, int sub, const key_block *bl
         tile_scores(q, block->k + j * block->k_stride, block->k_stride, dim, width,
                     (vector *)(task->space.scores + j * SUB_LANES));
     }
+    if (task->inside) relative_add(task, sub, block, first, last);
     if (scores_have_terms(task)) scores_apply_terms(task, sub, first, last);
     largest_scores(task->space.scores, first, last, width, seen, largest);
     probabilities(task->space.scores, first, last, width, largest, (vector *)(task->space.m + sub * SUB_LANES),
@@ -348,8 +351,12 @@ static key_block block_prepare(const fold_task *task, const block_place *place, 
     const int64_t before = place->begin - segment->begin;
 
     const int64_t k_offset = before * segment->k_token_stride + task->kv_head * segment->k_head_stride;
-    key_block block = {
-        .begin = place->begin, .keys = keys, .k = task->space.k, .k_stride = call->dim, .v = task->space.v};
+    key_block block = {.segment = segment,
+                       .begin = place->begin,
+                       .keys = keys,
+                       .k = task->space.k,
+                       .k_stride = call->dim,
+                       .v = task->space.v};
 
     if (keys_fit_in_place(task, keys)) {
         block.k = (const float *)segment->k + k_offset;
@@ -385,16 +392,50 @@ static void blocks_fold(const fold_task *task)
     }
 }
 
-static __attribute__((noinline)) void task_run(fold_task *task)
+static void task_queries_load(const fold_task *task)
 {
-    if (span_looks_inside(task->span)) visible_load(task);
     for (int sub = 0; sub < task->sub_blocks; sub++) {
         queries_load(task, sub);
-        if (task->call->scores.slopes) slopes_load(task, sub);
+        poll_after(task, POLL_INTERVAL / 8);
+    }
+}
+
+/* The keys of the span, segment by segment, and part by part of each. The queries that are loaded are those of the part
+ * before. */
+static void parts_fold(fold_task *task)
+{
+    const attention_span *whole = task->span;
+    for (int i = 0; i < whole->segment_count; i++)
+        for (relative_part part = 0; part < RELATIVE_PARTS; part++) {
+            if (!relative_visible_load(task, &whole->segments[i], part)) continue;
+            const bool before = task->inside;
+            task->inside = part == RELATIVE_INSIDE;
+            if (task->inside != before) task_queries_load(task);
+            attention_segment seen = whole->segments[i];
+            attention_span alone = *whole;
+            seen.look_inside = true;
+            alone.segments = &seen;
+            alone.segment_count = 1;
+            task->span = &alone;
+            blocks_fold(task);
+            task->span = whole;
+        }
+}
+
+static __attribute__((noinline)) void task_run(fold_task *task)
+{
+    const attention_relative *relative = task->call->scores.relative;
+    task->inside = relative != NULL; /* most of its keys are */
+    if (relative) relative_runs_clear(task);
+    else if (span_looks_inside(task->span)) visible_load(task);
+    task_queries_load(task);
+    for (int sub = 0; sub < task->sub_blocks; sub++) {
+        if (relative || task->call->scores.slopes) terms_load(task, sub);
         state_load(task, sub);
         poll_after(task, POLL_INTERVAL / 8);
     }
-    blocks_fold(task);
+    if (relative) parts_fold(task);
+    else blocks_fold(task);
     for (int sub = 0; sub < task->sub_blocks; sub++) {
         state_store(task, sub);
         poll_after(task, POLL_INTERVAL / 8);
@@ -525,6 +566,8 @@ static void blocked_fold(const attention_call *call, const attention_span *spans
         const task_workspace space = workspace_of_thread(call, thread);
         rotary_angles rotary;
         if (call->scores.rope_dim) rotary = rotary_create(&call->scores, space.rotary);
+        relative_workspace relative = {0};
+        if (call->scores.relative) relative = relative_workspace_of_thread(call, thread);
         fold_task task = {.call = call,
                           .queue = &queue,
                           .space = space,
@@ -532,6 +575,7 @@ static void blocked_fold(const attention_call *call, const attention_span *spans
                           .group = call->heads / call->kv_heads,
                           .cap = score_cap_of(call->scores.softcap),
                           .rotary = call->scores.rope_dim ? &rotary : NULL,
+                          .relative = relative,
                           .poll_work = thread == 0 && call->poll ? &work : NULL};
         if (call->mark) call->mark(call->mark_data, thread, true);
         if (together) tasks_run_together(&task, &team, spans, span_count);

@@ -21,6 +21,8 @@
 #ifndef KERNELS_ATTENTION_FEW_H
 #define KERNELS_ATTENTION_FEW_H
 
+#include "kernels/attention_relative.h"
+#include "kernels/attention_row_scores.h"
 #include "kernels/attention_task.h"
 
 #include <sched.h>
@@ -95,7 +97,7 @@ static void few_queries_load(few_fold *few)
     const fold_task *task = few->task;
     for (int i = 0; i < few->heads * task->rows; i++) {
         few->task->kv_head = few->first_head + i / task->rows;
-        query_load(task, i % task->rows, few->q + (size_t)i * (size_t)task->call->dim);
+        query_load(task, i % task->rows, key_bias(task), few->q + (size_t)i * (size_t)task->call->dim);
     }
     few->queries_loaded = true;
 }
@@ -124,7 +126,8 @@ static key_block few_block(const few_fold *few, int index)
     const attention_segment *segment = few->segment;
     const int64_t from = (few->first_block + index / few->heads) * ATTENTION_KEY_BLOCK, to = from + ATTENTION_KEY_BLOCK;
     const int64_t begin = from > segment->begin ? from : segment->begin;
-    return (key_block){.begin = begin, .keys = (int)((to < segment->end ? to : segment->end) - begin)};
+    return (key_block){
+        .segment = segment, .begin = begin, .keys = (int)((to < segment->end ? to : segment->end) - begin)};
 }
 
 /* Keys of the block that a row sees. */
@@ -189,40 +192,14 @@ static void few_keys_load(const few_fold *few, const key_block *block)
     }
 }
 
-/* S of `rows` rows and `vectors` vectors of keys: the sums of tile_scores. */
-INLINE void few_tile_scores(int rows, int vectors, const float *restrict q, const float *restrict k, int dim,
-                            float *restrict scores)
+/* S of `rows` rows and `vectors` vectors of keys. */
+INLINE void few_tile_scores(int rows, int vectors, const float *q, const float *k, int dim, float *scores)
 {
-    vector group[FEW_TILE][4], all[FEW_TILE][4]; /* no sum of groups before there are two */
-    for (int r = 0; r < rows; r++)
-        for (int x = 0; x < vectors; x++) group[r][x] = all[r][x] = (vector){0};
-    for (int chunk = 0; chunk < dim; chunk += DOT_CHUNK) {
-        const int end = dim - chunk < DOT_CHUNK ? dim : chunk + DOT_CHUNK;
-        vector s[FEW_TILE][4];
-        for (int r = 0; r < rows && chunk > 0 && chunk % DOT_GROUP == 0; r++)
-            for (int x = 0; x < vectors; x++) {
-                if (chunk > DOT_GROUP) group[r][x] += all[r][x];
-                all[r][x] = group[r][x];
-                group[r][x] = (vector){0};
-            }
-        for (int r = 0; r < rows; r++)
-            for (int x = 0; x < vectors; x++) s[r][x] = (vector){0};
-        for (int d = chunk; d < end; d++)
-            for (int r = 0; r < rows; r++)
-                for (int x = 0; x < vectors; x++)
-                    s[r][x] =
-                        multiply_add(*(const vector *)(k + (x * dim + d) * LANES), splat(q[r * dim + d]), s[r][x]);
-        for (int r = 0; r < rows; r++)
-            for (int x = 0; x < vectors; x++) group[r][x] += s[r][x];
-    }
-    for (int r = 0; r < rows; r++)
-        for (int x = 0; x < vectors; x++) {
-            if (dim > DOT_GROUP) group[r][x] += all[r][x];
-            ((vector *)(scores + r * ATTENTION_KEY_BLOCK))[x] = group[r][x];
-        }
+    const row_strides strides = {.q = dim, .vector = dim * LANES, .d = LANES, .out = ATTENTION_KEY_BLOCK};
+    row_scores(rows, vectors, q, k, dim, strides, scores);
 }
 
-/* Cap, slope and mask of a row's scores; returns the largest. */
+/* Bias, cap, slope and mask of a row's scores; returns the largest. */
 static float few_row_scores(const few_fold *few, const key_block *block, int row, vector *scores)
 {
     const fold_task *task = few->task;
@@ -237,6 +214,7 @@ static float few_row_scores(const few_fold *few, const key_block *block, int row
     } index;
     int first, last;
     few_seen(few, block, row, &first, &last);
+    if (task->inside) relative_add_row(task, block, row, (float *)scores);
     for (int i = 0; i < LANES; i++) index.lane[i] = i;
     for (int x = 0; x < KEY_VECTORS; x++) {
         if (task->cap.cap != 0) scores[x] = score_capped(scores[x], task->cap);
@@ -442,6 +420,24 @@ static void few_segment_fold(few_fold *few)
     }
 }
 
+/* The segment, part by part, alike on every thread. A thread keeps the queries of the part before until it draws a ticket
+ * of this one. */
+static void few_segment_fold_parts(few_fold *few)
+{
+    const attention_segment *segment = few->segment;
+    attention_segment seen = *segment;
+    seen.look_inside = true;
+    few->segment = &seen;
+    for (relative_part part = 0; part < RELATIVE_PARTS; part++) {
+        if (!relative_visible_load(few->task, segment, part)) continue;
+        const bool before = few->task->inside;
+        few->task->inside = part == RELATIVE_INSIDE;
+        if (few->task->inside != before) few->queries_loaded = false;
+        few_segment_fold(few);
+    }
+    few->segment = segment;
+}
+
 /* As many of the heads as leave a share room for a ticket's blocks; one at least. */
 static void few_heads_choose(few_fold *few, int heads)
 {
@@ -469,13 +465,16 @@ static int64_t few_run(fold_task *task, int head, int heads, few_team *team, int
                     .width = rounded_up((size_t)task->call->value_dim, 16),
                     .v_stride = value_row_floats(task->call->value_dim),
                     .q = task->space.q};
-    if (span_looks_inside(task->span)) visible_load(task);
+    const bool in_parts = task->call->scores.relative != NULL;
+    task->inside = false;
+    if (!in_parts && span_looks_inside(task->span)) visible_load(task);
     for (few.first_head = head; few.first_head < head + heads; few.first_head += few.heads) {
         few_heads_choose(&few, head + heads - few.first_head);
         few.queries_loaded = false;
         for (int i = 0; i < task->span->segment_count; i++) {
             few.segment = &task->span->segments[i];
-            few_segment_fold(&few);
+            if (in_parts) few_segment_fold_parts(&few);
+            else few_segment_fold(&few);
         }
     }
     return few.ticket;

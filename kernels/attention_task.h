@@ -8,7 +8,7 @@
 #include "kernels/attention_rotary.h"
 #include "kernels/attention_score_terms.h"
 #include "kernels/attention_vector.h"
-#include "kernels/workspace.h"
+#include "kernels/relative_workspace.h"
 
 #include <stdatomic.h>
 
@@ -40,6 +40,7 @@ typedef struct {
  * a multiple of TILE. Copied because rows that lie far apart share too few sets of the cache; keys that few rows read
  * stay where they are. */
 typedef struct {
+    const attention_segment *segment;
     const float *k, *v;
     int64_t k_stride;
     int64_t begin;
@@ -66,6 +67,8 @@ typedef struct {
     int rows, sub_blocks;
     score_cap cap;         /* 0: none */
     rotary_angles *rotary; /* NULL: none */
+    relative_workspace relative; /* read only with attention_relative */
+    bool inside;                 /* what is folded lies among its offsets */
     int64_t *poll_work;    /* flop since the last poll; NULL on threads that do not poll */
 } fold_task;
 
@@ -147,14 +150,22 @@ static int64_t query_position(const fold_task *task, int row)
     return task->span->positions[(task->first_row + row) / task->group];
 }
 
-/* A query of the task, rotated, times scale * log2(e). */
-static void query_load(const fold_task *task, int lane, float *row)
+/* A query of the task, rotated, plus the row of its head in `bias` [H, D] unless NULL, times scale * log2(e). */
+static void query_load(const fold_task *task, int lane, const float *bias, float *row)
 {
     const attention_call *call = task->call;
     const float factor = (float)((double)call->scale * 1.4426950408889634);
     row_widen(call->type, task->span->q, query_offset(task, lane), call->dim, row);
     if (task->rotary) rotary_turn(task->rotary, query_position(task, lane), row);
+    if (bias) bias += (int64_t)query_head(task, lane) * call->dim;
+    for (int d = 0; bias && d < call->dim; d++) row[d] += bias[d];
     for (int d = 0; d < call->dim; d++) row[d] *= factor;
+}
+
+/* What is added to the queries that keys are multiplied with. */
+static const float *key_bias(const fold_task *task)
+{
+    return task->inside ? task->call->scores.relative->u : NULL;
 }
 
 /* Rows pass through the space for keys (or values) on their way between memory and lanes. */
@@ -164,18 +175,20 @@ static void queries_load(const fold_task *task, int sub)
     for (int x = 0; x < SUB_LANES; x++) {
         float *row = task->space.k + x * dim;
         const int lane = sub * SUB_LANES + x;
-        if (lane < task->rows) query_load(task, lane, row);
+        if (lane < task->rows) query_load(task, lane, key_bias(task), row);
         else
             for (int d = 0; d < dim; d++) row[d] = 0;
     }
     transpose(task->space.k, dim, SUB_LANES, dim, task->space.q + (size_t)sub * SUB_LANES * (size_t)dim, SUB_LANES);
 }
 
-static void slopes_load(const fold_task *task, int sub)
+/* What scores need to know of the rows: slopes, and where they are. */
+static void terms_load(const fold_task *task, int sub)
 {
+    const float *slopes = task->call->scores.slopes;
     for (int lane = sub * SUB_LANES; lane < (sub + 1) * SUB_LANES; lane++) {
         const bool real = lane < task->rows;
-        task->space.slope[lane] = real ? score_slope(task->call->scores.slopes[query_head(task, lane)]) : 0;
+        task->space.slope[lane] = real && slopes ? score_slope(slopes[query_head(task, lane)]) : 0;
         task->space.position[lane] = real ? (int32_t)(uint32_t)query_position(task, lane) : 0;
     }
 }
@@ -213,28 +226,35 @@ static void state_store(const fold_task *task, int sub)
     }
 }
 
+/* All rows see nothing. */
+static void visible_clear(fold_task *task)
+{
+    for (int sub = 0; sub < task->sub_blocks; sub++)
+        task->bounds[sub] = (sub_block_bounds){INT64_MAX, INT64_MIN, INT64_MAX, INT64_MIN};
+    for (int lane = 0; lane < task->sub_blocks * SUB_LANES; lane++)
+        task->space.visible_begin[lane] = task->space.visible_end[lane] = 0;
+}
+
 /* A row that sees nothing has the range [0, 0), which keeps its sub-block off the unmasked way. */
+static void visible_set(fold_task *task, int lane, int64_t begin, int64_t end)
+{
+    sub_block_bounds *bounds = &task->bounds[lane / SUB_LANES];
+    if (begin >= end) begin = end = bounds->end_min = 0;
+    task->space.visible_begin[lane] = begin;
+    task->space.visible_end[lane] = end;
+    if (begin == end) return;
+    if (begin < bounds->begin_min) bounds->begin_min = begin;
+    if (begin > bounds->begin_max) bounds->begin_max = begin;
+    if (end < bounds->end_min) bounds->end_min = end;
+    if (end > bounds->end_max) bounds->end_max = end;
+}
+
 static void visible_load(fold_task *task)
 {
-    for (int sub = 0; sub < task->sub_blocks; sub++) {
-        sub_block_bounds *bounds = &task->bounds[sub];
-        *bounds = (sub_block_bounds){INT64_MAX, INT64_MIN, INT64_MAX, INT64_MIN};
-        for (int lane = sub * SUB_LANES; lane < (sub + 1) * SUB_LANES; lane++) {
-            int64_t begin = 0, end = 0;
-            if (lane < task->rows) {
-                const int64_t token = (task->first_row + lane) / task->group;
-                begin = task->span->visible_begin[token];
-                end = task->span->visible_end[token];
-                if (begin >= end) begin = end = bounds->end_min = 0;
-            }
-            task->space.visible_begin[lane] = begin;
-            task->space.visible_end[lane] = end;
-            if (begin == end) continue;
-            if (begin < bounds->begin_min) bounds->begin_min = begin;
-            if (begin > bounds->begin_max) bounds->begin_max = begin;
-            if (end < bounds->end_min) bounds->end_min = end;
-            if (end > bounds->end_max) bounds->end_max = end;
-        }
+    visible_clear(task);
+    for (int lane = 0; lane < task->rows; lane++) {
+        const int64_t token = (task->first_row + lane) / task->group;
+        visible_set(task, lane, task->span->visible_begin[token], task->span->visible_end[token]);
     }
 }
 

@@ -26,6 +26,18 @@ static double dot(const double *a, const double *b, int count)
     return sum;
 }
 
+/* scale * ((q + u) . k + (q + w) . r) of attention_relative, where the table has the offset; else scale * q . k. */
+static double relative_score(const double *q, const double *k, int64_t offset, int dim, double scale,
+                             const reference_scores *scores)
+{
+    if (offset > scores->relative_left || offset < -scores->relative_right) return scale * dot(q, k, dim);
+    const double *r = scores->relative + (scores->relative_left - offset) * dim;
+    double sum = 0;
+    for (int d = 0; d < dim; d++)
+        sum += (q[d] + scores->relative_u[d]) * k[d] + (q[d] + scores->relative_w[d]) * r[d];
+    return scale * sum;
+}
+
 static double score_of(const double *q, const double *k, int64_t key, int dim, double scale,
                        const reference_scores *scores)
 {
@@ -39,6 +51,7 @@ static double score_of(const double *q, const double *k, int64_t key, int dim, d
     reference_rotate(scores, scores->query_position, rotated_q);
     reference_rotate(scores, position, rotated_k);
     double score = scale * dot(rotated_q, rotated_k, dim);
+    if (scores->relative) score = relative_score(q, k, scores->query_position - position, dim, scale, scores);
     if (scores->softcap != 0) score = scores->softcap * tanh(score / scores->softcap);
     return score - scores->slope * fabs((double)(scores->query_position - position));
 }

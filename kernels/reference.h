@@ -16,6 +16,9 @@ typedef struct {
     int rope_dim;                 /* even, at most D; 0: none */
     bool rope_interleaved;
     const double *rope_frequencies; /* [rope_dim / 2] */
+    /* Of this row's head: r [left + right + 1, D], offset `left` first, and u and w [D]; r NULL: none. Not with RoPE. */
+    const double *relative, *relative_u, *relative_w;
+    int64_t relative_left, relative_right;
 } reference_scores;
 
 /* One query row q [D] against `keys` rows k, v (doubles, row j at k + j * k_stride, v + j * v_stride), key j seen iff

@@ -11,7 +11,7 @@ typedef struct {
     int64_t row_bytes[ROWS_KINDS]; /* as it is held and travels: keys (D + E) B and queries D B times the element size,
                                       states (E + 2) B floats */
     int64_t output_bytes;          /* of out and lse */
-    double flops_per_pair;         /* 2 (D + E) B: a query against a key that it sees */
+    double flops_per_pair;         /* a query against a key that it sees: 2 (D + E) B, or more */
     int64_t batch;                 /* B */
     int64_t tensor_bytes[ROWS_KINDS][COST_TENSORS]; /* of one batch item, in each tensor, that travel apart: of keys in k
                                                        and v, of queries in q, of states in o, m and l; 0: none */

@@ -60,7 +60,7 @@ cost_sizes plan_sizes(const longspan_problem *p)
                       [ROWS_QUERIES] = p->batch * p->dim * element,
                       [ROWS_STATES] = p->batch * (p->value_dim + 2) * word},
         .output_bytes = p->batch * (p->value_dim * out_element + word),
-        .flops_per_pair = 2.0 * (p->dim + p->value_dim) * (double)p->batch,
+        .flops_per_pair = problem_pair_flops(p) * (double)p->batch,
         .batch = p->batch,
         .tensor_bytes = {[ROWS_KEYS] = {p->dim * element, p->value_dim * element},
                          [ROWS_QUERIES] = {p->dim * element},

@@ -1,5 +1,7 @@
 #include "runtime/folds.h"
 
+#include "runtime/problem.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -173,7 +175,7 @@ static needs measure(const fold_plan *folds, const schedule *s)
     return most;
 }
 
-/* Flops of a fold: 2 (D + E) for each pair seen, of each head and batch item. */
+/* Flops of a fold: of each pair seen, of each head and batch item. */
 static double fold_flops(const fold_plan *folds, const schedule_fold *fold)
 {
     const longspan_problem *p = folds->problem;
@@ -188,7 +190,7 @@ static double fold_flops(const fold_plan *folds, const schedule_fold *fold)
     } else {
         pairs = (double)p->batch * (double)schedule_fold_pairs(folds->scheduled, fold);
     }
-    return 2.0 * (p->dim + p->value_dim) * heads_count(fold->heads) * pairs;
+    return problem_pair_flops(p) * heads_count(fold->heads) * pairs;
 }
 
 /* An array of no elements is not NULL. */
@@ -214,7 +216,7 @@ int fold_plan_create(fold_plan *folds_p, const longspan_problem *problem, const 
 {
     fold_plan *f = folds_p;
     *f = (fold_plan){.problem = problem, .scheduled = scheduled, .rank = rank, .threads = threads};
-    f->positions_matter = problem->alibi_slopes || problem->rope_dim > 0;
+    f->positions_matter = problem->alibi_slopes || problem->rope_dim > 0 || problem->relative_keys;
     const needs most = measure(f, s);
     const int64_t tokens = layout_rank_tokens(&scheduled->query_layout, rank);
     f->home_begin = allocate(tokens, sizeof *f->home_begin);

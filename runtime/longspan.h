@@ -5,7 +5,13 @@
  *     lse[b,i,h]   = log(exp(sink_h) + sum_j exp(s_ij)),   j over the keys that query i may see,  g = h / (H / G),
  *
  * with p_i = i + (M - N) the position of query i among the keys, cap(s) = softcap tanh(s / softcap), and q and k turned
- * by their positions first where RoPE is asked for. Cap, slopes, sinks and RoPE are left out unless they are given.
+ * by their positions first where RoPE is asked for. Cap, slopes, sinks and RoPE are left out unless they are given. With
+ * relative keys r and biases u, w (Transformer-XL, arXiv 1901.02860, section 3.3; of windows: FastConformer, arXiv
+ * 2305.05084) q . k is
+ *
+ *     (q[b,i,h,:] + u[h,:]) . k[b,j,g,:] + (q[b,i,h,:] + w[h,:]) . r[LEFT - (p_i - j),h,:]    -RIGHT <= p_i - j <= LEFT
+ *
+ * within the window's sides, and as above beyond them, which only global tokens reach.
  *
  * Plan and execute, as in FFTW: everything that can fail does so while planning; execute neither allocates nor
  * decides.
@@ -129,6 +135,13 @@ typedef struct {
     double softcap;            /* 0: none */
     const float *alibi_slopes; /* [H]; NULL: none */
     const float *sinks;        /* [H]: a score that every query of head h also sees, with value 0; NULL: none */
+    /* [LEFT + RIGHT + 1, H, D], relative_count rows; NULL and 0: none. Row c is of the offset p_i - j = LEFT - c, the
+     * furthest past first, as NeMo has them, and projected. LEFT and RIGHT are the sides of the window, both finite: of
+     * window_left and window_right (0 where that has no limit but `causal` has, without a prefix), or of the pattern
+     * "global:LEFT,RIGHT,...". Not with RoPE or slopes, and no `compute` but "fp32", which "auto" then is. */
+    const float *relative_keys;
+    int64_t relative_count;
+    const float *relative_bias_u, *relative_bias_w; /* [H, D], of content and of position; both, or NULL: 0 */
     int rope_dim;         /* even, <= D: so many elements of q and k turn, by p rope_base^(-2c / rope_dim) for pair c;
                              0: none */
     double rope_base;     /* default 10000 */
@@ -147,7 +160,8 @@ typedef struct {
     double wait;     /* waiting for transfers after the folds of a step, and for the node where memory is shared */
     double finish;   /* turning states into out and lse */
     double transfer; /* sum over steps of the time from start to completion of its transfers */
-    double flops;    /* 2 (D + E) for each (query, key) pair seen, of each head and batch item */
+    double flops;    /* 2 (D + E), with relative keys 2 (2 D + E), for each (query, key) pair seen, of each head and
+                        batch item */
     int64_t bytes_sent, bytes_received, messages_sent;
     int64_t steps;
 } longspan_timing;

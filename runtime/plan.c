@@ -46,6 +46,7 @@ static void copy_arrays(longspan_plan *plan, failure *f)
 static attention_compute compute_of(const longspan_context *context, const longspan_problem *p)
 {
     if (context->compute != COMPUTE_AUTO) return (attention_compute)context->compute;
+    if (p->relative_keys) return COMPUTE_FP32;
     return attention_compute_best(context->kernel, (kernel_type)p->type, p->queries * (p->heads / p->kv_heads));
 }
 
@@ -174,6 +175,7 @@ static longspan_plan *build(longspan_context *context, const longspan_problem *p
         return plan;
     choose_compute(plan, f);
     copy_arrays(plan, f);
+    plan_relative_create(plan, f);
     if (f->status != LONGSPAN_OK) return plan;
     if (plan->strategy->plan(&plan->scheduled, context->rank, &plan->schedule) != 0) {
         failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the schedule");
@@ -266,6 +268,7 @@ void longspan_plan_destroy(longspan_plan **plan_p)
     free(plan->key_lengths);
     free(plan->alibi_slopes);
     free(plan->sinks);
+    plan_relative_free(plan);
     free(plan);
     *plan_p = NULL;
 }
@@ -338,5 +341,5 @@ const step_record *plan_steps(const longspan_plan *plan, int64_t *count_p)
 
 double plan_flops_per_pair(const longspan_problem *p)
 {
-    return 2.0 * p->heads * (p->dim + p->value_dim) * (double)p->batch;
+    return problem_pair_flops(p) * p->heads * (double)p->batch;
 }

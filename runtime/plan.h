@@ -26,6 +26,15 @@ typedef struct {
     char strategy[PLAN_NAME_MAX], layout[PLAN_NAME_MAX];
 } plan_names;
 
+/* Of relative keys; NULLs without them. */
+typedef struct {
+    float *keys, *u, *w; /* as in the problem; u and w zeros where it has none */
+    float *table;        /* [H, table_floats] */
+    size_t table_floats;
+    void *workspace;
+    attention_relative of_heads; /* of those of the call that runs */
+} plan_relative;
+
 struct longspan_plan {
     longspan_context *context;
     longspan_problem problem; /* every default filled in; arrays and names are the plan's own */
@@ -33,6 +42,7 @@ struct longspan_plan {
     char *pattern_text;
     pattern *pattern; /* NULL where the problem has none */
     float *alibi_slopes, *sinks;
+    plan_relative relative;
     plan_names names;
     const strategy *strategy;
     schedule_problem scheduled;
@@ -85,6 +95,12 @@ static inline attention_state plan_state_at(const longspan_plan *plan, const row
     return (attention_state){part[0], part[1], part[2], heads_count(store->heads)};
 }
 
+/* Not collective. Makes the problem's relative keys the plan's own (runtime/plan_relative.c); nothing without them. */
+void plan_relative_create(longspan_plan *plan, failure *f);
+void plan_relative_free(longspan_plan *plan);
+/* As a call of the kernel for heads from `head` on takes them, until the next one; NULL without them. */
+const attention_relative *plan_relative_of(longspan_plan *plan, int head);
+
 /* Not collective. malloc on a cache line, for `count` elements of `size` bytes, and the same with a copy of `values`; a
  * failure when there is no room. */
 void *plan_allocate(int64_t count, size_t size, const char *what, failure *f);
@@ -115,7 +131,7 @@ const char *plan_compute_name(const longspan_plan *plan);
 /* Not collective. What this rank did in each step of the last execute; NULL and 0 before the first. The plan's own. */
 const step_record *plan_steps(const longspan_plan *plan, int64_t *count_p);
 
-/* 2 (D + E) H B: flops for one (query, key) pair that all heads and batch items see. */
+/* problem_pair_flops H B: flops for one (query, key) pair that all heads and batch items see. */
 double plan_flops_per_pair(const longspan_problem *p);
 
 #endif

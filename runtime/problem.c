@@ -153,7 +153,13 @@ longspan_status problem_complete(longspan_problem *p, failure *f)
     check_sizes(p, f);
     check_mask(p, f);
     check_scores(p, f);
+    problem_check_relative(p, f);
     return f->status;
+}
+
+double problem_pair_flops(const longspan_problem *p)
+{
+    return 2.0 * (p->dim + p->value_dim) + (p->relative_keys ? 2.0 * p->dim : 0);
 }
 
 int64_t problem_hash_array(const void *values, size_t size, int64_t count, int64_t most)
@@ -193,6 +199,7 @@ longspan_status problem_check_equal(longspan_context *context, const longspan_pr
         {"softcap", agreement_bits(p->softcap)},
         {"alibi_slopes", problem_hash_array(p->alibi_slopes, sizeof *p->alibi_slopes, p->heads, MOST_HEADS)},
         {"sinks", problem_hash_array(p->sinks, sizeof *p->sinks, p->heads, MOST_HEADS)},
+        {"relative_keys or their biases", problem_hash_relative(p)},
         {"rope_dim", p->rope_dim},
         {"rope_base", agreement_bits(p->rope_base)},
         {"rope_interleaved", p->rope_interleaved != 0},

@@ -19,6 +19,16 @@ longspan_status problem_complete(longspan_problem *p, failure *f);
  * none. */
 longspan_status problem_pattern(const longspan_problem *p, pattern **pattern_p, failure *f);
 
+/* Not collective. LEFT and RIGHT of the window that the relative keys of a problem with its defaults belong to. Fails with
+ * UNSUPPORTED where there is no such window. */
+longspan_status problem_relative_sides(const longspan_problem *p, int64_t *left_p, int64_t *right_p, failure *f);
+/* Parts of problem_complete and problem_check_equal. */
+void problem_check_relative(const longspan_problem *p, failure *f);
+int64_t problem_hash_relative(const longspan_problem *p);
+
+/* Not collective. Flops of a (query, key) pair of one head: 2 (D + E), with relative keys 2 (2 D + E). */
+double problem_pair_flops(const longspan_problem *p);
+
 /* Collective over the context. A failure on all, and the context's last error, unless all ranks have the same. */
 longspan_status problem_check_equal(longspan_context *context, const longspan_problem *p, failure *f);
 

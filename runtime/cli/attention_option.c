@@ -61,7 +61,7 @@ static exit_status check_strategy(const session *s, const options *o)
 
 static exit_status check_linear(const session *s, options *o)
 {
-    static const char *const without_meaning[] = {"pattern", "softcap", "rope", "rope-style", "alibi", "sinks"};
+    static const char *const without_meaning[] = {"pattern", "softcap", "rope", "rope-style", "alibi", "sinks", "relative"};
     const char *name = o->linear->name;
     for (size_t i = 0; i < sizeof without_meaning / sizeof without_meaning[0]; i++)
         if (options_given(o, without_meaning[i]))

@@ -3,6 +3,7 @@
 #include "runtime/cli/files.h"
 #include "runtime/cli/head_values.h"
 #include "runtime/cli/random.h"
+#include "runtime/cli/relative_values.h"
 #include "runtime/cli/run_report.h"
 #include "runtime/patience.h"
 
@@ -57,6 +58,7 @@ static void measure(session *s, const options *o, failure *f)
     job j = {0};
     run_repeat *repeats = NULL;
     float *slopes = NULL, *sinks = NULL;
+    relative_values relative = {0};
     run_report report = {0};
     longspan_problem problem;
     if (o->report && output_file_check(s->comm, o->report, o->force, f) != LONGSPAN_OK) {
@@ -70,7 +72,9 @@ static void measure(session *s, const options *o, failure *f)
     sinks = malloc((size_t)problem.heads * sizeof *sinks);
     if (!repeats || !slopes || !sinks)
         failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory for %d repetitions", o->repeat);
+    relative = relative_values_make(o, problem.heads, problem.dim, f);
     if (!session_agree(s, f)) goto done;
+    relative_values_apply(&relative, &problem);
     head_values_alibi(problem.heads, slopes);
     head_values_sinks(o->seed, problem.heads, sinks);
     if (o->alibi) problem.alibi_slopes = slopes;
@@ -94,6 +98,7 @@ done:
     free(repeats);
     free(slopes);
     free(sinks);
+    relative_values_free(&relative);
     job_close(&j);
 }
 

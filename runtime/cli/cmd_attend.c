@@ -19,7 +19,8 @@ static const options_spec spec = {
     .summary =
         "Exact softmax attention over /q, /k and /v of IN; writes /out and /lse to OUT.\n"
         "What IN holds besides always applies, together with --mask: packed /documents, /key_lengths of batch\n"
-        "items, and /alibi_slopes and /sinks of heads.\n"
+        "items, /alibi_slopes and /sinks of heads, and /relative_keys of a window, with /relative_bias_u and\n"
+        "/relative_bias_w.\n"
         "With a linear --attention: the recurrence of that name, over what IN holds for it of /log_decay, /beta,\n"
         "/bonus and /features, from /state if IN has one; writes /out, and with --state the /state to go on from.",
     .example = "mpirun -np 4 longspan attend in.h5 -o out.h5 --mask causal\n"

@@ -4,6 +4,7 @@
 #include "runtime/cli/generate.h"
 #include "runtime/cli/head_values.h"
 #include "runtime/cli/random.h"
+#include "runtime/cli/relative_values.h"
 #include "runtime/launch.h"
 
 #include <inttypes.h>
@@ -15,7 +16,8 @@ static const options_spec spec = {
     .summary =
         "Writes /q, /k and /v of independent standard normal numbers. The numbers depend on the seed and\n"
         "their position only, so any number of ranks writes the same. 8 heads of size 64 unless given;\n"
-        "with --batch the datasets have the axis B. --alibi and --sinks add /alibi_slopes and /sinks.\n"
+        "with --batch the datasets have the axis B. --alibi and --sinks add /alibi_slopes and /sinks,\n"
+        "--relative adds /relative_keys, /relative_bias_u and /relative_bias_w, for windows of those sides.\n"
         "With a linear --attention what that reads besides: /log_decay, most of it between -0.1 and 0, some -6;\n"
         "/beta between 0 and 1; /bonus; /features in orthogonal rows; and keys of length 1 for the delta rule.",
     .example = "mpirun -np 4 longspan generate in.h5 --tokens 64k --heads 8 --kv-heads 2 --type bfloat16\n"
@@ -23,7 +25,7 @@ static const options_spec spec = {
     .least_arguments = 1,
     .most_arguments = 1,
     .takes = TAKES_FORCE | TAKES_THREADS | TAKES_SHAPE | TAKES_TYPE | TAKES_SEED | TAKES_HEAD_VALUES |
-             TAKES_ATTENTION | TAKES_STALL_LIMIT,
+             TAKES_RELATIVE | TAKES_ATTENTION | TAKES_STALL_LIMIT,
 };
 
 /* Fills in what was not given; false, having said why, if the shapes do not go together. */
@@ -92,10 +94,24 @@ static void write_head_values(const session *s, const options *o, const output_f
     free(values);
 }
 
+/* Rank 0: the relative keys and their biases, into datasets from `index` on. */
+static void write_relative(const session *s, const options *o, const output_file *output, int index, failure *f)
+{
+    if (s->rank != 0 || !o->relative || f->status != LONGSPAN_OK) return;
+    const int64_t row = (int64_t)o->heads * o->dim;
+    relative_values values = relative_values_make(o, o->heads, o->dim, f);
+    if (f->status == LONGSPAN_OK) {
+        output_file_write_run(output, index, 0, values.count * row, values.keys, f);
+        output_file_write_run(output, index + 1, 0, row, values.u, f);
+        output_file_write_run(output, index + 2, 0, row, values.w, f);
+    }
+    relative_values_free(&values);
+}
+
 static exit_status generate(session *s, const options *o)
 {
     const char *path = o->arguments[0];
-    output_dataset datasets[5];
+    output_dataset datasets[8];
     const int64_t elements[3] = {
         [RANDOM_QUERY] = generate_describe(o, "/q", o->type, o->tokens, o->heads, o->dim, &datasets[RANDOM_QUERY]),
         [RANDOM_KEY] = generate_describe(o, "/k", o->type, o->keys, o->kv_heads, o->dim, &datasets[RANDOM_KEY]),
@@ -113,6 +129,13 @@ static exit_status generate(session *s, const options *o)
     if (o->sinks) {
         sinks = count++;
         datasets[sinks] = (output_dataset){"/sinks", OUTPUT_FLOAT32, 1, {o->heads}, 0};
+    }
+    const int relative = count;
+    if (o->relative) {
+        const int64_t offsets = o->relative_left + o->relative_right + 1;
+        datasets[count++] = (output_dataset){"/relative_keys", OUTPUT_FLOAT32, 3, {offsets, o->heads, o->dim}, 0};
+        datasets[count++] = (output_dataset){"/relative_bias_u", OUTPUT_FLOAT32, 2, {o->heads, o->dim}, 0};
+        datasets[count++] = (output_dataset){"/relative_bias_w", OUTPUT_FLOAT32, 2, {o->heads, o->dim}, 0};
     }
     char program[64];
     snprintf(program, sizeof program, "longspan %s", longspan_version());
@@ -138,6 +161,7 @@ static exit_status generate(session *s, const options *o)
         write_tensor(s, o, &output, (random_tensor)i, elements[i], threads, piece, &f);
     free(piece);
     write_head_values(s, o, &output, alibi, sinks, &f);
+    write_relative(s, o, &output, relative, &f);
     if (output_file_commit(s->comm, &output, &f)) return session_fail(s, &f);
 
     const double seconds = MPI_Wtime() - start;

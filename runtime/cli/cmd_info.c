@@ -101,6 +101,9 @@ static void print_softmax(const input_file *input)
     if (extras->block_offsets) printf(", a list of blocks");
     if (extras->alibi_slopes) printf(", ALiBi slopes");
     if (extras->sinks) printf(", sinks");
+    if (extras->relative.keys)
+        printf(", relative keys of %" PRId64 " offsets%s", extras->relative.count,
+               extras->relative.bias_u ? " with biases" : "");
     printf("\n");
 }
 

@@ -320,6 +320,12 @@ static void map(session *s, const options *o, failure *f)
         session_fail(s, f);
         goto done;
     }
+    if (result.problem.relative_keys) {
+        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "%s was computed with relative keys, which map does not know",
+                    o->arguments[0]);
+        session_fail(s, f);
+        goto done;
+    }
     const int64_t blocks = o->blocks ? o->blocks : DEFAULT_BLOCKS;
     p.query_block = ceil_divide(result.problem.queries, blocks);
     p.key_block = ceil_divide(result.problem.keys, blocks);

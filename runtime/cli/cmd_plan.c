@@ -5,6 +5,7 @@
 #include "runtime/cli/job.h"
 #include "runtime/cli/placement.h"
 #include "runtime/cli/plan.h"
+#include "runtime/cli/relative_values.h"
 #include "runtime/cli/run_report.h"
 #include "runtime/cli/schedule_print.h"
 
@@ -27,7 +28,7 @@ static const options_spec spec = {
     .most_arguments = 1,
     .takes = TAKES_SHAPE | TAKES_TYPE | TAKES_OUT_TYPE | TAKES_MASK | TAKES_PATTERN | TAKES_SCORES | TAKES_STRATEGY | TAKES_COMPUTE |
              TAKES_ARITHMETIC | TAKES_SHARE | TAKES_MACHINE | TAKES_REPORT | TAKES_FORCE | TAKES_DOCUMENTS |
-             TAKES_ATTENTION,
+             TAKES_ATTENTION | TAKES_RELATIVE,
 };
 
 enum {
@@ -50,10 +51,10 @@ static const struct {
     [FORECAST_MEMORY] = {"memory, MiB", "memory_bytes", 1048576, false},
 };
 
-/* D + E, of a complete problem: of a (query, key) pair. */
+/* D + E, or with relative keys 2 D + E, of a complete problem: of a (query, key) pair. */
 static double elements_of(const longspan_problem *p)
 {
-    return p->dim + p->value_dim;
+    return problem_pair_flops(p) / 2;
 }
 
 /* For people. */
@@ -127,7 +128,7 @@ static void print_forecast(const options *o, const forecast *c, const placement 
     if (c->choice_count > 1) print_ranking(c);
     print_counts(c);
     const prediction *t = &used->prediction;
-    const double flops = 2.0 * (p->dim + p->value_dim) * c->sum[FORECAST_SCORES];
+    const double flops = problem_pair_flops(p) * c->sum[FORECAST_SCORES];
     if (c->ranks_counted == c->ranks)
         printf("\n  work     %.6g GFLOP in all, balance (mean / max) %.3f", flops * 1e-9,
                c->rank[FORECAST_FLOPS].max > 0 ? c->rank[FORECAST_FLOPS].mean / c->rank[FORECAST_FLOPS].max : 1);
@@ -205,9 +206,15 @@ static json_t *plan_here(const session *s, const options *o, const void *problem
     json_t *root = NULL;
     longspan_problem complete = *(const longspan_problem *)problem;
     if (problem_complete(&complete, f) != LONGSPAN_OK) return NULL;
+    if (complete.relative_keys && strcmp(o->compute, "auto") != 0 && strcmp(o->compute, "fp32") != 0) {
+        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "relative_keys need compute 'fp32'; they do not go with '%s'",
+                    o->compute);
+        return NULL;
+    }
     const placement_work work = {.type = complete.type,
                                  .rows = complete.queries * (complete.heads / complete.kv_heads),
-                                 .elements = elements_of(&complete)};
+                                 .elements = elements_of(&complete),
+                                 .fp32 = complete.relative_keys != NULL};
     if (placement_make(o, &work, source, &place, f) && forecast_make(&complete, &place, &c, f)) {
         if (s->verbose) print_steps(s, &c, f);
         const choice *used = &c.choices[0];
@@ -266,7 +273,13 @@ static exit_status run(session *s, options *o)
     if (o->linear) return plan_linear(s, o);
     job_problem_from_options(o, &problem);
     job_problem_choose(o, &problem);
-    return plan_by(s, o, plan_here, &problem);
+    failure f = {0};
+    relative_values relative = relative_values_make(o, problem.heads, problem.dim, &f);
+    relative_values_apply(&relative, &problem);
+    const exit_status status =
+        session_agree(s, &f) ? plan_by(s, o, plan_here, &problem) : session_exit_status(&f);
+    relative_values_free(&relative);
+    return status;
 }
 
 const command command_plan = {

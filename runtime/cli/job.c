@@ -27,6 +27,10 @@ void job_problem_from_input(const input_file *input, longspan_problem *problem_p
     p.key_lengths = input->extras.key_lengths;
     p.alibi_slopes = input->extras.alibi_slopes;
     p.sinks = input->extras.sinks;
+    p.relative_keys = input->extras.relative.keys;
+    p.relative_count = input->extras.relative.count;
+    p.relative_bias_u = input->extras.relative.bias_u;
+    p.relative_bias_w = input->extras.relative.bias_w;
     *problem_p = p;
 }
 

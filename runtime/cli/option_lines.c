@@ -189,6 +189,21 @@ static bool read_rope(const option_line *line, const char *text, options *o, com
     return true;
 }
 
+/* LEFT,RIGHT */
+static bool read_relative(const option_line *line, const char *text, options *o, complaint *why)
+{
+    char left[32];
+    const size_t length = strcspn(text, ",");
+    snprintf(left, sizeof left, "%.*s", (int)length, text);
+    o->relative = text[length] == ',' && options_size(left, &o->relative_left) &&
+                  options_size(text + length + 1, &o->relative_right) && o->relative_left <= line->most &&
+                  o->relative_right <= line->most;
+    if (!o->relative)
+        complain(why, "'%s' is not LEFT,RIGHT with the window's numbers of keys, up to %lld", text,
+                 (long long)line->most);
+    return o->relative;
+}
+
 /* The place of `text` among `count` words, or -1 with a complaint that lists them. */
 static int read_word(const char *text, const char *const *words, int count, complaint *why)
 {
@@ -352,6 +367,8 @@ const option_line option_lines[] = {
      .help = "packed documents of so many tokens each, separated by commas, N together (one)"},
     {"alibi", 0, TAKES_HEAD_VALUES, read_flag, AT(alibi), .help = "ALiBi with the slopes 2^(-8 h / H), h = 1 to H"},
     {"sinks", 0, TAKES_HEAD_VALUES, read_flag, AT(sinks), .help = "a random sink for each head"},
+    {"relative", 0, TAKES_RELATIVE, read_relative, .most = 1 << 24, .value = "LEFT,RIGHT",
+     .help = "random relative keys and biases for a window of LEFT keys before a query and RIGHT after it"},
     {"strategy", 0, TAKES_STRATEGY, read_strategy, AT(strategy), .value = "NAME",
      .help = "how keys and values, or states, travel (auto)"},
     {"layout", 0, TAKES_STRATEGY, read_layout, AT(layout), .value = "NAME",

@@ -34,6 +34,8 @@ typedef struct {
     int rope_dim;                                  /* 0 where not given: all of D */
     bool rope_interleaved;
     bool alibi, sinks;  /* made up: generate, bench */
+    bool relative;      /* likewise, and plan */
+    int64_t relative_left, relative_right;
     int64_t *documents; /* offsets, from lengths; NULL where not given */
     int64_t document_count;
     int threads; /* 0: default */
@@ -92,6 +94,7 @@ typedef enum {
     TAKES_STATE = 1 << 27,
     TAKES_AUDIO = 1 << 28, /* --window, --hop, --fft, --mels, --mel-low, --mel-high, --subsample */
     TAKES_PATTERN = 1 << 29,
+    TAKES_RELATIVE = 1 << 30,
 } options_taken;
 
 /* Text of a subcommand for --help. */

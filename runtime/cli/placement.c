@@ -47,7 +47,7 @@ bool placement_make(const options *o, const placement_work *work, const machine_
     const attention_kernel *kernel = job_kernel(o->isa, f);
     if (!kernel) return false;
     attention_compute compute =
-        work->elements == 0 ? COMPUTE_FP32 : attention_compute_best(kernel, (kernel_type)work->type, work->rows);
+        work->elements == 0 || work->fp32 ? COMPUTE_FP32 : attention_compute_best(kernel, (kernel_type)work->type, work->rows);
     if (strcmp(o->compute, "auto") != 0 && attention_compute_from_name(o->compute, &compute) &&
         !(kernel->computes >> compute & 1u)) {
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "--compute %s: kernel '%s' does not offer it", o->compute,

@@ -11,6 +11,7 @@ typedef struct {
     int64_t rows;    /* query rows of a key head, of softmax attention */
     double elements; /* D + E of softmax attention, where a score costs something beside them; 0 of what is products alone,
                         in float32 */
+    bool fp32;       /* compute auto is fp32 */
 } placement_work;
 
 /* Not collective. False with the reason in *f. */

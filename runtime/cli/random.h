@@ -17,6 +17,9 @@ typedef enum {
     RANDOM_BETA = 5,
     RANDOM_BONUS = 6,
     RANDOM_FEATURES = 7,
+    RANDOM_RELATIVE_KEY = 8,
+    RANDOM_RELATIVE_BIAS_U = 9,
+    RANDOM_RELATIVE_BIAS_W = 10,
 } random_tensor;
 
 /* Elements [first, first + count) of a tensor, in `type`, on `threads` OpenMP threads. Not collective. */

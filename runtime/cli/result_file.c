@@ -115,6 +115,8 @@ int result_file_describe(const longspan_problem *p, char mask_name[MASK_NAME_SIZ
     if (p->alibi_slopes)
         attributes[count++] = (output_attribute){.name = "alibi", .kind = ATTRIBUTE_INTEGER, .integer = 1};
     if (p->sinks) attributes[count++] = (output_attribute){.name = "sinks", .kind = ATTRIBUTE_INTEGER, .integer = 1};
+    if (p->relative_keys)
+        attributes[count++] = (output_attribute){.name = "relative", .kind = ATTRIBUTE_INTEGER, .integer = 1};
     return count;
 }
 
@@ -233,6 +235,16 @@ static void check_pattern(const attribute_reader *reader, const result_file *r)
     pattern_destroy(made);
 }
 
+/* Do the relative keys go with the mask or the pattern? */
+static void check_relative(const attribute_reader *reader, const result_file *r)
+{
+    failure why = {0};
+    if (reader->f->status != LONGSPAN_OK) return;
+    problem_check_relative(&r->problem, &why);
+    if (why.status != LONGSPAN_OK)
+        failure_set(reader->f, LONGSPAN_ERROR_IO, "%s, of the input %s: %.300s", reader->path, r->input_path, why.text);
+}
+
 /* The same of a linear result. */
 static void read_linear_problem(const char *path, result_file *r, failure *f)
 {
@@ -278,11 +290,14 @@ static void read_problem(const char *path, result_file *r, failure *f)
     check_used(&reader, r->input_path, "ALiBi slopes", read_integer(&reader, "alibi", true),
                extras->alibi_slopes != NULL);
     check_used(&reader, r->input_path, "sinks", read_integer(&reader, "sinks", true), extras->sinks != NULL);
+    check_used(&reader, r->input_path, "relative keys", read_integer(&reader, "relative", true),
+               extras->relative.keys != NULL);
     read_text(&reader, "compute", text, sizeof text);
     if (!oracle_arithmetic_find(text, &r->arithmetic)) refuse_text(&reader, "compute", text);
     if (mask.documents && p->keys != p->queries)
         failure_set(f, LONGSPAN_ERROR_IO, "%s: documents need as many keys as queries", r->input_path);
     check_pattern(&reader, r);
+    check_relative(&reader, r);
 }
 
 /* What kind of attention it is of. */

@@ -10,7 +10,7 @@
  *   scale           number
  *   softcap         number; absent without a cap
  *   rope_dim, rope_base, rope_style   integer, number, "half" or "interleaved"; absent without RoPE
- *   alibi, sinks    1 where the input's /alibi_slopes, /sinks apply; else absent
+ *   alibi, sinks, relative    1 where the input's /alibi_slopes, /sinks, /relative_keys apply; else absent
  *   attention       "softmax", or the name of a linear variant; absent in results of versions that had no other
  *   initial_state   1 where a linear result went on from the input's /state; else absent
  *   strategy, layout, compute, isa, ranks, threads   how it was computed
@@ -46,7 +46,7 @@ void result_file_close(result_file *result);
 
 /* Not collective. The attributes from `mask` to `sinks` of a result of this problem; returns how many, at most
  * RESULT_PROBLEM_ATTRIBUTES. `mask_name` is room for one of them. */
-enum { RESULT_PROBLEM_ATTRIBUTES = 9 };
+enum { RESULT_PROBLEM_ATTRIBUTES = 10 };
 int result_file_describe(const longspan_problem *problem, char mask_name[MASK_NAME_SIZE],
                          output_attribute attributes[RESULT_PROBLEM_ATTRIBUTES]);
 

@@ -1,6 +1,7 @@
 #include "runtime/cli/row_oracle.h"
 
 #include "runtime/cli/pattern_oracle.h"
+#include "runtime/problem.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -55,6 +56,10 @@ oracle_row oracle_row_make(const longspan_problem *problem, oracle_arithmetic ar
         row.allowed = pattern_oracle_keys(problem, &of);
     }
     if (problem->key_lengths && problem->key_lengths[batch_item] < row.end) row.end = problem->key_lengths[batch_item];
+    if (problem->relative_keys) { /* which have been checked to have sides */
+        failure none = {0};
+        problem_relative_sides(problem, &row.relative_left, &row.relative_right, &none);
+    }
     for (int64_t key = 0; key < problem->keys; key++) row.seen += oracle_sees(&row, key);
     return row;
 }
@@ -121,19 +126,38 @@ static double common_error(const oracle_row *row)
     return unit * (32 + 2 * sqrt((double)row->seen) + 8 * row->problem->softcap) + row->arithmetic.weight;
 }
 
+/* What relative keys make of q . k, the sum of a query and a key `offset` before it, and of its a_j / |scale|. */
+static void add_relative(const oracle_row *row, int head, const double *q, const double *k, int64_t offset,
+                         double *sum_p, double *magnitude_p)
+{
+    const longspan_problem *p = row->problem;
+    if (!p->relative_keys || offset > row->relative_left || offset < -row->relative_right) return;
+    const float *r = p->relative_keys + ((row->relative_left - offset) * p->heads + head) * p->dim;
+    const float *u = p->relative_bias_u ? p->relative_bias_u + (int64_t)head * p->dim : NULL;
+    const float *w = p->relative_bias_w ? p->relative_bias_w + (int64_t)head * p->dim : NULL;
+    *sum_p = *magnitude_p = 0;
+    for (int d = 0; d < p->dim; d++) {
+        const double content = q[d] + (u ? (double)u[d] : 0), position = q[d] + (w ? (double)w[d] : 0);
+        *sum_p += content * k[d] + position * (double)r[d];
+        *magnitude_p += fabs(content * k[d]) + fabs(position * (double)r[d]);
+    }
+}
+
 /* s_ij, and e_j. */
 static double score(const oracle_row *row, int head, const double *q, const double *k, int64_t key, double *error_p)
 {
     const longspan_problem *p = row->problem;
     const double slope = p->alibi_slopes ? p->alibi_slopes[head] : 0;
-    const double distance = fabs((double)(row->position - (key - row->begin)));
-    double s = 0;
+    const int64_t offset = row->position - (key - row->begin);
+    const double distance = fabs((double)offset);
+    double s = 0, size = magnitude(p, q, k);
     for (int d = 0; d < p->dim; d++) s += q[d] * k[d];
+    add_relative(row, head, q, k, offset, &s, &size);
     s *= p->scale;
     if (p->softcap > 0) s = p->softcap * tanh(s / p->softcap);
     s -= slope * distance;
     const double factor = unit * (2 * sqrt(p->dim) + (p->rope_dim ? 8 : 4)) + row->arithmetic.score;
-    *error_p = common_error(row) + factor * fabs(p->scale) * magnitude(p, q, k) + 4 * unit * fabs(slope) * distance;
+    *error_p = common_error(row) + factor * fabs(p->scale) * size + 4 * unit * fabs(slope) * distance;
     return s;
 }
 

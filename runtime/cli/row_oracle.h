@@ -3,7 +3,8 @@
  *
  * Beside the row it sums up how far float32 arithmetic may be off. Let u = 2^-24, n the keys that the row sees, and
  * a_j = |scale| sum_d |q_d k_jd|, where the two products of a pair that RoPE turns count as (|q_c| + |q_c'|) (|k_jc| +
- * |k_jc'|). A score carries an error of at most u (lambda sqrt(D) + 4) a_j at the scale of exp's argument: D products
+ * |k_jc'|), and with relative keys a_j = |scale| sum_d (|(q_d + u_d) k_jd| + |(q_d + w_d) r_d|) where the table has the
+ * offset. A score carries an error of at most u (lambda sqrt(D) + 4) a_j at the scale of exp's argument: D products
  * summed, a constant folded into q, the row's maximum subtracted; RoPE adds 4 u a_j, the cap 8 u softcap (tanh near 0
  * is a difference of numbers near 1), ALiBi 4 u slope |p_i - j|. exp itself and the last rescaling add a constant
  * number of u; the sums over n keys add lambda sqrt(n) u of their value. lambda sqrt(n) in place of n for n roundings
@@ -39,6 +40,7 @@ typedef struct {
     int64_t begin, end; /* keys of its document, as far as they exist for its batch item */
     int64_t position;   /* p_i, counted from `begin` */
     int64_t seen;       /* n */
+    int64_t relative_left, relative_right; /* of the offsets of the relative keys, where there are some */
     uint64_t *allowed;  /* keys that a sparse pattern lets it see (pattern_oracle.h); NULL without one */
 } oracle_row;
 

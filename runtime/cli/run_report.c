@@ -106,11 +106,12 @@ json_t *run_problem_json(const longspan_problem *p)
     char name[MASK_NAME_SIZE];
     mask_choice_name(&mask, name);
     json_t *root = json_pack(
-        "{s:I, s:I, s:I, s:i, s:i, s:i, s:i, s:s, s:s, s:s, s:I, s:f, s:f, s:o, s:b, s:b}", "batch",
+        "{s:I, s:I, s:I, s:i, s:i, s:i, s:i, s:s, s:s, s:s, s:I, s:f, s:f, s:o, s:b, s:b, s:b}", "batch",
         (json_int_t)p->batch, "queries", (json_int_t)p->queries, "keys", (json_int_t)p->keys, "heads", p->heads,
         "kv_heads", p->kv_heads, "dim", p->dim, "value_dim", p->value_dim, "type", run_type_name(p->type), "out_type",
         run_type_name(p->out_type), "mask", name, "documents", (json_int_t)p->document_count, "scale", p->scale,
-        "softcap", p->softcap, "rope", rope_json(p), "alibi", p->alibi_slopes != NULL, "sinks", p->sinks != NULL);
+        "softcap", p->softcap, "rope", rope_json(p), "alibi", p->alibi_slopes != NULL, "sinks", p->sinks != NULL,
+        "relative", p->relative_keys != NULL);
     if (p->pattern) json_object_set_new(root, "pattern", json_string(p->pattern));
     return root;
 }
@@ -176,6 +177,10 @@ static void print_scores(FILE *to, const longspan_problem *p)
     }
     if (p->sinks) {
         fprintf(to, "%sa sink a head", separator);
+        separator = ", ";
+    }
+    if (p->relative_keys) {
+        fprintf(to, "%srelative keys", separator);
         separator = ", ";
     }
     if (*separator == ',') fprintf(to, "\n");

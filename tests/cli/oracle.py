@@ -36,7 +36,7 @@ def write(file, name, values, kind):
 
 
 def make_input(path, tokens, keys=None, heads=2, kv_heads=None, dim=16, value_dim=None, batch=None, kind="float32",
-               documents=None, key_lengths=None, slopes=None, sinks=None, sharpness=1.0, seed=1):
+               documents=None, key_lengths=None, slopes=None, sinks=None, relative=None, sharpness=1.0, seed=1):
     """Writes q, k, v and what else is given, and returns the three as the float64 that the file holds, always with the
     axis B."""
     keys, kv_heads, value_dim = keys or tokens, kv_heads or heads, value_dim or dim
@@ -59,6 +59,9 @@ def make_input(path, tokens, keys=None, heads=2, kv_heads=None, dim=16, value_di
             file["alibi_slopes"] = numpy.array(slopes, "f4")
         if sinks is not None:
             file["sinks"] = numpy.array(sinks, "f4")
+        if relative is not None:
+            for name, values in zip(("relative_keys", "relative_bias_u", "relative_bias_w"), relative[1:]):
+                file[name] = numpy.array(values, "f4")
     return [array if batch is not None else array[None] for array in arrays.values()]
 
 
@@ -88,8 +91,10 @@ def turned(x, positions, base, dim, interleaved):
     return x
 
 
-def attention(q, k, v, seen, scale=None, softcap=None, slopes=None, sinks=None, rope=None, key_lengths=None):
-    """out [B, N, H, E] and lse [B, N, H]; a row that sees nothing: 0 and -inf. rope: base, dim, interleaved."""
+def attention(q, k, v, seen, scale=None, softcap=None, slopes=None, sinks=None, rope=None, key_lengths=None,
+              relative=None):
+    """out [B, N, H, E] and lse [B, N, H]; a row that sees nothing: 0 and -inf. rope: base, dim, interleaved. relative:
+    LEFT, the table [LEFT + RIGHT + 1, H, D] and, unless left out, u and w [H, D]."""
     scale = scale or q.shape[3] ** -0.5
     shared = q.shape[2] // k.shape[2]
     p, j = numpy.arange(q.shape[1]) + k.shape[1] - q.shape[1], numpy.arange(k.shape[1])
@@ -97,6 +102,15 @@ def attention(q, k, v, seen, scale=None, softcap=None, slopes=None, sinks=None, 
         q, k = turned(q, p, *rope), turned(k, j, *rope)
     k, v = numpy.repeat(k, shared, 2), numpy.repeat(v, shared, 2)
     scores = scale * numpy.einsum("bihd,bjhd->bhij", q, k)
+    if relative is not None:
+        left, table, u, w = (*relative, 0.0, 0.0)[:4]
+        row = left - (p[:, None] - j[None, :])
+        inside = (row >= 0) & (row < len(table))
+        position = scale * numpy.einsum("bihd,chd->bhic", q + w, table)
+        position = numpy.take_along_axis(position, numpy.where(inside, row, 0)[None, None].repeat(q.shape[2], 1).repeat(
+            q.shape[0], 0), 3)
+        content = scale * numpy.einsum("bihd,bjhd->bhij", numpy.broadcast_to(q * 0 + u, q.shape), k)
+        scores = scores + numpy.where(inside, content + position, 0)
     if softcap is not None:
         scores = softcap * numpy.tanh(scores / softcap)
     if slopes is not None:

@@ -171,7 +171,8 @@ class Attend(harness.Case):
         self.assertEqual(report["problem"], {"batch": 1, "queries": 300, "keys": 300, "heads": 4, "kv_heads": 2,
                                              "dim": 16, "value_dim": 16, "type": "float32", "out_type": "float32",
                                              "mask": "causal", "documents": 0, "scale": 0.25, "softcap": 0.0, "rope": None,
-                                             "alibi": False, "sinks": False})
+                                             "alibi": False, "sinks": False,
+                                             "relative": False})
         self.assertEqual(set(report["plan"]), {"strategy", "layout", "shares_memory", "compute", "isa", "ranks",
                                                "threads", "steps"})
         self.assertEqual((report["plan"]["strategy"], report["plan"]["layout"], report["plan"]["ranks"]),

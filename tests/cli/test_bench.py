@@ -22,7 +22,8 @@ class Bench(harness.Case):
         self.assertEqual(report["problem"],
                          {"batch": 1, "queries": 300, "keys": 300, "heads": 4, "kv_heads": 2, "dim": 16,
                           "value_dim": 16, "type": "float32", "out_type": "float32", "mask": "causal", "documents": 0,
-                          "scale": 0.25, "softcap": 0.0, "rope": None, "alibi": False, "sinks": False})
+                          "scale": 0.25, "softcap": 0.0, "rope": None, "alibi": False, "sinks": False,
+                          "relative": False})
         self.assertEqual({key: report["plan"][key] for key in ("strategy", "layout", "compute", "ranks", "threads")},
                          {"strategy": "ring", "layout": "zigzag", "compute": "fp32", "ranks": 3, "threads": 1})
         self.assertEqual(len(report["repeat"]), 4)
@@ -66,7 +67,8 @@ class Bench(harness.Case):
         self.assertEqual(report["problem"],
                          {"batch": 2, "queries": 40, "keys": 90, "heads": 6, "kv_heads": 3, "dim": 24, "value_dim": 8,
                           "type": "bfloat16", "out_type": "float32", "mask": "full", "documents": 0,
-                          "scale": 0.5, "softcap": 0.0, "rope": None, "alibi": False, "sinks": False})
+                          "scale": 0.5, "softcap": 0.0, "rope": None, "alibi": False, "sinks": False,
+                          "relative": False})
         self.assertEqual((report["plan"]["strategy"], report["plan"]["layout"]), ("gather", "zigzag"))
 
     def test_the_result_goes_to_stdout_even_when_quiet(self):

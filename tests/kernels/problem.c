@@ -104,6 +104,28 @@ static void scores_create(problem *p)
     for (int c = 0; c < s->rope_dim / 2; c++) p->rope_frequencies[c] = pow(1e4, -2.0 * c / s->rope_dim);
 }
 
+static float *deviates_create(size_t count, uint64_t *state)
+{
+    float *values = allocate(count * sizeof *values);
+    for (size_t i = 0; i < count; i++) values[i] = (float)random_normal(state);
+    return values;
+}
+
+static void relative_create(problem *p, uint64_t *state)
+{
+    const problem_shape *s = &p->shape;
+    const int offsets = s->relative_left + s->relative_right + 1;
+    const size_t row = (size_t)s->heads * (size_t)s->dim;
+    if (!s->relative) return;
+    p->relative_keys = deviates_create((size_t)offsets * row, state);
+    p->relative_u = deviates_create(row, state);
+    p->relative_w = deviates_create(row, state);
+    float *table = allocate((size_t)s->heads * attention_relative_table_floats(offsets, s->dim) * sizeof *table);
+    attention_relative_prepare(p->relative_keys, offsets, s->heads, s->dim, table);
+    p->relative = (attention_relative){
+        .left = s->relative_left, .right = s->relative_right, .u = p->relative_u, .w = p->relative_w, .table = table};
+}
+
 problem problem_create(const problem_shape *shape)
 {
     problem p = {.shape = *shape, .scale = (float)(1 / sqrt(shape->dim))};
@@ -113,6 +135,7 @@ problem problem_create(const problem_shape *shape)
     p.v = array_create(&p, shape->keys, shape->kv_heads, shape->value_dim, 1, &state);
     mask_create(&p, &state);
     scores_create(&p);
+    relative_create(&p, &state);
     return p;
 }
 
@@ -127,6 +150,10 @@ void problem_destroy(problem *p)
     free(p->key_positions);
     free(p->slopes);
     free(p->rope_frequencies);
+    free(p->relative_keys);
+    free(p->relative_u);
+    free(p->relative_w);
+    free((void *)p->relative.table);
     *p = (problem){0};
 }
 
@@ -172,13 +199,29 @@ void problem_reference(const problem *p, int64_t token, int head, double *out, d
         row_get(p, &p->k, j, kv_head, s->dim, k + j * s->dim);
         row_get(p, &p->v, j, kv_head, s->value_dim, v + j * s->value_dim);
     }
-    const reference_scores scores = {.softcap = (double)s->softcap,
+    reference_scores scores = {.softcap = (double)s->softcap,
                                      .slope = (double)p->slopes[head],
                                      .query_position = p->query_positions[token],
                                      .key_positions = p->key_positions,
                                      .rope_dim = s->rope_dim,
                                      .rope_interleaved = s->rope_interleaved,
                                      .rope_frequencies = p->rope_frequencies};
+    double *relative = NULL;
+    if (s->relative) {
+        const int offsets = s->relative_left + s->relative_right + 1;
+        relative = allocate((size_t)(offsets + 2) * (size_t)s->dim * sizeof *relative);
+        for (int c = 0; c < offsets + 2; c++)
+            for (int d = 0; d < s->dim; d++) {
+                const float *from = c == 0 ? p->relative_u : c == 1 ? p->relative_w : p->relative_keys;
+                const int64_t row = (c < 2 ? 0 : (int64_t)(c - 2) * s->heads) + head;
+                relative[c * s->dim + d] = (double)from[row * s->dim + d];
+            }
+        scores.relative_u = relative;
+        scores.relative_w = relative + s->dim;
+        scores.relative = relative + 2 * s->dim;
+        scores.relative_left = s->relative_left;
+        scores.relative_right = s->relative_right;
+    }
     attention_reference(q, k, s->dim, v, s->value_dim, s->keys, p->visible_begin[token] - s->first_key,
                         p->visible_end[token] - s->first_key, s->dim, s->value_dim, (double)p->scale, &scores, out, lse,
                         weights);
@@ -186,6 +229,7 @@ void problem_reference(const problem *p, int64_t token, int head, double *out, d
     free(k);
     free(v);
     free(weights);
+    free(relative);
 }
 
 attention_state state_create(int64_t rows, int value_dim)
@@ -275,7 +319,14 @@ void problem_fold_keys(const problem *p, const attention_kernel *kernel, const f
                            .mark = cut->mark,
                            .mark_data = cut->poll_data};
     call.workspace = allocate(attention_workspace_size(call.threads, s->dim, s->value_dim));
+    attention_relative relative = p->relative;
+    if (s->relative) {
+        relative.workspace = allocate(attention_relative_workspace_size(
+            call.threads, s->dim, s->value_dim, s->relative_left + s->relative_right + 1));
+        call.scores.relative = &relative;
+    }
     kernel->fold(&call, spans, span_count);
+    free(relative.workspace);
     free(call.workspace);
     free(segments);
     free(spans);
@@ -300,10 +351,10 @@ void problem_print(const problem *p)
     print_error(
         "compute %s, problem_shape: type %s, heads %d, kv_heads %d, dim %d, value_dim %d, tokens %lld, keys %lld, "
         "first_key %lld, query_scale %g, mask %d, layout %d, softcap %g, sloped %d, rope_dim %d, "
-        "rope_interleaved %d, places %d, seed %llu\n",
+        "rope_interleaved %d, relative %d (%d, %d), places %d, seed %llu\n",
         attention_compute_name(compute_under_test), types[s->type], s->heads, s->kv_heads, s->dim, s->value_dim,
         (long long)s->tokens, (long long)s->keys, (long long)s->first_key, (double)s->query_scale, (int)s->mask,
-        (int)s->layout, (double)s->softcap, s->sloped, s->rope_dim, s->rope_interleaved, (int)s->places,
+        (int)s->layout, (double)s->softcap, s->sloped, s->rope_dim, s->rope_interleaved, s->relative, s->relative_left, s->relative_right, (int)s->places,
         (unsigned long long)s->seed);
 }
 

@@ -42,6 +42,8 @@ typedef struct {
     bool sloped;  /* slopes 2^(-8 (h + 1) / H), arXiv 2108.12409, section 3 */
     int rope_dim; /* frequencies 10000^(-2c / rope_dim) */
     bool rope_interleaved;
+    bool relative; /* a table of offsets -relative_right to relative_left, u and w, all normal deviates */
+    int relative_left, relative_right;
     problem_places places;
     uint64_t seed;
 } problem_shape;
@@ -59,6 +61,8 @@ typedef struct {
     int64_t *query_positions, *key_positions;
     float *slopes;
     double *rope_frequencies;
+    float *relative_keys, *relative_u, *relative_w; /* [C, H, D], [H, D] */
+    attention_relative relative;                    /* but for its workspace */
 } problem;
 
 /* How a fold is cut up; zeros mean one thread, one span, one segment, no poll. */

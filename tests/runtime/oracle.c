@@ -2,6 +2,7 @@
 
 #include "kernels/reference.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,6 +76,25 @@ void oracle_rotate(const longspan_problem *p, int64_t position, double *row)
     reference_rotate(&rope, position, row);
 }
 
+/* Times scale: q . k, or with relative keys, for offsets that the table has, (q + u) . k + (q + w) . r. */
+static double product(const longspan_problem *p, int64_t offset, int head, const double *q, const double *k)
+{
+    int64_t left = p->window_left, right = p->window_right;
+    double sum = 0;
+    for (int d = 0; d < p->dim; d++) sum += q[d] * k[d];
+    if (!p->relative_keys) return sum * p->scale;
+    if (p->pattern) sscanf(p->pattern, "global:%" SCNd64 ",%" SCNd64, &left, &right);
+    if (right < 0) right = 0;
+    if (offset > left || offset < -right) return sum * p->scale;
+    for (int d = 0; d < p->dim; d++) {
+        const double r = (double)p->relative_keys[((left - offset) * p->heads + head) * p->dim + d];
+        const double u = p->relative_bias_u ? (double)p->relative_bias_u[head * p->dim + d] : 0;
+        const double w = p->relative_bias_w ? (double)p->relative_bias_w[head * p->dim + d] : 0;
+        sum += u * k[d] + (q[d] + w) * r;
+    }
+    return sum * p->scale;
+}
+
 bool oracle_row(const longspan_problem *p, int64_t b, int64_t i, int head, const double *q, const double *k,
                 const double *v, double *weights, double *out, double *lse_p)
 {
@@ -82,6 +102,7 @@ bool oracle_row(const longspan_problem *p, int64_t b, int64_t i, int head, const
                                      .slope = p->alibi_slopes ? (double)p->alibi_slopes[head] : 0,
                                      .query_position = i + (p->keys - p->queries)};
     int64_t begin, end;
+    if (p->relative_keys) return oracle_row_of(p, NULL, b, i, head, q, k, v, weights, out, lse_p);
     oracle_seen(p, b, i, &begin, &end);
     attention_reference(q, k, p->dim, v, p->value_dim, p->keys, begin, end, p->dim, p->value_dim, p->scale, &scores,
                         out, lse_p, weights);
@@ -103,10 +124,8 @@ bool oracle_row_of(const longspan_problem *p, const bool *allowed, int64_t b, in
     bool sees = false;
     for (int64_t j = 0; j < p->keys; j++) {
         weights[j] = -INFINITY;
-        if (!allowed[j] || !oracle_sees(p, b, i, j)) continue;
-        double score = 0;
-        for (int d = 0; d < p->dim; d++) score += q[d] * k[j * p->dim + d];
-        score *= p->scale;
+        if ((allowed && !allowed[j]) || !oracle_sees(p, b, i, j)) continue;
+        double score = product(p, i + p->keys - p->queries - j, head, q, k + j * p->dim);
         if (p->softcap > 0) score = p->softcap * tanh(score / p->softcap);
         weights[j] = score - slope * fabs((double)(i + p->keys - p->queries - j));
         top = fmax(top, weights[j]);
