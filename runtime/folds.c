@@ -1,5 +1,7 @@
 #include "runtime/folds.h"
 
+#include "runtime/problem.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -188,7 +190,7 @@ static double fold_flops(const fold_plan *folds, const schedule_fold *fold)
     } else {
         pairs = (double)p->batch * (double)schedule_fold_pairs(folds->scheduled, fold);
     }
-    return 2.0 * (p->dim + p->value_dim) * heads_count(fold->heads) * pairs;
+    return 2.0 * problem_pair_elements(p) * heads_count(fold->heads) * pairs;
 }
 
 /* An array of no elements is not NULL. */
@@ -214,7 +216,8 @@ int fold_plan_create(fold_plan *folds_p, const longspan_problem *problem, const 
 {
     fold_plan *f = folds_p;
     *f = (fold_plan){.problem = problem, .scheduled = scheduled, .rank = rank, .threads = threads};
-    f->positions_matter = problem->alibi_slopes || problem->rope_dim > 0;
+    /* Entmax attention knows a key by its token, whoever holds it. */
+    f->positions_matter = problem->alibi_slopes || problem->rope_dim > 0 || problem->alpha != 0;
     const needs most = measure(f, s);
     const int64_t tokens = layout_rank_tokens(&scheduled->query_layout, rank);
     f->home_begin = allocate(tokens, sizeof *f->home_begin);

@@ -50,10 +50,10 @@ static const struct {
     [FORECAST_MEMORY] = {"memory, MiB", "memory_bytes", 1048576, false},
 };
 
-/* D + E, of a complete problem: of a (query, key) pair. */
+/* Of a (query, key) pair. */
 static double elements_of(const longspan_problem *p)
 {
-    return p->dim + p->value_dim;
+    return problem_pair_elements(p);
 }
 
 /* For people. */
@@ -127,7 +127,7 @@ static void print_forecast(const options *o, const forecast *c, const placement 
     if (c->choice_count > 1) print_ranking(c);
     print_counts(c);
     const prediction *t = &used->prediction;
-    const double flops = 2.0 * (p->dim + p->value_dim) * c->sum[FORECAST_SCORES];
+    const double flops = 2.0 * elements_of(p) * c->sum[FORECAST_SCORES];
     if (c->ranks_counted == c->ranks)
         printf("\n  work     %.6g GFLOP in all, balance (mean / max) %.3f", flops * 1e-9,
                c->rank[FORECAST_FLOPS].max > 0 ? c->rank[FORECAST_FLOPS].mean / c->rank[FORECAST_FLOPS].max : 1);
