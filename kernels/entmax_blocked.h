@@ -202,7 +202,7 @@ INLINE vector above_threshold(vector z, vector high, vector low, vector *rest)
 }
 
 /* The block's part of the sums of rows that are not listed yet. */
-static void sums_add(const entmax_task *task, int sub, int first, int last)
+static void sums_add(const entmax_task *task, int sub, int first, int last, int width)
 {
     const float exponent = (float)task->call->exponent;
     const lane_thresholds t = thresholds_of_lanes(task, sub, OPEN_ROWS | FULL_ROWS);
@@ -210,7 +210,7 @@ static void sums_add(const entmax_task *task, int sub, int first, int last)
     for (int x = 0; x < VECTORS; x++) sum[x] = slope[x] = (vector){0};
     for (int j = first; j < last; j++) {
         const vector *row = (const vector *)(task->fold.space.scores + j * SUB_LANES);
-        for (int x = 0; x < VECTORS; x++) {
+        for (int x = 0; x < width; x++) {
             vector rest;
             const vector y = above_threshold(row[x], t.high[x], t.low[x], &rest);
             const vector below = power_of(y, rest, exponent - 1);
@@ -229,18 +229,18 @@ static void sums_add(const entmax_task *task, int sub, int first, int last)
 /* Scores of the block to the lists, and to the sums where they are asked for. In space.m the bounds of the lanes; in space.l
  * -inf, or +inf where a lane takes no keys: the bound of a full row still rises with the largest score. */
 INLINE void survivors_take(const entmax_task *task, int sub, const key_block *block, const attention_segment *segment,
-                           int first, int last, const lane_ranges *seen)
+                           int first, int last, int width, const lane_ranges *seen)
 {
     vector *bound = (vector *)(task->fold.space.m + sub * SUB_LANES), largest[VECTORS];
     const vector *closed = (const vector *)(task->fold.space.l + sub * SUB_LANES);
-    scores_make(&task->fold, sub, block, first, last);
-    largest_scores(task->fold.space.scores, first, last, seen, largest);
-    for (int x = 0; x < VECTORS; x++) bound[x] = larger(largest[x] - 1, bound[x]);
-    if (task->call->sums) sums_add(task, sub, first, last);
+    scores_make(&task->fold, sub, block, first, last, width);
+    largest_scores(task->fold.space.scores, first, last, width, seen, largest);
+    for (int x = 0; x < width; x++) bound[x] = larger(largest[x] - 1, bound[x]);
+    if (task->call->sums) sums_add(task, sub, first, last, width);
     for (int j = first; j < last; j++) {
         const float *row = task->fold.space.scores + j * SUB_LANES;
         uint64_t above = 0;
-        for (int x = 0; x < VECTORS; x++)
+        for (int x = 0; x < width; x++)
             above |= (uint64_t)lanes_above(((const vector *)row)[x], larger(bound[x], closed[x])) << (x * LANES);
         for (; above != 0; above &= above - 1) {
             const int x = __builtin_ctzll(above);
@@ -252,21 +252,25 @@ INLINE void survivors_take(const entmax_task *task, int sub, const key_block *bl
 static __attribute__((noinline)) void survivors_unmasked(const entmax_task *task, int sub, const key_block *block,
                                                          const attention_segment *segment)
 {
-    survivors_take(task, sub, block, segment, 0, block->keys, NULL);
+    survivors_take(task, sub, block, segment, 0, block->keys, VECTORS, NULL);
 }
 
+/* Lanes that do not see every key, and the end of the rows. */
 static __attribute__((noinline)) void survivors_boundary(const entmax_task *task, int sub, const key_block *block,
                                                          const attention_segment *segment, sub_block_view view)
 {
     const lane_ranges seen = ranges_of_lanes(&task->fold, sub, block, segment->look_inside);
-    survivors_take(task, sub, block, segment, view.first, view.last, &seen);
+    const int width = width_of(&task->fold, sub);
+    if (width == 1) survivors_take(task, sub, block, segment, view.first, view.last, 1, &seen);
+    else if (width == 2) survivors_take(task, sub, block, segment, view.first, view.last, 2, &seen);
+    else survivors_take(task, sub, block, segment, view.first, view.last, VECTORS, &seen);
 }
 
 static void collect_block(const entmax_task *task, int sub, const key_block *block, const attention_segment *segment)
 {
     const sub_block_view view = view_of_block(&task->fold, sub, block, segment->look_inside);
     if (view.first >= view.last) return;
-    if (view.whole) survivors_unmasked(task, sub, block, segment);
+    if (view.whole && width_of(&task->fold, sub) > 2) survivors_unmasked(task, sub, block, segment);
     else survivors_boundary(task, sub, block, segment, view);
 }
 
@@ -308,17 +312,17 @@ static __attribute__((noinline)) void fold_block(const entmax_task *task, int su
     float *o = fold->space.o + (size_t)sub * SUB_LANES * (size_t)padded;
     vector largest[VECTORS], once[VECTORS];
     if (view.first >= view.last) return;
-    scores_make(fold, sub, block, view.first, view.last);
+    scores_make(fold, sub, block, view.first, view.last, VECTORS);
     if (!view.whole) {
         const lane_ranges seen = ranges_of_lanes(fold, sub, block, segment->look_inside);
-        largest_scores(fold->space.scores, view.first, view.last, &seen, largest);
+        largest_scores(fold->space.scores, view.first, view.last, VECTORS, &seen, largest);
     }
     weights_make(task, sub, view.first, view.last);
     for (int x = 0; x < VECTORS; x++) once[x] = splat(1);
     if (!values_finite(block, fold->call->value_dim)) values_choose(fold, sub, block, view.first, view.last);
     else
         for (int e = 0; e < padded; e += TILE)
-            tile_values(fold->space.scores, block->v + e, v_stride, view.first, view.last, NULL, once,
+            tile_values(fold->space.scores, block->v + e, v_stride, view.first, view.last, VECTORS, NULL, once,
                         o + (size_t)e * SUB_LANES);
 }
 
@@ -329,18 +333,14 @@ static void blocks_visit(const entmax_task *task, unsigned stages,
 {
     const fold_task *fold = &task->fold;
     const int64_t flop_of_key = (int64_t)SUB_LANES * 2 * (fold->call->dim + fold->call->value_dim);
-    for (int i = 0; i < fold->span->segment_count; i++) {
-        const attention_segment *segment = &fold->span->segments[i];
-        int64_t begin, end;
-        keys_of_task(fold, segment, &begin, &end);
-        for (int64_t grid = begin / ATTENTION_KEY_BLOCK; begin < end && grid * ATTENTION_KEY_BLOCK < end; grid++) {
-            const int64_t from = grid * ATTENTION_KEY_BLOCK, to = from + ATTENTION_KEY_BLOCK;
-            const key_block block = block_prepare(fold, segment, from > segment->begin ? from : segment->begin,
-                                                  to < segment->end ? to : segment->end);
-            for (int sub = 0; sub < fold->sub_blocks; sub++) {
-                if (sub_block_has(task, sub, stages)) block_fn(task, sub, &block, segment);
-                poll_after(fold, flop_of_key * block.keys);
-            }
+    block_place place, next;
+    bool more = block_find(fold, 0, 0, &place);
+    for (; more; place = next) {
+        more = block_find(fold, place.segment, place.end, &next);
+        const key_block block = block_prepare(fold, &place, more ? &next : NULL);
+        for (int sub = 0; sub < fold->sub_blocks; sub++) {
+            if (sub_block_has(task, sub, stages)) block_fn(task, sub, &block, &fold->span->segments[place.segment]);
+            poll_after(fold, flop_of_key * block.keys);
         }
     }
 }
