@@ -31,6 +31,12 @@
 
 #include "kernels/attention.h"
 
+/* Nearer to 1 it is softmax in all digits of float32 that matter. */
+static const double entmax_least_alpha = 1.001;
+
+/* Keys of a list unless said otherwise, and at most. */
+enum { ENTMAX_DEFAULT_SUPPORT = 128, ENTMAX_MOST_SUPPORT = 1 << 20 };
+
 typedef enum {
     ENTMAX_OPEN,   /* takes keys */
     ENTMAX_FULL,   /* its list has overflowed in this pass */

@@ -1,5 +1,6 @@
 #include "runtime/problem.h"
 
+#include "kernels/entmax.h"
 #include "partition/mask.h"
 
 #include <math.h>
@@ -31,7 +32,7 @@ static void fill_defaults(longspan_problem *p)
     if (p->kv_heads == 0) p->kv_heads = p->heads;
     if (p->value_dim == 0) p->value_dim = p->dim;
     if (p->scale == 0 && p->dim > 0) p->scale = 1 / sqrt(p->dim);
-    if (p->alpha != 0 && p->support == 0) p->support = DEFAULT_SUPPORT;
+    if (p->alpha != 0 && p->support == 0) p->support = ENTMAX_DEFAULT_SUPPORT;
     if (!p->strategy) p->strategy = "auto";
     if (!p->layout) p->layout = "auto";
     bound_distance(&p->prefix, most_tokens);
@@ -156,10 +157,10 @@ static void check_entmax(const longspan_problem *p, failure *f)
                         p->support);
         return;
     }
-    if (!(p->alpha >= least_alpha && p->alpha <= 2))
-        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "alpha is %g, neither %g to 2 nor 0 for softmax", p->alpha, least_alpha);
-    if (p->support < 1 || p->support > MOST_SUPPORT)
-        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "support is %d, not 1 to %d", p->support, MOST_SUPPORT);
+    if (!(p->alpha >= entmax_least_alpha && p->alpha <= 2))
+        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "alpha is %g, neither %g to 2 nor 0 for softmax", p->alpha, entmax_least_alpha);
+    if (p->support < 1 || p->support > ENTMAX_MOST_SUPPORT)
+        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "support is %d, not 1 to %d", p->support, ENTMAX_MOST_SUPPORT);
     if (p->sinks)
         failure_set(f, LONGSPAN_ERROR_UNSUPPORTED,
                     "sinks with alpha %g: they are terms of the denominator that softmax attention alone has", p->alpha);

@@ -9,9 +9,6 @@
 static const int64_t most_tokens = (int64_t)1 << 31;
 static const double most_elements = 0x1p58;
 enum { MOST_BATCH = 1 << 20, MOST_HEADS = 1 << 16, MOST_DIM = 512 };
-/* Of alpha-entmax. Nearer to 1 it is softmax to all digits of float32 that matter. */
-static const double least_alpha = 1.001;
-enum { DEFAULT_SUPPORT = 128, MOST_SUPPORT = 1 << 20 };
 
 /* Not collective. Puts a value where 0 or NULL stands for one; limits beyond any token become MASK_UNLIMITED or the
  * largest that means the same. Then each field is checked, alone and with the others: nothing else looks at a problem

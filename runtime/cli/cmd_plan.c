@@ -1,5 +1,6 @@
 /* longspan plan: what attend would do on any number of ranks, counted from the same schedules, without running it. */
 #include "runtime/cli/command.h"
+#include "runtime/cli/entmax_option.h"
 #include "runtime/cli/files.h"
 #include "runtime/cli/forecast.h"
 #include "runtime/cli/job.h"
@@ -123,6 +124,12 @@ static void print_forecast(const options *o, const forecast *c, const placement 
            p->value_dim, run_type_name(p->type));
     printf("  on %d ranks, %d a node: strategy %s%s, layout %s%s\n", c->ranks, place->node_ranks, names.strategy,
            chosen_by(o->strategy), names.layout, chosen_by(o->layout));
+    if (p->alpha != 0) {
+        char name[ENTMAX_NAME_SIZE];
+        entmax_option_name(p->alpha, name);
+        printf("  %s   keys travel once and values once, if lists of %d keys suffice; else keys some times more\n", name,
+               p->support);
+    }
     if (p->pattern) print_needs(c);
     if (c->choice_count > 1) print_ranking(c);
     print_counts(c);
