@@ -48,17 +48,35 @@ static bool task_has(const entmax_task *task, unsigned stages)
     return false;
 }
 
-/* y^exponent of y >= 0, (y + rest)^exponent where y is rounded: a high power would multiply the error. */
+enum { MOST_WHOLE_POWER = 32 };
+
+static bool is_whole_power(float exponent)
+{
+    return exponent <= MOST_WHOLE_POWER && exponent == (float)(int)exponent;
+}
+
+INLINE vector whole_power(vector y, int exponent)
+{
+    vector power = splat(1);
+    for (;; y *= y) {
+        if (exponent & 1) power *= y;
+        exponent >>= 1;
+        if (exponent == 0) return power;
+    }
+}
+
+/* (y + rest)^exponent of y >= 0, y being rounded: a high power would multiply the error. */
 static __attribute__((noinline)) vector power_of_rounded(vector y, vector rest, float exponent)
 {
+    const vector share = blend(y > 0, rest / larger(y, splat(0x1p-126f)), (vector){0});
     union {
         vector all;
         float lane[LANES];
     } values = {y};
-    for (int x = 0; x < LANES; x++)
-        if (values.lane[x] > 0)
-            values.lane[x] = powf(values.lane[x], exponent) * (1 + exponent * (rest[x] / values.lane[x]));
-    return values.all;
+    if (is_whole_power(exponent)) values.all = whole_power(y, (int)exponent);
+    else
+        for (int x = 0; x < LANES; x++) values.lane[x] = values.lane[x] > 0 ? powf(values.lane[x], exponent) : 0;
+    return values.all + values.all * (exponent * share);
 }
 
 INLINE vector power_of(vector y, vector rest, float exponent)
@@ -67,6 +85,26 @@ INLINE vector power_of(vector y, vector rest, float exponent)
     if (exponent == 1) return y;
     if (exponent == 2) return y * y;
     return power_of_rounded(y, rest, exponent);
+}
+
+/* log2 of y > 0, absolute error below 3e-7: of m in [3/4, 3/2) the series of atanh((m - 1) / (m + 1)). -127 of 0. */
+INLINE vector log2_roughly(vector y)
+{
+    const integers exponent = (integers)((bits)y - 0x3f400000u) >> 23;
+    const vector m = (vector)((bits)y - ((bits)exponent << 23));
+    const vector s = (m - 1) / (m + 1), u = s * s;
+    vector p = multiply_add(splat(2.88539008f / 7), u, splat(2.88539008f / 5));
+    p = multiply_add(p, u, splat(2.88539008f / 3));
+    p = multiply_add(p, u, splat(2.88539008f));
+    return multiply_add(p, s, __builtin_convertvector(exponent, vector));
+}
+
+/* y^exponent of 0 <= y <= 1, relative error some 1e-6 and what the exponent makes of that of log2: for a bound. */
+INLINE vector power_roughly(vector y, float exponent)
+{
+    if (exponent == 0) return (vector)((integers)splat(1) & (y > 0));
+    if (is_whole_power(exponent)) return whole_power(y, (int)exponent);
+    return exp2_vector(log2_roughly(y) * exponent);
 }
 
 /* Bit x: not z[x] <= bound[x], so that NaN is above every bound. */
@@ -105,7 +143,7 @@ static float list_bound(const float *z, int length, float from, float exponent)
         vector sum = {0}, slope = {0};
         for (int i = 0; i < length; i += LANES) {
             const vector y = larger((*(const vector *)(z + i) - top) - t, (vector){0});
-            const vector below = power_of(y, (vector){0}, exponent - 1);
+            const vector below = power_roughly(y, exponent - 1);
             sum += below * y;
             slope += below;
         }
