@@ -48,7 +48,7 @@ static bool task_has(const entmax_task *task, unsigned stages)
     return false;
 }
 
-enum { MOST_WHOLE_POWER = 32 };
+enum { MOST_WHOLE_POWER = 12 };
 
 static bool is_whole_power(float exponent)
 {
@@ -312,7 +312,7 @@ static void collect_block(const entmax_task *task, int sub, const key_block *blo
     else survivors_boundary(task, sub, block, segment, view);
 }
 
-/* Weights of the dense rows in place of the scores. */
+/* Weights of the dense rows in place of the scores: by the operations of sums_add, so that they sum to 1 as those did. */
 static void weights_make(const entmax_task *task, int sub, int first, int last)
 {
     const float exponent = (float)task->call->exponent;
@@ -322,7 +322,7 @@ static void weights_make(const entmax_task *task, int sub, int first, int last)
         for (int x = 0; x < VECTORS; x++) {
             vector rest;
             const vector y = above_threshold(row[x], t.high[x], t.low[x], &rest);
-            row[x] = power_of(y, rest, exponent);
+            row[x] = power_of(y, rest, exponent - 1) * y;
         }
     }
 }

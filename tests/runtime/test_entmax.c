@@ -44,7 +44,7 @@ static int strategy_of(int turn)
     return product_refuses(strategy, ranks) ? 0 : strategy;
 }
 
-/* Every pair of mask and scores, each with other alphas, lists, strategies, layouts, lengths and types. */
+/* Every pair of mask and scores, each with another alpha, list, strategy, layout, length and type. */
 static void masks_scores_layouts_and_strategies_are_right(void **state)
 {
     (void)state;
@@ -52,7 +52,7 @@ static void masks_scores_layouts_and_strategies_are_right(void **state)
     int turn = 0;
     for (int mask = 0; mask < PRODUCT_MASKS; mask++)
         for (int scores = 0; scores < PLAIN_SCORES; scores++)
-            for (int again = 0; again < 3; again++, turn++) {
+            for (int again = 0; again < 2; again++, turn++) {
                 const product_point point = {.mask = mask,
                                              .scores = scores,
                                              .strategy = strategy_of(turn),
@@ -77,14 +77,14 @@ static void supports_of_any_length_are_right(void **state)
     for (int a = 0; a < ALPHAS; a++)
         for (int c = 0; c < 4; c++)
             for (int lists = 0; lists < 3; lists++) {
-                test_problem t = make_problem(301, 2, 1, 32);
+                test_problem t = make_problem(157, 2, 1, 32);
                 t.context = opened[0].context;
                 t.problem.alpha = alphas[a];
-                t.problem.support = lists == 0 ? 1 : lists == 1 ? 48 : 301;
+                t.problem.support = lists == 0 ? 1 : lists == 1 ? 48 : 157;
                 t.problem.causal = c % 2;
                 t.problem.value_dim = 20;
                 t.q_factor = factors[c] == 0 ? 1e-30f : factors[c];
-                t.checked_rows = 40;
+                t.checked_rows = 12;
                 const test_result r = run_problem(&t);
                 /* A score of hundreds carries its own rounding into the weights. */
                 if (factors[c] > 1 && r.status == LONGSPAN_OK && r.relative_rms <= 1e-5 && r.mismatches == 0) continue;
