@@ -210,35 +210,41 @@ close_dataset:
     return result;
 }
 
-int tensor_file_read_lse(const tensor_file *file, const tensor_shape *out_shape, int64_t b, int64_t begin, int64_t end,
-                         float *target, io_error *error)
+int tensor_file_read_row_values(const tensor_file *file, const char *dataset, const tensor_shape *out_shape, int64_t b,
+                                int64_t begin, int64_t end, float *target, io_error *error)
 {
-    if (check_rows(file, "/lse", out_shape, b, begin, end, error) != 0) return -1;
+    if (check_rows(file, dataset, out_shape, b, begin, end, error) != 0) return -1;
     hid_t id;
-    if (tensor_dataset_open(file, "/lse", &id, error) != 0) return -1;
+    if (tensor_dataset_open(file, dataset, &id, error) != 0) return -1;
     int result, rank;
     io_type type = IO_FLOAT32;
     hid_t memory = H5I_INVALID_HID;
     hsize_t extents[TENSOR_MOST_AXES];
     if (tensor_type_recognise(id, &type, &memory) != 0 || type != IO_FLOAT32) {
-        result = io_fail(error, "%s: /lse is not float32", file->path);
+        result = io_fail(error, "%s: %s is not float32", file->path, dataset);
         goto close;
     }
-    result = tensor_dataset_extents(file, "/lse", id, &rank, extents, error);
+    result = tensor_dataset_extents(file, dataset, id, &rank, extents, error);
     if (result != 0) goto close;
     const hsize_t expected[] = {(hsize_t)out_shape->batch, (hsize_t)out_shape->tokens, (hsize_t)out_shape->heads};
     int skipped = out_shape->batched ? 0 : 1;
     if (rank != 3 - skipped || memcmp(extents, expected + skipped, (size_t)rank * sizeof *extents) != 0) {
-        result = io_fail(error, "%s: the extents of /lse do not match those of /out", file->path);
+        result = io_fail(error, "%s: the extents of %s do not match those of /out", file->path, dataset);
         goto close;
     }
-    result = tensor_dataset_check(file, "/lse", id, rank, extents, error);
+    result = tensor_dataset_check(file, dataset, id, rank, extents, error);
     if (result != 0 || begin == end) goto close;
     const hsize_t start[] = {(hsize_t)b, (hsize_t)begin, 0};
     const hsize_t count[] = {1, (hsize_t)(end - begin), (hsize_t)out_shape->heads};
-    result = tensor_dataset_read(file, "/lse", id, memory, rank, start + skipped, count + skipped, target, error);
+    result = tensor_dataset_read(file, dataset, id, memory, rank, start + skipped, count + skipped, target, error);
 close:
     if (memory >= 0) H5Tclose(memory);
     H5Dclose(id);
     return result;
+}
+
+int tensor_file_read_lse(const tensor_file *file, const tensor_shape *out_shape, int64_t b, int64_t begin, int64_t end,
+                         float *target, io_error *error)
+{
+    return tensor_file_read_row_values(file, "/lse", out_shape, b, begin, end, target, error);
 }

@@ -1,4 +1,4 @@
-/* The fold on AVX2 and FMA. */
+/* The fold, and alpha-entmax, on AVX2 and FMA. */
 #include "kernels/cpu.h"
 #include "kernels/implementations.h"
 
@@ -7,6 +7,7 @@
 #define TILE 4
 #define SCORE_TILE 4
 #include "kernels/attention_blocked.h"
+#include "kernels/entmax_blocked.h"
 
 const attention_kernel attention_avx2 = {
     .name = "avx2",
@@ -14,4 +15,12 @@ const attention_kernel attention_avx2 = {
     .computes = 1u << COMPUTE_FP32,
     .fold = blocked_fold,
     .peak = blocked_peak,
+};
+
+const entmax_kernel entmax_avx2 = {
+    .name = "avx2",
+    .features = CPU_AVX2,
+    .collect = entmax_collect,
+    .gather = entmax_gather,
+    .fold = entmax_fold,
 };

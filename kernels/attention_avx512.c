@@ -1,4 +1,4 @@
-/* The fold on AVX-512: F, BW, DQ, VL. */
+/* The fold, and alpha-entmax, on AVX-512: F, BW, DQ, VL. */
 #include "kernels/cpu.h"
 #include "kernels/implementations.h"
 
@@ -7,6 +7,7 @@
 #define TILE 8
 #define SCORE_TILE 4
 #include "kernels/attention_blocked.h"
+#include "kernels/entmax_blocked.h"
 
 const attention_kernel attention_avx512 = {
     .name = "avx512",
@@ -14,4 +15,12 @@ const attention_kernel attention_avx512 = {
     .computes = 1u << COMPUTE_FP32,
     .fold = blocked_fold,
     .peak = blocked_peak,
+};
+
+const entmax_kernel entmax_avx512 = {
+    .name = "avx512",
+    .features = CPU_AVX2 | CPU_AVX512,
+    .collect = entmax_collect,
+    .gather = entmax_gather,
+    .fold = entmax_fold,
 };

@@ -167,16 +167,11 @@ static __attribute__((noinline)) void scores_apply_terms(const fold_task *task, 
     }
 }
 
-/* Folds keys [first, last) of the block, a multiple of TILE, into the first `width` vectors of a sub-block. */
-INLINE void sub_block_update(const fold_task *task, int sub, const key_block *block, int first, int last, int width,
-                             const lane_ranges *seen, const lane_ranges *choose)
+/* Scores of keys [first, last) of the block, a multiple of TILE, for the first `width` vectors of a sub-block. */
+INLINE void scores_make(const fold_task *task, int sub, const key_block *block, int first, int last, int width)
 {
-    const int dim = task->call->dim, padded = value_dim_padded(task->call->value_dim);
+    const int dim = task->call->dim;
     const float *q = task->space.q + (size_t)sub * SUB_LANES * (size_t)dim;
-    float *o = task->space.o + (size_t)sub * SUB_LANES * (size_t)padded;
-    const int64_t v_stride = (int64_t)value_row_floats(task->call->value_dim);
-    vector largest[VECTORS], rescale[VECTORS];
-
     for (int j = first; j < last; j += SCORE_TILE) {
         next_rows_fetch(task, sub, block, j);
         tile_scores(q, block->k + j * block->k_stride, block->k_stride, dim, width,
@@ -184,6 +179,18 @@ INLINE void sub_block_update(const fold_task *task, int sub, const key_block *bl
     }
     if (task->inside) relative_add(task, sub, block, first, last);
     if (scores_have_terms(task)) scores_apply_terms(task, sub, first, last);
+}
+
+/* Folds keys [first, last) of the block, a multiple of TILE, into the first `width` vectors of a sub-block. */
+INLINE void sub_block_update(const fold_task *task, int sub, const key_block *block, int first, int last, int width,
+                             const lane_ranges *seen, const lane_ranges *choose)
+{
+    const int padded = value_dim_padded(task->call->value_dim);
+    float *o = task->space.o + (size_t)sub * SUB_LANES * (size_t)padded;
+    const int64_t v_stride = (int64_t)value_row_floats(task->call->value_dim);
+    vector largest[VECTORS], rescale[VECTORS];
+
+    scores_make(task, sub, block, first, last, width);
     largest_scores(task->space.scores, first, last, width, seen, largest);
     probabilities(task->space.scores, first, last, width, largest, (vector *)(task->space.m + sub * SUB_LANES),
                   (vector *)(task->space.l + sub * SUB_LANES), rescale);
@@ -260,31 +267,42 @@ static lane_ranges ranges_of_lanes(const fold_task *task, int sub, const key_blo
     return seen.vectors;
 }
 
-static void sub_block_fold(const fold_task *task, int sub, const key_block *block, bool look_inside)
+/* What lanes of a sub-block see of a block: keys [first, last), whole tiles; `whole` if every lane sees all of it. */
+typedef struct {
+    int first, last;
+    bool whole;
+} sub_block_view;
+
+static sub_block_view view_of_block(const fold_task *task, int sub, const key_block *block, bool look_inside)
 {
     const sub_block_bounds *bounds = &task->bounds[sub];
     const int64_t end = block->begin + block->keys;
-    int first = 0, last = block->keys;
-    bool whole = block->keys % TILE == 0;
-
+    sub_block_view view = {.last = block->keys, .whole = block->keys % TILE == 0};
     if (look_inside) {
-        if (end <= bounds->begin_min || block->begin >= bounds->end_max) return;
-        whole = whole && bounds->begin_max <= block->begin && bounds->end_min >= end;
-        first = within_block(bounds->begin_min, block);
-        last = within_block(bounds->end_max, block);
+        if (end <= bounds->begin_min || block->begin >= bounds->end_max) return (sub_block_view){0};
+        view.whole = view.whole && bounds->begin_max <= block->begin && bounds->end_min >= end;
+        view.first = within_block(bounds->begin_min, block);
+        view.last = within_block(bounds->end_max, block);
     }
+    view.first -= view.first % TILE;
+    view.last += (TILE - view.last % TILE) % TILE;
+    return view;
+}
+
+static void sub_block_fold(const fold_task *task, int sub, const key_block *block, bool look_inside)
+{
+    const sub_block_view view = view_of_block(task, sub, block, look_inside);
     const int width = width_of(task, sub);
-    if (whole) {
+    if (view.first >= view.last) return;
+    if (view.whole) {
         if (width > 2) update_unmasked(task, sub, block);
         else update_unmasked_narrow(task, sub, block, width);
         return;
     }
     const lane_ranges seen = ranges_of_lanes(task, sub, block, look_inside);
-    first -= first % TILE;
-    last += (TILE - last % TILE) % TILE;
-    if (!values_finite(block, task->call->value_dim)) update_choosing(task, sub, block, first, last, &seen);
-    else if (width > 2) update_boundary(task, sub, block, first, last, &seen);
-    else update_boundary_narrow(task, sub, block, first, last, width, &seen);
+    if (!values_finite(block, task->call->value_dim)) update_choosing(task, sub, block, view.first, view.last, &seen);
+    else if (width > 2) update_boundary(task, sub, block, view.first, view.last, &seen);
+    else update_boundary_narrow(task, sub, block, view.first, view.last, width, &seen);
 }
 
 /* What scores need to know of the positions of the block's keys: rotated in their copy, and kept for the slopes. */

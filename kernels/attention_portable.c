@@ -1,4 +1,4 @@
-/* The fold on whatever the compiler's baseline offers: SSE2 on x86-64, NEON on AArch64, plain code elsewhere. */
+/* The fold, and alpha-entmax, on whatever the compiler's baseline offers: SSE2 on x86-64, NEON on AArch64, plain code elsewhere. */
 #include "kernels/implementations.h"
 
 #define LANES 4
@@ -6,6 +6,7 @@
 #define TILE 2
 #define SCORE_TILE 2
 #include "kernels/attention_blocked.h"
+#include "kernels/entmax_blocked.h"
 
 const attention_kernel attention_portable = {
     .name = "portable",
@@ -13,4 +14,12 @@ const attention_kernel attention_portable = {
     .computes = 1u << COMPUTE_FP32,
     .fold = blocked_fold,
     .peak = blocked_peak,
+};
+
+const entmax_kernel entmax_portable = {
+    .name = "portable",
+    .features = 0,
+    .collect = entmax_collect,
+    .gather = entmax_gather,
+    .fold = entmax_fold,
 };

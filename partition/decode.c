@@ -151,6 +151,6 @@ extern const strategy strategy_decode;
 const strategy strategy_decode = {
     .name = "decode",
     .summary = "queries down binomial trees, partial results back up, merged on the way; for very few queries",
-    .refuse = schedule_problem_fault,
+    .refuse = schedule_moving_problem_fault,
     .plan = decode_plan,
 };

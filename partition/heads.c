@@ -28,7 +28,7 @@ static int heads_plan(const schedule_problem *problem, int rank, schedule **sche
 
 static const char *heads_refuse(const schedule_problem *problem)
 {
-    const char *fault = schedule_problem_fault(problem);
+    const char *fault = schedule_moving_problem_fault(problem);
     return fault ? fault : columns_fault(problem->key_layout.ranks);
 }
 

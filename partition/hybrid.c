@@ -29,7 +29,7 @@ static int hybrid_plan(const schedule_problem *problem, int rank, schedule **sch
 
 static const char *hybrid_refuse(const schedule_problem *problem)
 {
-    const char *fault = schedule_problem_fault(problem);
+    const char *fault = schedule_moving_problem_fault(problem);
     if (fault) return fault;
     const int ranks = problem->key_layout.ranks;
     if (problem->columns < 0) return "hybrid: a number of columns below zero";

@@ -98,6 +98,6 @@ extern const strategy strategy_queries;
 const strategy strategy_queries = {
     .name = "queries",
     .summary = "queries visit the ranks whose keys they see, partial results come back; for many keys and few queries",
-    .refuse = schedule_problem_fault,
+    .refuse = schedule_moving_problem_fault,
     .plan = queries_plan,
 };

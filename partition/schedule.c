@@ -150,6 +150,15 @@ const char *schedule_problem_fault(const schedule_problem *problem)
     return NULL;
 }
 
+const char *schedule_moving_problem_fault(const schedule_problem *problem)
+{
+    const char *fault = schedule_problem_fault(problem);
+    if (fault) return fault;
+    if (problem->states_stay && problem->key_layout.ranks > 1)
+        return "it moves queries or partial results, but entmax attention moves keys and values alone; say ring";
+    return NULL;
+}
+
 mask_answer schedule_ask(const schedule_problem *problem, int query_origin, range query_rows, int key_origin,
                          range key_rows)
 {

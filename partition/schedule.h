@@ -133,6 +133,8 @@ typedef struct {
     bool may_share;      /* ranks of a node can read each other's keys in place */
     bool share_off;      /* they could, but are not to: may_share is false for this reason */
     int columns;         /* hybrid: ranks that share heads among them; 0: not given */
+    bool states_stay;    /* what a row is found out to be is known to its own rank alone, and cannot be merged: queries
+                            and states must not travel */
 } schedule_problem;
 
 /* A strategy: one file in partition/, one line in the table in partition/strategies.c. */
@@ -173,6 +175,8 @@ void schedule_drop_idle_tail(schedule *s);
  * those that know masks alone, the second for those that know sparse patterns too. */
 const char *schedule_problem_fault(const schedule_problem *problem);
 const char *schedule_sparse_problem_fault(const schedule_problem *problem);
+/* The first, for strategies that move queries or states. */
+const char *schedule_moving_problem_fault(const schedule_problem *problem);
 
 /* What the mask says of rows of two pieces; under a striped layout it may say LOOK_INSIDE where it need not. */
 mask_answer schedule_ask(const schedule_problem *problem, int query_origin, range query_rows, int key_origin,

@@ -1,5 +1,5 @@
 /* From a problem to a strategy and a layout: as named, or chosen. */
-#include "runtime/plan.h"
+#include "runtime/entmax.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +28,7 @@ static schedule_problem make_scheduled(const longspan_problem *p, const pattern 
         .node_ranks = place->node_ranks,
         .may_share = place->may_share,
         .share_off = place->share_off,
+        .states_stay = p->alpha != 0,
     };
 }
 
@@ -55,12 +56,13 @@ cost_sizes plan_sizes(const longspan_problem *p)
 {
     const int64_t element = (int64_t)number_size((kernel_type)p->type), word = (int64_t)sizeof(float);
     const int64_t out_element = (int64_t)number_size((kernel_type)p->out_type);
+    const int64_t known = p->alpha != 0 ? entmax_row_bytes(p) : 0;
     return (cost_sizes){
         .row_bytes = {[ROWS_KEYS] = p->batch * (p->dim + p->value_dim) * element,
                       [ROWS_QUERIES] = p->batch * p->dim * element,
-                      [ROWS_STATES] = p->batch * (p->value_dim + 2) * word},
+                      [ROWS_STATES] = p->batch * ((p->value_dim + 2) * word + known)},
         .output_bytes = p->batch * (p->value_dim * out_element + word),
-        .flops_per_pair = problem_pair_flops(p) * (double)p->batch,
+        .flops_per_pair = 2.0 * problem_pair_elements(p) * (double)p->batch,
         .batch = p->batch,
         .tensor_bytes = {[ROWS_KEYS] = {p->dim * element, p->value_dim * element},
                          [ROWS_QUERIES] = {p->dim * element},

@@ -5,22 +5,16 @@
  * state becomes the row of out and of lse. Where a strategy moves queries instead, q visits other ranks, and the
  * states that were made there come back and are merged. Keys and values are read where they are: the caller's arrays,
  * a slot, or the memory of another rank of the node. */
-#include "runtime/plan.h"
+#include "runtime/entmax.h"
 
 #include <string.h>
-
-typedef struct {
-    longspan_plan *plan;
-    double done, now; /* flops of the finished calls, and of the running one */
-    int64_t step;
-} execution;
 
 /* Between tiles, on the thread that owns MPI. */
 static void poll(void *data, double fraction)
 {
     execution *x = data;
     const longspan_context *context = x->plan->context;
-    exchange_poll(x->plan->exchange);
+    for (int i = 0; i < x->exchange_count; i++) exchange_poll(x->exchanges[i]);
     if (context->progress && context->rank == 0 && x->plan->flops > 0)
         context->progress(context->progress_data, (x->done + fraction * x->now) / x->plan->flops);
 }
@@ -45,7 +39,12 @@ static void clear_states(const longspan_plan *plan, const schedule_step *step)
     }
 }
 
-static void run_folds(execution *x, int64_t step_index)
+static void fold(const execution *x, attention_call *call, const attention_span *spans, int64_t count)
+{
+    x->plan->context->kernel->fold(call, spans, count);
+}
+
+void execution_run_folds(execution *x, int64_t step_index)
 {
     longspan_plan *plan = x->plan;
     const longspan_problem *p = &plan->problem;
@@ -56,13 +55,12 @@ static void run_folds(execution *x, int64_t step_index)
                                 .node = plan->node,
                                 .node_first = plan->context->rank - plan->context->node.comm_rank};
     int calls = 0;
-    x->step = step_index;
     for (fold_call call = {0}; fold_call_next(&plan->folds, step, &call);) calls++;
     if (calls > 0) x->now = plan->folds.step_flops[step_index] / calls;
     for (fold_call call = {0}; fold_call_next(&plan->folds, step, &call); x->done += x->now) {
         const int64_t spans = fold_call_spans(&plan->folds, &memory, step, &call);
         if (spans == 0) continue;
-        const attention_call kernel_call = {
+        attention_call kernel_call = {
             .type = (kernel_type)p->type,
             .heads = heads_count(call.heads),
             .kv_heads = (call.heads.end - 1) / group - call.heads.begin / group + 1,
@@ -83,7 +81,7 @@ static void run_folds(execution *x, int64_t step_index)
             .mark = plan->context->trace ? mark : NULL,
             .mark_data = x,
         };
-        plan->context->kernel->fold(&kernel_call, plan->folds.spans, spans);
+        x->fold(x, &kernel_call, plan->folds.spans, spans);
     }
 }
 
@@ -115,7 +113,8 @@ static void run_steps(execution *x)
         const schedule_step *step = &plan->schedule->steps[i];
         exchange_start(plan->exchange, i, &plan->records[i]);
         clear_states(plan, step);
-        run_folds(x, i);
+        x->step = i;
+        execution_run_folds(x, i);
         for (int64_t m = 0; m < step->merge_count; m++)
             for (int64_t b = 0; b < plan->problem.batch; b++) merge_rows(x, &step->merges[m], b);
         plan->records[i].computed = MPI_Wtime();
@@ -153,11 +152,12 @@ longspan_status longspan_plan_execute(longspan_plan *plan, const void *q, const 
     if (plan->key_tokens > 0 && (!k || !v))
         failure_set(&f, LONGSPAN_ERROR_ARGUMENT, "k or v is NULL on a rank that has keys");
     if (context_agree(plan->context, &f) != LONGSPAN_OK) return f.status;
+    set_home(plan, q, k, v);
+    if (plan->entmax) return entmax_execute(plan, begin, out, lse);
 
-    execution x = {.plan = plan};
+    execution x = {.plan = plan, .exchanges = {plan->exchange}, .exchange_count = 1, .fold = fold};
     const attention_state state = plan_state_at(plan, &plan->stores.home[ROWS_STATES], 0, 0, 0);
     const int64_t rows = p->batch * plan->query_tokens * p->heads;
-    set_home(plan, q, k, v);
     plan->timing = (longspan_timing){.steps = plan->schedule->step_count, .flops = plan->flops};
     attention_state_clear(state, rows, p->value_dim);
     run_steps(&x);

@@ -190,7 +190,7 @@ static double fold_flops(const fold_plan *folds, const schedule_fold *fold)
     } else {
         pairs = (double)p->batch * (double)schedule_fold_pairs(folds->scheduled, fold);
     }
-    return problem_pair_flops(p) * heads_count(fold->heads) * pairs;
+    return 2.0 * problem_pair_elements(p) * heads_count(fold->heads) * pairs;
 }
 
 /* An array of no elements is not NULL. */
@@ -216,7 +216,8 @@ int fold_plan_create(fold_plan *folds_p, const longspan_problem *problem, const 
 {
     fold_plan *f = folds_p;
     *f = (fold_plan){.problem = problem, .scheduled = scheduled, .rank = rank, .threads = threads};
-    f->positions_matter = problem->alibi_slopes || problem->rope_dim > 0 || problem->relative_keys;
+    /* Entmax attention knows a key by its token, whoever holds it. */
+    f->positions_matter = problem->alibi_slopes || problem->rope_dim > 0 || problem->relative_keys || problem->alpha != 0;
     const needs most = measure(f, s);
     const int64_t tokens = layout_rank_tokens(&scheduled->query_layout, rank);
     f->home_begin = allocate(tokens, sizeof *f->home_begin);

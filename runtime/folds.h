@@ -22,7 +22,7 @@ typedef struct {
     const longspan_problem *problem; /* with its defaults */
     const schedule_problem *scheduled;
     int rank, threads;
-    bool positions_matter;    /* scores depend on them */
+    bool positions_matter;    /* scores depend on them, or what is kept of keys names them */
     double *rope_frequencies; /* [rope_dim / 2] */
 
     /* Of local queries: the tokens of keys that each sees, by the mask alone, and positions. [T] */

@@ -11,7 +11,8 @@
  *
  *     (q[b,i,h,:] + u[h,:]) . k[b,j,g,:] + (q[b,i,h,:] + w[h,:]) . r[LEFT - (p_i - j),h,:]    -RIGHT <= p_i - j <= LEFT
  *
- * within the window's sides, and as above beyond them, which only global tokens reach.
+ * within the window's sides, and as above beyond them, which only global tokens reach. With `alpha`, alpha-entmax in
+ * place of softmax: see longspan_problem.
  *
  * Plan and execute, as in FFTW: everything that can fail does so while planning; execute neither allocates nor
  * decides.
@@ -147,6 +148,14 @@ typedef struct {
     double rope_base;     /* default 10000 */
     int rope_interleaved; /* pair c is elements 2c and 2c + 1; else c and c + rope_dim / 2 */
 
+    /* alpha-entmax instead of softmax, 1 < alpha <= 2 (2: sparsemax; arXiv 1602.02068, 1905.05702): with z_ij =
+     * (alpha - 1) s_ij weights p_ij = max(z_ij - tau_i, 0)^(1 / (alpha - 1)), most of them exactly 0, and tau_i such that
+     * they sum to 1. Exact. Keys travel once, then values do. Computed in fp32; no sinks. 0: softmax. */
+    double alpha;
+    /* With alpha: keys that are kept of a query and head, 8 B each, until tau is known; default 128. A row with more
+     * keys of nonzero weight, at any time, is as exact, but every one costs all ranks some more passes over the keys. */
+    int support;
+
     const char *strategy; /* "auto", or the name of one: "ring", "gather", "heads", "hybrid:4x8", ... */
     const char *layout;   /* "auto", "contiguous", "zigzag", "striped", "striped:BLOCK" */
 } longspan_problem;
@@ -160,8 +169,8 @@ typedef struct {
     double wait;     /* waiting for transfers after the folds of a step, and for the node where memory is shared */
     double finish;   /* turning states into out and lse */
     double transfer; /* sum over steps of the time from start to completion of its transfers */
-    double flops;    /* 2 (D + E), with relative keys 2 (2 D + E), for each (query, key) pair seen, of each head and
-                        batch item */
+    double flops;    /* 2 (D + E), with relative keys 2 (2 D + E), with alpha 2 D, for each (query, key) pair seen, of each
+                        head and batch item */
     int64_t bytes_sent, bytes_received, messages_sent;
     int64_t steps;
 } longspan_timing;
@@ -187,8 +196,8 @@ LONGSPAN_API int longspan_context_error_rank(const longspan_context *context);
 LONGSPAN_API const char *longspan_status_string(longspan_status status);
 LONGSPAN_API const char *longspan_version(void);
 
-/* Collective. Allocates all that execute needs: the state of the local queries, 4 B T H (E + 2) bytes, and the buffers
- * of the strategy, two shards of k and v under the ring. Errors: ARGUMENT (also a `compute` of the context that its
+/* Collective. Allocates all that execute needs: the state of the local queries, 4 B T H (E + 2) bytes, with alpha 8 B T H
+ * (support + 4) more, and the buffers of the strategy, two shards of k and v under the ring. Errors: ARGUMENT (also a `compute` of the context that its
  * kernel does not offer), MISMATCH, UNSUPPORTED, MEMORY (also of shared memory). */
 LONGSPAN_API longspan_status longspan_plan_create(longspan_context *context, const longspan_problem *problem,
                                                   longspan_plan **plan_p);
@@ -210,7 +219,9 @@ LONGSPAN_API int64_t longspan_plan_tokens(const longspan_plan *plan, longspan_ax
  * queries and of keys), out [B, T, H, E] of out_type, lse [B, T, H] float32 (natural logarithm) or NULL. Inputs are not
  * changed and stay the caller's; out and lse must not overlap them. A rank without tokens may pass NULL. A query that
  * sees no key gives out 0 and lse -inf. May be called again and again. Error: ARGUMENT (a NULL array on a rank that has
- * tokens). */
+ * tokens).
+ * With alpha lse becomes tau, in units of z; -inf where a query sees no key. A value of weight 0 is not looked at: NaN or
+ * Inf in it reaches the queries that give it weight, and no others. */
 LONGSPAN_API longspan_status longspan_plan_execute(longspan_plan *plan, const void *q, const void *k, const void *v,
                                                    void *out, float *lse);
 /* Not collective. What the last execute did on this rank. */

@@ -1,4 +1,4 @@
-#include "runtime/plan.h"
+#include "runtime/entmax.h"
 
 #include "runtime/patience.h"
 
@@ -42,11 +42,20 @@ static void copy_arrays(longspan_plan *plan, failure *f)
     p->sinks = plan->sinks;
 }
 
+/* Which keys have weight is not to depend on what narrower products lose. */
+static void check_compute(const longspan_context *context, const longspan_problem *p, failure *f)
+{
+    if (p->alpha != 0 && context->compute != COMPUTE_AUTO && context->compute != COMPUTE_FP32)
+        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "compute '%s' with alpha %g: entmax is computed in fp32 only",
+                    attention_compute_name((attention_compute)context->compute), p->alpha);
+}
+
 /* The arithmetic asked for, which the kernel need not offer. It depends on the problem, not on what a rank has of it. */
 static attention_compute compute_of(const longspan_context *context, const longspan_problem *p)
 {
     if (context->compute != COMPUTE_AUTO) return (attention_compute)context->compute;
     if (p->relative_keys) return COMPUTE_FP32;
+    if (p->alpha != 0) return COMPUTE_FP32;
     return attention_compute_best(context->kernel, (kernel_type)p->type, p->queries * (p->heads / p->kv_heads));
 }
 
@@ -133,6 +142,16 @@ static int64_t calls_of(const longspan_plan *plan)
     return calls;
 }
 
+/* Entmax attention computes scores without values, for which more rows fit into a task. */
+static size_t workspace_size(const longspan_plan *plan)
+{
+    const longspan_problem *p = &plan->problem;
+    const int threads = plan->context->threads;
+    const size_t size = attention_workspace_size(threads, p->dim, p->value_dim);
+    const size_t without = p->alpha != 0 ? attention_workspace_size(threads, p->dim, 0) : 0;
+    return size > without ? size : without;
+}
+
 /* Everything that execute needs and that its size decides, but what the node shares. Failures go to *f; the plan may be
  * half filled. */
 static void allocate_buffers(longspan_plan *plan, failure *f)
@@ -148,13 +167,18 @@ static void allocate_buffers(longspan_plan *plan, failure *f)
         return;
     }
     for (int64_t i = 0; i < s->step_count; i++) plan->flops += plan->folds.step_flops[i];
-    plan->records = plan_allocate(s->step_count, sizeof *plan->records, "the steps' records", f);
-    if (plan->records) memset(plan->records, 0, (size_t)s->step_count * sizeof *plan->records);
-    plan->workspace =
-        plan_allocate(1, attention_workspace_size(context->threads, p->dim, p->value_dim), "the kernel's workspace", f);
-    plan->exchange = exchange_create(context->comm, context->node.comm, s, p->batch, plan->formats, &plan->stores);
-    if (!plan->exchange) failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the exchange");
-    if (context->trace && !plan_trace_reserve(context->trace, s->step_count, context->threads, calls_of(plan)))
+    plan->record_count = (p->alpha != 0 ? 2 : 1) * s->step_count;
+    plan->records = plan_allocate(plan->record_count, sizeof *plan->records, "the steps' records", f);
+    if (plan->records) memset(plan->records, 0, (size_t)plan->record_count * sizeof *plan->records);
+    plan->workspace = plan_allocate(1, workspace_size(plan), "the kernel's workspace", f);
+    if (p->alpha != 0) {
+        entmax_plan_create(plan, f);
+    } else {
+        plan->exchange = exchange_create(context->comm, context->node.comm, s, p->batch, plan->formats, &plan->stores);
+        if (!plan->exchange) failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the exchange");
+    }
+    if (context->trace &&
+        !plan_trace_reserve(context->trace, plan->record_count, context->threads, (p->alpha != 0 ? 3 : 1) * calls_of(plan)))
         failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the trace");
 }
 
@@ -228,7 +252,8 @@ longspan_status longspan_plan_create(longspan_context *context, const longspan_p
     failure f = {0};
     if (problem_check_equal(context, problem, &f) != LONGSPAN_OK) return f.status;
     longspan_problem p = *problem; /* the same on all ranks, and so is what is wrong with it */
-    if (problem_complete(&p, &f) != LONGSPAN_OK) return context_agree(context, &f);
+    if (problem_complete(&p, &f) == LONGSPAN_OK) check_compute(context, &p, &f);
+    if (f.status != LONGSPAN_OK) return context_agree(context, &f);
     const attention_compute compute = compute_of(context, &p);
     if (plan_agree_on_kernel(context, context->kernel->name, compute, &f) != LONGSPAN_OK) return f.status;
     const bool may_share = can_share(context, &p);
@@ -254,6 +279,7 @@ void longspan_plan_destroy(longspan_plan **plan_p)
     if (!plan_p || !*plan_p) return;
     longspan_plan *plan = *plan_p;
     exchange_destroy(plan->exchange);
+    entmax_plan_destroy(plan);
     plan_unshare_memory(plan);
     for (int i = 0; plan->stores.slots && i < plan->schedule->slot_count; i++) free_store(&plan->stores.slots[i]);
     free_store(&plan->stores.home[ROWS_STATES]);
@@ -335,11 +361,11 @@ const char *plan_compute_name(const longspan_plan *plan)
 const step_record *plan_steps(const longspan_plan *plan, int64_t *count_p)
 {
     const bool executed = plan->timing.total > 0;
-    *count_p = executed ? plan->schedule->step_count : 0;
+    *count_p = executed ? plan->record_count : 0;
     return executed ? plan->records : NULL;
 }
 
 double plan_flops_per_pair(const longspan_problem *p)
 {
-    return problem_pair_flops(p) * p->heads * (double)p->batch;
+    return 2.0 * p->heads * problem_pair_elements(p) * (double)p->batch;
 }

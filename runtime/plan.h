@@ -57,11 +57,13 @@ struct longspan_plan {
     row_stores *node;  /* [node_ranks] of the ranks of the node, keys alone; NULL unless the schedule shares memory */
     shared_memory *shared; /* NULL unless the schedule shares memory */
     fold_plan folds;
-    exchange *exchange;
+    exchange *exchange; /* of keys alone where there is entmax */
     void *workspace;
+    struct plan_entmax *entmax; /* NULL: softmax */
 
     double flops;         /* of all steps */
-    step_record *records; /* of each step, what the last execute did */
+    step_record *records; /* of each step, what the last execute did; of entmax those of its first and its last pass */
+    int64_t record_count;
     longspan_timing timing;
 };
 
@@ -131,7 +133,7 @@ const char *plan_compute_name(const longspan_plan *plan);
 /* Not collective. What this rank did in each step of the last execute; NULL and 0 before the first. The plan's own. */
 const step_record *plan_steps(const longspan_plan *plan, int64_t *count_p);
 
-/* problem_pair_flops H B: flops for one (query, key) pair that all heads and batch items see. */
+/* 2 problem_pair_elements H B: flops for one (query, key) pair that all heads and batch items see. */
 double plan_flops_per_pair(const longspan_problem *p);
 
 #endif

@@ -1,5 +1,6 @@
 #include "runtime/problem.h"
 
+#include "kernels/entmax.h"
 #include "partition/mask.h"
 
 #include <math.h>
@@ -31,6 +32,7 @@ static void fill_defaults(longspan_problem *p)
     if (p->kv_heads == 0) p->kv_heads = p->heads;
     if (p->value_dim == 0) p->value_dim = p->dim;
     if (p->scale == 0 && p->dim > 0) p->scale = 1 / sqrt(p->dim);
+    if (p->alpha != 0 && p->support == 0) p->support = ENTMAX_DEFAULT_SUPPORT;
     if (!p->strategy) p->strategy = "auto";
     if (!p->layout) p->layout = "auto";
     bound_distance(&p->prefix, most_tokens);
@@ -147,6 +149,25 @@ static void check_scores(const longspan_problem *p, failure *f)
                         (double)p->sinks[h]);
 }
 
+static void check_entmax(const longspan_problem *p, failure *f)
+{
+    if (p->alpha == 0) {
+        if (p->support != 0)
+            failure_set(f, LONGSPAN_ERROR_ARGUMENT, "support is %d, but softmax attention has none: it needs alpha",
+                        p->support);
+        return;
+    }
+    if (!(p->alpha >= entmax_least_alpha && p->alpha <= 2))
+        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "alpha is %g, neither %g to 2 nor 0 for softmax", p->alpha, entmax_least_alpha);
+    if (p->support < 1 || p->support > ENTMAX_MOST_SUPPORT)
+        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "support is %d, not 1 to %d", p->support, ENTMAX_MOST_SUPPORT);
+    if (p->sinks)
+        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED,
+                    "sinks with alpha %g: they are terms of the denominator that softmax attention alone has", p->alpha);
+    if (p->relative_keys)
+        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "relative keys with alpha %g: softmax attention alone has them", p->alpha);
+}
+
 longspan_status problem_complete(longspan_problem *p, failure *f)
 {
     fill_defaults(p);
@@ -154,12 +175,14 @@ longspan_status problem_complete(longspan_problem *p, failure *f)
     check_mask(p, f);
     check_scores(p, f);
     problem_check_relative(p, f);
+    check_entmax(p, f);
     return f->status;
 }
 
-double problem_pair_flops(const longspan_problem *p)
+int problem_pair_elements(const longspan_problem *p)
 {
-    return 2.0 * (p->dim + p->value_dim) + (p->relative_keys ? 2.0 * p->dim : 0);
+    if (p->alpha != 0) return p->dim;
+    return p->dim + p->value_dim + (p->relative_keys ? p->dim : 0);
 }
 
 int64_t problem_hash_array(const void *values, size_t size, int64_t count, int64_t most)
@@ -203,6 +226,8 @@ longspan_status problem_check_equal(longspan_context *context, const longspan_pr
         {"rope_dim", p->rope_dim},
         {"rope_base", agreement_bits(p->rope_base)},
         {"rope_interleaved", p->rope_interleaved != 0},
+        {"alpha", agreement_bits(p->alpha)},
+        {"support", p->support},
         {"strategy", agreement_hash_text(p->strategy)},
         {"layout", agreement_hash_text(p->layout)},
     };

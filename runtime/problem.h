@@ -26,11 +26,12 @@ longspan_status problem_relative_sides(const longspan_problem *p, int64_t *left_
 void problem_check_relative(const longspan_problem *p, failure *f);
 int64_t problem_hash_relative(const longspan_problem *p);
 
-/* Not collective. Flops of a (query, key) pair of one head: 2 (D + E), with relative keys 2 (2 D + E). */
-double problem_pair_flops(const longspan_problem *p);
-
 /* Collective over the context. A failure on all, and the context's last error, unless all ranks have the same. */
 longspan_status problem_check_equal(longspan_context *context, const longspan_problem *p, failure *f);
+
+/* Not collective; a complete problem. Multiply-adds that a (query, key) pair takes whatever the data: D + E, with
+ * relative keys 2 D + E, or of alpha-entmax, which looks at few values, D. */
+int problem_pair_elements(const longspan_problem *p);
 
 /* What problems of all kinds share. Not collective. */
 bool problem_type_is_known(longspan_type type);

@@ -2,6 +2,7 @@
 
 #include "partition/linear_schedule.h"
 #include "partition/schedule.h"
+#include "runtime/cli/entmax_option.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -42,9 +43,16 @@ static exit_status check_mask(const session *s, options *o)
     return options_refuse(s, "--mask full: --attention %s is causal; both ways look %s", o->linear->name, both);
 }
 
+static const char *name_of(const options *o, char text[ENTMAX_NAME_SIZE])
+{
+    if (o->linear) return o->linear->name;
+    entmax_option_name(o->alpha, text);
+    return text;
+}
+
 static exit_status check_strategy(const session *s, const options *o)
 {
-    char known[128] = "auto";
+    char known[128] = "auto", name[ENTMAX_NAME_SIZE];
     int rows, columns;
     if (strcmp(o->strategy, "auto") == 0) return EXIT_DONE;
     if (o->linear ? linear_strategy_find(o->strategy) != NULL : strategy_find(o->strategy, &rows, &columns) != NULL)
@@ -56,7 +64,7 @@ static exit_status check_strategy(const session *s, const options *o)
                  o->linear ? linear_strategies[i]->name : strategies[i]->name);
     }
     return options_refuse(s, "--strategy %s has no meaning with --attention %s: there are %s", o->strategy,
-                          o->linear ? o->linear->name : "softmax", known);
+                          name_of(o, name), known);
 }
 
 static exit_status check_linear(const session *s, options *o)
@@ -81,17 +89,33 @@ static exit_status check_linear(const session *s, options *o)
     return EXIT_DONE;
 }
 
+static exit_status check_entmax(const session *s, const options *o)
+{
+    char name[ENTMAX_NAME_SIZE];
+    entmax_option_name(o->alpha, name);
+    if (options_given(o, "sinks"))
+        return options_refuse(s, "--sinks has no meaning with --attention %s: they are terms of softmax", name);
+    if (!is_one_of(o->compute, "auto", "fp32"))
+        return options_refuse(s, "--compute %s: --attention %s takes fp32", o->compute, name);
+    return EXIT_DONE;
+}
+
 static exit_status check_softmax(const session *s, const options *o)
 {
+    char name[ENTMAX_NAME_SIZE];
     static const char *const without_meaning[] = {"value-heads", "features", "state"};
     for (size_t i = 0; i < sizeof without_meaning / sizeof without_meaning[0]; i++)
         if (options_given(o, without_meaning[i]))
-            return options_refuse(s, "--%s has no meaning with --attention softmax", without_meaning[i]);
-    return EXIT_DONE;
+            return options_refuse(s, "--%s has no meaning with --attention %s", without_meaning[i], name_of(o, name));
+    return o->alpha != 0 ? check_entmax(s, o) : EXIT_DONE;
 }
 
 exit_status attention_option_check(const session *s, options *o)
 {
+    char name[ENTMAX_NAME_SIZE];
+    if (o->support && o->alpha == 0)
+        return options_refuse(s, "--support has no meaning with --attention %s: entmax and sparsemax have it",
+                              name_of(o, name));
     const exit_status status = o->linear ? check_linear(s, o) : check_softmax(s, o);
     return status == EXIT_DONE ? check_strategy(s, o) : status;
 }

@@ -1,6 +1,7 @@
 /* longspan attend: attention over a file's q, k and v. */
 #include "runtime/cli/attend.h"
 #include "runtime/cli/command.h"
+#include "runtime/cli/entmax_option.h"
 #include "runtime/cli/file_rows.h"
 #include "runtime/cli/progress_bar.h"
 #include "runtime/cli/result_file.h"
@@ -21,6 +22,7 @@ static const options_spec spec = {
         "What IN holds besides always applies, together with --mask: packed /documents, /key_lengths of batch\n"
         "items, /alibi_slopes and /sinks of heads, and /relative_keys of a window, with /relative_bias_u and\n"
         "/relative_bias_w.\n"
+        "With --attention sparsemax or entmax: weights that are 0 but for few keys; writes /threshold in place of /lse.\n"
         "With a linear --attention: the recurrence of that name, over what IN holds for it of /log_decay, /beta,\n"
         "/bonus and /features, from /state if IN has one; writes /out, and with --state the /state to go on from.",
     .example = "mpirun -np 4 longspan attend in.h5 -o out.h5 --mask causal\n"
@@ -32,7 +34,7 @@ static const options_spec spec = {
              TAKES_STATE,
 };
 
-enum { DATASETS = 2 }; /* /out and /lse */
+enum { DATASETS = 2 }; /* /out and /lse, of entmax /threshold */
 
 /* What the result says of itself, counted over all ranks. */
 typedef struct {
@@ -76,7 +78,7 @@ static void describe_datasets(const tensor_shape *q, const longspan_problem *p, 
 {
     const int first = q->batched ? 1 : 0;
     datasets[0] = (output_dataset){.name = "/out", .type = (output_type)p->out_type, .rank = first + 3};
-    datasets[1] = (output_dataset){.name = "/lse", .type = OUTPUT_FLOAT32, .rank = first + 2};
+    datasets[1] = (output_dataset){.name = p->alpha != 0 ? "/threshold" : "/lse", .type = OUTPUT_FLOAT32, .rank = first + 2};
     for (int i = 0; i < DATASETS; i++) {
         datasets[i].extent[0] = q->batch;
         datasets[i].extent[first] = q->tokens;
@@ -87,11 +89,12 @@ static void describe_datasets(const tensor_shape *q, const longspan_problem *p, 
 
 static bool write_result(const session *s, const options *o, const job *j, const tensor_shape *q, failure *f)
 {
-    char program[64], mask_name[MASK_NAME_SIZE], *relative = NULL, *absolute = NULL;
+    char program[64], attention[ENTMAX_NAME_SIZE], mask_name[MASK_NAME_SIZE], *relative = NULL, *absolute = NULL;
     output_dataset datasets[DATASETS];
     output_file output;
     describe_datasets(q, &j->problem, datasets);
     snprintf(program, sizeof program, "longspan %s", longspan_version());
+    entmax_option_name(j->problem.alpha, attention);
     if (s->rank == 0) result_file_name_input(o->output, o->arguments[0], &relative, &absolute, f);
     if (!session_agree(s, f)) return false;
     const output_attribute how[] = {
@@ -99,7 +102,7 @@ static bool write_result(const session *s, const options *o, const job *j, const
         {.name = "program", .kind = ATTRIBUTE_TEXT, .text = program},
         {.name = "input", .kind = ATTRIBUTE_TEXT, .text = relative},
         {.name = "input_absolute", .kind = ATTRIBUTE_TEXT, .text = absolute},
-        {.name = "attention", .kind = ATTRIBUTE_TEXT, .text = "softmax"},
+        {.name = "attention", .kind = ATTRIBUTE_TEXT, .text = attention},
         {.name = "strategy", .kind = ATTRIBUTE_TEXT, .text = plan_strategy_name(j->plan)},
         {.name = "layout", .kind = ATTRIBUTE_TEXT, .text = plan_layout_name(j->plan)},
         {.name = "compute", .kind = ATTRIBUTE_TEXT, .text = plan_compute_name(j->plan)},
@@ -142,13 +145,14 @@ static json_t *report_json(const options *o, const run_report *r, const report_s
     return root;
 }
 
-static void say_checks(const session *s, const attend_checks *c)
+static void say_checks(const session *s, const job *j, const attend_checks *c)
 {
+    const char *of_none = j->problem.alpha != 0 ? "threshold" : "lse";
     if (c->rows_nan)
         session_say(s, "  checks   %lld rows of %lld are NaN\n", (long long)c->rows_nan, (long long)c->rows);
     if (c->rows_without_keys)
-        session_say(s, "  checks   %lld rows of %lld see no key: out 0, lse -inf\n", (long long)c->rows_without_keys,
-                    (long long)c->rows);
+        session_say(s, "  checks   %lld rows of %lld see no key: out 0, %s -inf\n", (long long)c->rows_without_keys,
+                    (long long)c->rows, of_none);
 }
 
 bool attend_check_paths(const session *s, const options *o, failure *f)
@@ -233,7 +237,7 @@ static void attend(session *s, const options *o, failure *f)
     }
     if (s->rank == 0 && !s->quiet)
         run_report_print(stderr, &report, &repeat, phases, sizeof phases / sizeof phases[0], finished - started);
-    say_checks(s, &checks);
+    say_checks(s, &j, &checks);
     session_say(s, "  output   %s\n", o->output);
     if (o->report) session_say(s, "  report   %s\n", o->report);
     if (o->trace) session_say(s, "  trace    %s\n", o->trace);

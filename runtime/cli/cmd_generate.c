@@ -174,6 +174,8 @@ static exit_status generate(session *s, const options *o)
 
 static exit_status run(session *s, options *o)
 {
+    if (o->alpha != 0)
+        return options_refuse(s, "--attention sparsemax or entmax asks for nothing beside q, k and v: leave it out");
     if (o->linear) return generate_linear(s, o);
     return complete_shape(s, o) ? generate(s, o) : EXIT_USAGE;
 }

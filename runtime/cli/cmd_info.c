@@ -51,7 +51,7 @@ static void print_kernels(void)
 static void print_variants(void)
 {
     printf("%-10s", "attention");
-    printf(" softmax");
+    printf(" softmax, sparsemax, entmax[:ALPHA]");
     for (int i = 0; i < linear_variant_count; i++) printf(", %s", linear_variants[i]->name);
     printf("\n");
 }

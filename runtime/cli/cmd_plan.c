@@ -1,5 +1,6 @@
 /* longspan plan: what attend would do on any number of ranks, counted from the same schedules, without running it. */
 #include "runtime/cli/command.h"
+#include "runtime/cli/entmax_option.h"
 #include "runtime/cli/files.h"
 #include "runtime/cli/forecast.h"
 #include "runtime/cli/job.h"
@@ -51,10 +52,10 @@ static const struct {
     [FORECAST_MEMORY] = {"memory, MiB", "memory_bytes", 1048576, false},
 };
 
-/* D + E, or with relative keys 2 D + E, of a complete problem: of a (query, key) pair. */
+/* Of a (query, key) pair. */
 static double elements_of(const longspan_problem *p)
 {
-    return problem_pair_flops(p) / 2;
+    return problem_pair_elements(p);
 }
 
 /* For people. */
@@ -124,11 +125,17 @@ static void print_forecast(const options *o, const forecast *c, const placement 
            p->value_dim, run_type_name(p->type));
     printf("  on %d ranks, %d a node: strategy %s%s, layout %s%s\n", c->ranks, place->node_ranks, names.strategy,
            chosen_by(o->strategy), names.layout, chosen_by(o->layout));
+    if (p->alpha != 0) {
+        char name[ENTMAX_NAME_SIZE];
+        entmax_option_name(p->alpha, name);
+        printf("  %s   keys travel once and values once, if lists of %d keys suffice; else keys some times more\n", name,
+               p->support);
+    }
     if (p->pattern) print_needs(c);
     if (c->choice_count > 1) print_ranking(c);
     print_counts(c);
     const prediction *t = &used->prediction;
-    const double flops = problem_pair_flops(p) * c->sum[FORECAST_SCORES];
+    const double flops = 2.0 * elements_of(p) * c->sum[FORECAST_SCORES];
     if (c->ranks_counted == c->ranks)
         printf("\n  work     %.6g GFLOP in all, balance (mean / max) %.3f", flops * 1e-9,
                c->rank[FORECAST_FLOPS].max > 0 ? c->rank[FORECAST_FLOPS].mean / c->rank[FORECAST_FLOPS].max : 1);

@@ -53,20 +53,6 @@ typedef struct {
     double *sum; /* [rows, H, sum_size] */
 } sample;
 
-/* The worst errors found so far; rank 0 only. */
-typedef struct {
-    double fraction; /* of the bound; infinite where one is finite and the other is not */
-    double error, bound;
-    int64_t batch, token;
-    int head;
-} worst_case;
-
-typedef struct {
-    worst_case out, lse;
-    int64_t values, over; /* values compared; beyond their bound */
-    double square_error, square_reference;
-} verdict;
-
 /* What all groups share. */
 typedef struct {
     const session *s;
@@ -176,10 +162,7 @@ static void join_ranks(const session *s, sample *g, double *top)
     }
 }
 
-/* One value against its reference; `here` says where it is and what its bound is. An infinite lse must be met exactly;
- * where the reference of out is not finite the value must not be either: whether it is NaN or Inf depends on the order
- * of the sums. A reference beyond `most`, the largest value of the type, may have become Inf. */
-static void compare(verdict *all, worst_case *worst, worst_case here, double value, double reference, double most)
+void verify_compare(verdict *all, worst_case *worst, worst_case here, double value, double reference, double most)
 {
     const bool overflowed = isinf(value) && fabs(reference) + here.bound >= most && (value > 0) == (reference > 0);
     bool same = value == reference || (isfinite(reference) && overflowed);
@@ -209,11 +192,11 @@ static void compare_row(const workshop *w, const sample *g, int r, int64_t b, ve
         const double *reference = sum + ORACLE_OUT, *spread = reference + value_dim;
         worst_case here = {.batch = b, .token = g->token[r], .head = h};
         here.bound = sum[ORACLE_SPREAD] + 4 * unit * fabs(sum[ORACLE_LSE]);
-        compare(all, &all->lse, here, w->stored_lse[h], sum[ORACLE_LSE], INFINITY);
+        verify_compare(all, &all->lse, here, w->stored_lse[h], sum[ORACLE_LSE], INFINITY);
         for (int e = 0; e < value_dim; e++) {
             const double value = w->stored[(int64_t)h * value_dim + e];
             here.bound = (limits.roundoff + sum[ORACLE_SPREAD]) * fabs(reference[e]) + spread[e] + limits.tiny;
-            compare(all, &all->out, here, value, reference[e], limits.most);
+            verify_compare(all, &all->out, here, value, reference[e], limits.most);
             if (!isfinite(reference[e]) || !isfinite(value)) continue;
             all->square_error += (value - reference[e]) * (value - reference[e]);
             all->square_reference += reference[e] * reference[e];
@@ -344,7 +327,7 @@ static void verify_rows(const session *s, const result_file *result, int threads
     workshop_close(&w, &g, tokens);
 }
 
-static void print_worst(const char *name, const worst_case *c)
+void verify_print_worst(const char *name, const worst_case *c)
 {
     printf("  %-4s  largest error %.3g of its bound: |error| %.3g, bound %.3g, at batch %lld, token %lld, head %d\n",
            name, c->fraction, c->error, c->bound, (long long)c->batch, (long long)c->token, c->head);
@@ -358,8 +341,8 @@ static void print_verdict(const options *o, const result_file *result, int64_t r
     printf("%s: %s\n", o->arguments[1], all->over ? "FAILED" : "PASSED");
     printf("  %lld of %lld rows x %d heads recomputed in float64 from %s, seed %llu\n", (long long)rows,
            (long long)(q->batch * q->tokens), q->heads, o->arguments[0], (unsigned long long)o->seed);
-    print_worst("out", &all->out);
-    print_worst("lse", &all->lse);
+    verify_print_worst("out", &all->out);
+    verify_print_worst("lse", &all->lse);
     printf("  relative RMS error of out over these rows: %.3g\n", rms);
     if (all->over)
         printf("  %lld of %lld values are beyond their bound\n", (long long)all->over, (long long)all->values);
@@ -381,6 +364,10 @@ static void verify(session *s, const options *o, failure *f)
     const int64_t rows = smaller(o->rows ? o->rows : LEAST_ROWS, total);
     if (result.linear) {
         verify_linear(s, o, &result, threads, rows, f);
+        goto done;
+    }
+    if (result.alpha != 0) {
+        verify_entmax(s, o, &result, threads, rows, f);
         goto done;
     }
     verdict all = {.out.token = -1, .lse.token = -1};

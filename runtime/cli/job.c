@@ -63,6 +63,8 @@ void job_problem_choose(const options *o, longspan_problem *p)
         p->rope_dim = o->rope_dim > 0 ? o->rope_dim : p->dim;
         p->rope_interleaved = o->rope_interleaved;
     }
+    p->alpha = o->alpha;
+    p->support = o->support;
     p->strategy = o->strategy;
     p->layout = o->layout;
 }

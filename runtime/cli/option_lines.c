@@ -3,10 +3,12 @@
 #include "io/log_mel.h"
 #include "io/tensor_file.h"
 #include "kernels/attention.h"
+#include "kernels/entmax.h"
 #include "partition/linear_schedule.h"
 #include "partition/patterns.h"
 #include "partition/schedule.h"
 #include "runtime/cli/attention_option.h"
+#include "runtime/cli/entmax_option.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -261,7 +263,13 @@ static bool read_attention(const option_line *line, const char *text, options *o
     const linear_variant **variant = field(o, line->offset);
     *variant = linear_variant_find(text);
     if (*variant || strcmp(text, "softmax") == 0) return true;
-    complain(why, "'%s' is not available: there are softmax", text);
+    const bool entmax = strncmp(text, "entmax", strlen("entmax")) == 0;
+    if (entmax_option_parse(text, &o->alpha)) return true;
+    if (entmax && text[strlen("entmax")] == ':') {
+        complain(why, "'%s': the alpha of entmax is from %g to 2", text, entmax_least_alpha);
+        return false;
+    }
+    complain(why, "'%s' is not available: there are softmax, sparsemax, entmax[:ALPHA]", text);
     for (int i = 0; i < linear_variant_count; i++) complain_add(why, linear_variants[i]->name);
     return false;
 }
@@ -345,7 +353,11 @@ const option_line option_lines[] = {
     {"out-type", 0, TAKES_OUT_TYPE, read_type, AT(out_type), GIVEN(out_type_given), .value = "TYPE",
      .help = "of the result: float32, float16, bfloat16 (as q)"},
     {"attention", 0, TAKES_ATTENTION, read_attention, AT(linear), .value = "NAME",
-     .help = "softmax, or of the linear family (softmax):", .listed = attention_option_listed},
+     .help = "softmax, sparsemax, entmax[:ALPHA] (ALPHA 1.5), or of the linear family (softmax):",
+     .listed = attention_option_listed},
+    {"support", 0, TAKES_ATTENTION, read_int, AT(support), .least = 1, .most = ENTMAX_MOST_SUPPORT, .value = "N",
+     .help = "entmax: keys kept of each query and head, 8 bytes each; more keys of nonzero weight take more\n"
+             "passes over the keys (128)"},
     {"state", 0, TAKES_STATE, read_flag, AT(state),
      .help = "write /state, from which a linear --attention can go on with the tokens after these"},
     {"mask", 0, TAKES_MASK, read_mask, AT(mask), GIVEN(mask_given), .value = "MASK",

@@ -21,7 +21,9 @@ typedef struct {
     bool type_given;
     longspan_type out_type;
     bool out_type_given;
-    const linear_variant *linear; /* --attention; NULL: softmax */
+    const linear_variant *linear; /* --attention; NULL: softmax, or entmax where alpha is not 0 */
+    double alpha;                 /* of entmax, which sparsemax is for 2 */
+    int support;                  /* 0 where not given */
     bool state;                   /* write the last state */
     mask_choice mask;             /* where it was not given: full, of a linear variant causal */
     bool mask_given;

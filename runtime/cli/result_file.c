@@ -2,6 +2,7 @@
 
 #include "runtime/cli/result_file.h"
 
+#include "runtime/cli/entmax_option.h"
 #include "runtime/cli/job.h"
 #include "runtime/cli/linear_job.h"
 #include "runtime/problem.h"
@@ -276,6 +277,7 @@ static void read_problem(const char *path, result_file *r, failure *f)
     mask_choice mask;
     char text[MASK_NAME_SIZE], why[512];
     job_problem_from_input(&r->input, p);
+    p->alpha = r->alpha;
     read_text(&reader, "mask", text, sizeof text);
     if (f->status != LONGSPAN_OK) return;
     if (!mask_choice_parse(text, &mask, why, sizeof why)) {
@@ -307,7 +309,8 @@ static void read_attention(const char *path, result_file *r, failure *f)
     char text[64] = "softmax";
     if (tensor_file_has_attribute(r->file, "attention")) read_text(&reader, "attention", text, sizeof text);
     r->linear = linear_variant_find(text);
-    if (!r->linear && strcmp(text, "softmax") != 0) refuse_text(&reader, "attention", text);
+    if (!r->linear && strcmp(text, "softmax") != 0 && !entmax_option_parse(text, &r->alpha))
+        refuse_text(&reader, "attention", text);
 }
 
 /* Opens the result on this rank. */

@@ -11,10 +11,11 @@
  *   softcap         number; absent without a cap
  *   rope_dim, rope_base, rope_style   integer, number, "half" or "interleaved"; absent without RoPE
  *   alibi, sinks, relative    1 where the input's /alibi_slopes, /sinks, /relative_keys apply; else absent
- *   attention       "softmax", or the name of a linear variant; absent in results of versions that had no other
+ *   attention       "softmax", "sparsemax", "entmax:ALPHA", or the name of a linear variant; absent in results of versions that had no other
  *   initial_state   1 where a linear result went on from the input's /state; else absent
  *   strategy, layout, compute, isa, ranks, threads   how it was computed
- * A linear result has no /lse, and of the attributes of scores only the scale. */
+ * A linear result has no /lse, and of the attributes of scores only the scale; one of sparsemax or entmax has /threshold in
+ * place of /lse. */
 #ifndef CLI_RESULT_FILE_H
 #define CLI_RESULT_FILE_H
 
@@ -27,7 +28,8 @@
 typedef struct {
     tensor_file *file;
     tensor_shape out;             /* heads H, dim E */
-    const linear_variant *linear; /* NULL: softmax attention, and then `problem` counts, else linear_problem */
+    const linear_variant *linear; /* NULL: softmax or entmax, and then `problem` counts, else linear_problem */
+    double alpha;                 /* of entmax, as in `problem`; 0 for the others */
     longspan_linear_problem linear_problem;
     bool has_initial; /* it went on from the input's /state */
     /* What was computed: sizes, mask and scores, every default filled in; arrays point into the input. */

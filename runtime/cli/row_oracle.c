@@ -143,8 +143,7 @@ static void add_relative(const oracle_row *row, int head, const double *q, const
     }
 }
 
-/* s_ij, and e_j. */
-static double score(const oracle_row *row, int head, const double *q, const double *k, int64_t key, double *error_p)
+double oracle_score(const oracle_row *row, int head, const double *q, const double *k, int64_t key, double *error_p)
 {
     const longspan_problem *p = row->problem;
     const double slope = p->alibi_slopes ? p->alibi_slopes[head] : 0;
@@ -199,7 +198,7 @@ void oracle_fold(const oracle_row *row, int head, const double *q, const double 
     bool any = false;
     for (int64_t j = 0; j < count; j++) {
         scores[j] = -INFINITY;
-        if (oracle_sees(row, begin + j)) scores[j] = score(row, head, q, k + j * k_stride, begin + j, &errors[j]);
+        if (oracle_sees(row, begin + j)) scores[j] = oracle_score(row, head, q, k + j * k_stride, begin + j, &errors[j]);
         if (scores[j] > top) top = scores[j];
         any = any || scores[j] != -INFINITY;
     }

@@ -55,6 +55,9 @@ bool oracle_sees(const oracle_row *row, int64_t key);
 /* RoPE: turns the rows x [heads, D] of the token at `position` among the keys. Nothing without RoPE. */
 void oracle_turn(const longspan_problem *problem, int64_t position, int heads, double *x);
 
+/* s_ij of a key that the row sees, of q and k [D] that are turned already, and in *error_p e_j. */
+double oracle_score(const oracle_row *row, int head, const double *q, const double *k, int64_t key, double *error_p);
+
 /* The running result of a row and head: {lse, sum_j p_j e_j, out [E], sum_j p_j (e_j + r_v) |v_je| [E]}. */
 enum { ORACLE_LSE, ORACLE_SPREAD, ORACLE_OUT };
 int64_t oracle_sum_size(const longspan_problem *problem);

@@ -1,5 +1,6 @@
 #include "runtime/cli/run_report.h"
 
+#include "runtime/cli/entmax_option.h"
 #include "runtime/cli/files.h"
 #include "runtime/patience.h"
 #include "runtime/plan.h"
@@ -113,6 +114,10 @@ json_t *run_problem_json(const longspan_problem *p)
         "softcap", p->softcap, "rope", rope_json(p), "alibi", p->alibi_slopes != NULL, "sinks", p->sinks != NULL,
         "relative", p->relative_keys != NULL);
     if (p->pattern) json_object_set_new(root, "pattern", json_string(p->pattern));
+    if (p->alpha != 0) {
+        json_object_set_new(root, "alpha", json_real(p->alpha));
+        json_object_set_new(root, "support", json_integer(p->support));
+    }
     return root;
 }
 
@@ -201,6 +206,11 @@ static void print_what(FILE *to, const run_report *r)
     fprintf(to, "%s attention: %s%lld tokens%s, %d heads%s of %d%s, %s%s\n", mask_name, batch, (long long)p->queries,
             keys, p->heads, kv_heads, p->dim, value_dim, run_type_name(p->type), out);
     if (p->pattern) fprintf(to, "  pattern %s\n", p->pattern);
+    if (p->alpha != 0) {
+        char name[ENTMAX_NAME_SIZE];
+        entmax_option_name(p->alpha, name);
+        fprintf(to, "  %s, lists of %d keys\n", name, p->support);
+    }
     if (p->documents) fprintf(to, "  %lld documents\n", (long long)p->document_count);
     print_scores(to, p);
     const longspan_plan *plan = r->job->plan;

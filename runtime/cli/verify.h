@@ -1,4 +1,5 @@
-/* What verify shares between softmax attention (cmd_verify.c) and the linear family (verify_linear.c). */
+/* What verify shares between softmax attention (cmd_verify.c), entmax (verify_entmax.c) and the linear family
+ * (verify_linear.c). */
 #ifndef CLI_VERIFY_H
 #define CLI_VERIFY_H
 
@@ -14,6 +15,29 @@ typedef struct {
     double roundoff, most, tiny;
 } type_limits;
 type_limits verify_limits_of(io_type type);
+
+/* The worst error found so far. */
+typedef struct {
+    double fraction; /* of the bound; infinite where one is finite and the other is not */
+    double error, bound;
+    int64_t batch, token;
+    int head;
+} worst_case;
+
+typedef struct {
+    worst_case out, lse;
+    int64_t values, over; /* values compared; beyond their bound */
+    double square_error, square_reference;
+} verdict;
+
+/* One value against its reference; `here` says where it is and what its bound is. An infinite lse must be met exactly;
+ * where the reference of out is not finite the value must not be either: whether it is NaN or Inf depends on the order
+ * of the sums. A reference beyond `most`, the largest value of the type, may have become Inf. */
+void verify_compare(verdict *all, worst_case *worst, worst_case here, double value, double reference, double most);
+void verify_print_worst(const char *name, const worst_case *c);
+
+/* Collective. The same as verify_linear of a result of sparsemax or entmax. */
+void verify_entmax(const session *s, const options *o, const result_file *result, int threads, int64_t rows, failure *f);
 
 /* Collective. Checks a linear result and prints the verdict; f->status is VERIFICATION where it failed, and a failure
  * to check is agreed on and printed. */

@@ -56,7 +56,7 @@ class Readme(harness.Case):
 
     def test_the_table_of_linear_variants_is_that_of_the_command(self):
         table = TEXT[TEXT.index("| `--attention` | recurrence"):TEXT.index("The scale multiplies q")]
-        (known,) = re.findall(r"^attention +softmax, (.*)$", self.succeed("info", ranks=1).out, re.M)
+        (known,) = re.findall(r"^attention +softmax, sparsemax, entmax\[:ALPHA\], (.*)$", self.succeed("info", ranks=1).out, re.M)
         self.assertEqual(re.findall(r"^\| `(\w[\w-]*)` \|", table, re.M), known.split(", "))
 
     def test_the_plan_that_it_shows_can_be_made(self):

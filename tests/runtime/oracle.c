@@ -1,6 +1,7 @@
 #include "tests/runtime/oracle.h"
 
 #include "kernels/reference.h"
+#include "tests/runtime/entmax_oracle.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -95,6 +96,31 @@ static double product(const longspan_problem *p, int64_t offset, int head, const
     return sum * p->scale;
 }
 
+/* A row of alpha-entmax over the keys that the mask and `allowed`, unless NULL, leave. */
+static bool entmax_row(const longspan_problem *p, const bool *allowed, int64_t b, int64_t i, int head, const double *q,
+                       const double *k, const double *v, double *z, double *out, double *tau_p)
+{
+    const double slope = p->alibi_slopes ? (double)p->alibi_slopes[head] : 0;
+    bool sees = false;
+    for (int64_t j = 0; j < p->keys; j++) {
+        z[j] = -INFINITY;
+        if ((allowed && !allowed[j]) || !oracle_sees(p, b, i, j)) continue;
+        double score = 0;
+        for (int d = 0; d < p->dim; d++) score += q[d] * k[j * p->dim + d];
+        score *= p->scale;
+        if (p->softcap > 0) score = p->softcap * tanh(score / p->softcap);
+        z[j] = (p->alpha - 1) * (score - slope * fabs((double)(i + p->keys - p->queries - j)));
+        sees = true;
+    }
+    *tau_p = entmax_oracle_threshold(z, p->keys, p->alpha);
+    for (int e = 0; e < p->value_dim; e++) out[e] = isnan(*tau_p) ? NAN : 0;
+    for (int64_t j = 0; j < p->keys; j++) {
+        const double weight = entmax_oracle_weight(z[j], *tau_p, p->alpha);
+        for (int e = 0; weight > 0 && e < p->value_dim; e++) out[e] += weight * v[j * p->value_dim + e];
+    }
+    return sees;
+}
+
 bool oracle_row(const longspan_problem *p, int64_t b, int64_t i, int head, const double *q, const double *k,
                 const double *v, double *weights, double *out, double *lse_p)
 {
@@ -103,6 +129,7 @@ bool oracle_row(const longspan_problem *p, int64_t b, int64_t i, int head, const
                                      .query_position = i + (p->keys - p->queries)};
     int64_t begin, end;
     if (p->relative_keys) return oracle_row_of(p, NULL, b, i, head, q, k, v, weights, out, lse_p);
+    if (p->alpha != 0) return entmax_row(p, NULL, b, i, head, q, k, v, weights, out, lse_p);
     oracle_seen(p, b, i, &begin, &end);
     attention_reference(q, k, p->dim, v, p->value_dim, p->keys, begin, end, p->dim, p->value_dim, p->scale, &scores,
                         out, lse_p, weights);
@@ -122,6 +149,7 @@ bool oracle_row_of(const longspan_problem *p, const bool *allowed, int64_t b, in
     const double sink = p->sinks ? (double)p->sinks[head] : -INFINITY;
     double top = sink, sum = 0;
     bool sees = false;
+    if (p->alpha != 0) return entmax_row(p, allowed, b, i, head, q, k, v, weights, out, lse_p);
     for (int64_t j = 0; j < p->keys; j++) {
         weights[j] = -INFINITY;
         if ((allowed && !allowed[j]) || !oracle_sees(p, b, i, j)) continue;
