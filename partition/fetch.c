@@ -10,9 +10,13 @@
  *     step 0   sends and receives, all runs of needed tokens of a shard in one message; folds of keys at home;
  *     step 1   folds of keys that came.
  *
- * The runs lie in one slot, by ascending tokens, without gaps. A fold is one slice of the pattern (of a block list the
- * blocks of a row, one after the other) against one run; slices that have queries in common take turns, and so do, of
- * what came, the keys before the rank's own and those after them. Keys of a strided slice stand in the slot at a
+ * Where patterns differ between heads, key heads whose query heads have the same terms are a class, and are planned
+ * together; those of a class that follow each other are a lane. A lane has a slot and, from each peer, a message of its
+ * own, so that of a key head travels what its own query heads need.
+ *
+ * The runs lie in a lane's slot, by ascending tokens, without gaps. A fold is one slice of the pattern (of a block list the
+ * blocks of a row, one after the other) against one run; slices that have queries in common take turns, and so do terms,
+ * and of what came the keys before the rank's own and those after them. Keys of a strided slice stand in the slot at a
  * distance that depends on what else was needed: a fold goes as far as that is the same.
  *
  * Rows that a rank receives, n = N / P tokens a rank:
@@ -35,18 +39,33 @@ typedef struct {
     int64_t slot_row;
 } held_run;
 
+/* What the heads of a class have received: rows of each of their slots. */
+typedef struct {
+    held_run *runs;
+    int64_t count, rows;
+} held_keys;
+
+/* Key heads in a row that are of one class. */
+typedef struct {
+    head_range heads;
+    int class, slot;
+} key_lane;
+
 typedef struct {
     const schedule_problem *problem;
     schedule *s;
     bool *peers; /* [P]: has this rank something for them, or they for it? */
     row_set needed;
-    held_run *held;
-    int64_t held_count;
-    int slot;
+    int *class_of; /* [G] */
+    int class_count;
+    key_lane *lanes; /* by ascending heads */
+    int lane_count;
+    held_keys *held; /* of each class */
     /* Of the folds that are being made. */
     int64_t step;
     int first_turn;
-    bool at_home;
+    head_range heads;     /* of queries */
+    const key_lane *lane; /* whose received keys they are of; NULL: of keys at home */
 } fetch;
 
 static range queries_of(const fetch *x, int rank)
@@ -87,22 +106,49 @@ static int add_needed(void *data, const pattern_part *part)
     return 0;
 }
 
-/* The tokens of `origin` that queries of `reader` see, in x->needed. */
-static int find_needed(fetch *x, int reader, int origin)
+/* Heads of the queries that key heads are for. */
+static head_range readers_of(const fetch *x, head_range keys)
+{
+    const int group = x->problem->heads / x->problem->kv_heads;
+    return (head_range){keys.begin * group, keys.end * group};
+}
+
+/* The key heads of the first lane of a class, which stand for the class. */
+static head_range heads_of_class(const fetch *x, int class)
+{
+    int lane = 0;
+    while (x->lanes[lane].class != class) lane++;
+    return x->lanes[lane].heads;
+}
+
+/* Visits the terms that heads of queries have. */
+static int visit_terms(fetch *x, head_range heads, range queries, range keys, pattern_fn fn)
+{
+    const pattern_sum *sum = x->problem->pattern;
+    int result = 0;
+    for (int i = 0; i < sum->count && result == 0; i++)
+        if (pattern_term_meets(&sum->terms[i], heads))
+            result = pattern_visit(sum->terms[i].pattern, &x->problem->mask, queries, keys, fn, x);
+    return result;
+}
+
+/* The tokens of `origin` that queries of `reader` see with a key head of a class, in x->needed. */
+static int find_needed(fetch *x, int reader, int origin, int class)
 {
     const range keys = keys_of(x, origin);
     if (row_set_reset(&x->needed, keys) != 0) return -1;
-    return pattern_visit(x->problem->pattern, &x->problem->mask, queries_of(x, reader), keys, add_needed, x);
+    return visit_terms(x, readers_of(x, heads_of_class(x, class)), queries_of(x, reader), keys, add_needed);
 }
 
 /* Asks `mark` for the peers of a range of queries and of keys. */
 static int find_peers(fetch *x, range queries, range keys, pattern_fn mark)
 {
     for (int rank = 0; rank < x->problem->key_layout.ranks; rank++) x->peers[rank] = false;
-    return pattern_visit(x->problem->pattern, &x->problem->mask, queries, keys, mark, x);
+    return visit_terms(x, heads_all(x->problem->heads), queries, keys, mark);
 }
 
-static schedule_transfer transfer_of(const fetch *x, transfer_direction direction, int peer, int origin, range tokens)
+static schedule_transfer transfer_of(const fetch *x, transfer_direction direction, int peer, int origin,
+                                     const key_lane *lane, range tokens)
 {
     const int64_t before = keys_of(x, origin).begin;
     const range rows = {tokens.begin - before, tokens.end - before};
@@ -111,9 +157,22 @@ static schedule_transfer transfer_of(const fetch *x, transfer_direction directio
                                .kind = ROWS_KEYS,
                                .origin = origin,
                                .rows = rows,
-                               .heads = heads_all(x->problem->kv_heads),
+                               .heads = lane->heads,
                                .slot = SLOT_HOME,
                                .slot_row = rows.begin};
+}
+
+/* Sends the needed tokens of this rank, for the heads of a lane. */
+static int send_needed(fetch *x, int peer, const key_lane *lane)
+{
+    int64_t at = keys_of(x, x->s->rank).begin;
+    range run;
+    for (bool joined = false; row_set_next(&x->needed, &at, &run); joined = true) {
+        schedule_transfer t = transfer_of(x, TRANSFER_SEND, peer, x->s->rank, lane, run);
+        t.joined = joined;
+        if (schedule_add_transfer(x->s, 0, t) != 0) return -1;
+    }
+    return 0;
 }
 
 static int plan_sends(fetch *x)
@@ -122,48 +181,61 @@ static int plan_sends(fetch *x)
     if (find_peers(x, (range){0, x->problem->mask.queries}, keys_of(x, x->s->rank), mark_readers) != 0) return -1;
     for (int distance = 1; distance < ranks; distance++) {
         const int peer = (int)(((int64_t)x->s->rank + distance) % ranks);
-        int64_t at = keys_of(x, x->s->rank).begin;
-        range run;
-        if (!x->peers[peer]) continue;
-        if (find_needed(x, peer, x->s->rank) != 0) return -1;
-        for (bool joined = false; row_set_next(&x->needed, &at, &run); joined = true) {
-            schedule_transfer t = transfer_of(x, TRANSFER_SEND, peer, x->s->rank, run);
-            t.joined = joined;
-            if (schedule_add_transfer(x->s, 0, t) != 0) return -1;
+        for (int class = 0; class < x->class_count && x->peers[peer]; class++) {
+            if (find_needed(x, peer, x->s->rank, class) != 0) return -1;
+            for (int i = 0; i < x->lane_count; i++)
+                if (x->lanes[i].class == class && send_needed(x, peer, &x->lanes[i]) != 0) return -1;
         }
     }
     return 0;
 }
 
-static int hold(fetch *x, int origin, range tokens, int64_t slot_row)
+static int hold(held_keys *held, int origin, range tokens)
 {
-    held_run *held = grown(x->held, x->held_count, sizeof *held);
-    if (!held) return -1;
-    x->held = held;
-    x->held[x->held_count++] = (held_run){origin, tokens, slot_row};
+    held_run *runs = grown(held->runs, held->count, sizeof *runs);
+    if (!runs) return -1;
+    held->runs = runs;
+    runs[held->count++] = (held_run){origin, tokens, held->rows};
+    held->rows += range_length(tokens);
+    return 0;
+}
+
+/* Receives what a class holds of an origin from run `first` on, for the heads of a lane. */
+static int receive_held(fetch *x, const key_lane *lane, int64_t first)
+{
+    const held_keys *held = &x->held[lane->class];
+    for (int64_t i = first; i < held->count; i++) {
+        const held_run *run = &held->runs[i];
+        schedule_transfer t = transfer_of(x, TRANSFER_RECEIVE, run->origin, run->origin, lane, run->tokens);
+        t.joined = i > first;
+        t.slot = lane->slot;
+        t.slot_row = run->slot_row;
+        if (schedule_add_transfer(x->s, 0, t) != 0) return -1;
+    }
+    return 0;
+}
+
+static int receive_class(fetch *x, int origin, int class)
+{
+    const int64_t first = x->held[class].count;
+    int64_t at = keys_of(x, origin).begin;
+    range run;
+    if (find_needed(x, x->s->rank, origin, class) != 0) return -1;
+    while (row_set_next(&x->needed, &at, &run))
+        if (hold(&x->held[class], origin, run) != 0) return -1;
+    for (int i = 0; i < x->lane_count; i++)
+        if (x->lanes[i].class == class && receive_held(x, &x->lanes[i], first) != 0) return -1;
     return 0;
 }
 
 static int plan_receives(fetch *x)
 {
     const int rank = x->s->rank;
-    int64_t end = 0;
     if (find_peers(x, queries_of(x, rank), (range){0, x->problem->mask.keys}, mark_origins) != 0) return -1;
-    for (int origin = 0; origin < x->problem->key_layout.ranks; origin++) {
-        int64_t at = keys_of(x, origin).begin;
-        range run;
-        if (!x->peers[origin] || origin == rank) continue;
-        if (find_needed(x, rank, origin) != 0) return -1;
-        for (bool joined = false; row_set_next(&x->needed, &at, &run); joined = true) {
-            schedule_transfer t = transfer_of(x, TRANSFER_RECEIVE, origin, origin, run);
-            t.joined = joined;
-            t.slot = x->slot;
-            t.slot_row = end;
-            if (schedule_add_transfer(x->s, 0, t) != 0 || hold(x, origin, run, end) != 0) return -1;
-            end += range_length(run);
-        }
-    }
-    slot_hold(x->s, x->slot, end);
+    for (int origin = 0; origin < x->problem->key_layout.ranks; origin++)
+        for (int class = 0; class < x->class_count && x->peers[origin] && origin != rank; class++)
+            if (receive_class(x, origin, class) != 0) return -1;
+    for (int i = 0; i < x->lane_count; i++) slot_hold(x->s, x->lanes[i].slot, x->held[x->lanes[i].class].rows);
     return 0;
 }
 
@@ -182,7 +254,7 @@ static int add_fold(fetch *x, const slice *s, int turn, int origin, int slot, in
 {
     const int64_t queries_before = queries_of(x, x->s->rank).begin, keys_before = keys_of(x, origin).begin;
     const range query_rows = {s->queries.begin - queries_before, s->queries.end - queries_before};
-    const schedule_fold fold = {.heads = heads_all(x->problem->heads),
+    const schedule_fold fold = {.heads = x->heads,
                                 .query_origin = x->s->rank,
                                 .query_rows = query_rows,
                                 .query_slot = SLOT_HOME,
@@ -207,12 +279,12 @@ static int add_fold(fetch *x, const slice *s, int turn, int origin, int slot, in
 }
 
 /* The first held run that ends after a token. */
-static int64_t find_held(const fetch *x, int64_t token)
+static int64_t find_held(const held_keys *held, int64_t token)
 {
-    int64_t low = 0, high = x->held_count;
+    int64_t low = 0, high = held->count;
     while (low < high) {
         const int64_t middle = low + (high - low) / 2;
-        if (x->held[middle].tokens.end <= token) low = middle + 1;
+        if (held->runs[middle].tokens.end <= token) low = middle + 1;
         else high = middle;
     }
     return low;
@@ -230,7 +302,7 @@ static int add_even_fold(fetch *x, const slice *s, int turn, const even_keys *e)
     slice part = *s;
     if (e->count == 0) return 0;
     part.keys = (range){e->key, e->key + (e->count - 1) * s->key_stride + 1};
-    return add_fold(x, &part, turn, e->origin, x->slot, e->row, e->distance);
+    return add_fold(x, &part, turn, e->origin, x->lane->slot, e->row, e->distance);
 }
 
 /* Puts the keys `b`, which are the next ones, behind `a` if they stay evenly apart. */
@@ -247,9 +319,11 @@ static bool join_keys(even_keys *a, const even_keys *b)
 /* Folds of a slice with its keys as they came. */
 static int fold_held(fetch *x, const slice *s, int turn)
 {
+    const held_keys *held = &x->held[x->lane->class];
     even_keys e = {0};
-    for (int64_t i = find_held(x, s->keys.begin); i < x->held_count && x->held[i].tokens.begin < s->keys.end; i++) {
-        const held_run *run = &x->held[i];
+    for (int64_t i = find_held(held, s->keys.begin); i < held->count; i++) {
+        const held_run *run = &held->runs[i];
+        if (run->tokens.begin >= s->keys.end) break;
         const slice in = slice_within(s, s->queries, run->tokens);
         if (slice_is_empty(&in)) continue;
         const even_keys next = {.origin = run->origin,
@@ -273,40 +347,92 @@ static int fold_part(void *data, const pattern_part *part)
         s.keys = part->runs[i].keys;
         const int64_t row = s.keys.begin - keys_of(x, rank).begin;
         const int result =
-            x->at_home ? add_fold(x, &s, turn, rank, SLOT_HOME, row, s.key_stride) : fold_held(x, &s, turn);
+            x->lane ? fold_held(x, &s, turn) : add_fold(x, &s, turn, rank, SLOT_HOME, row, s.key_stride);
         if (result != 0) return -1;
     }
     return 0;
 }
 
+/* The folds of a term for some of its heads. */
+static int fold_heads(fetch *x, const pattern_term *term, head_range heads, range keys)
+{
+    if (heads_count(heads) <= 0) return 0;
+    x->heads = heads;
+    return pattern_visit(term->pattern, &x->problem->mask, queries_of(x, x->s->rank), keys, fold_part, x);
+}
+
+/* The folds of a term with keys at home, all heads of a run at once; or with those that came, lane by lane. */
+static int fold_term(fetch *x, const pattern_term *term, range keys, bool at_home)
+{
+    int result = 0;
+    x->lane = NULL;
+    for (int r = 0; r < term->run_count && result == 0; r++) {
+        if (at_home) result = fold_heads(x, term, term->runs[r], keys);
+        for (int i = 0; i < x->lane_count && !at_home && result == 0; i++) {
+            x->lane = &x->lanes[i];
+            result = fold_heads(x, term, heads_intersect(term->runs[r], readers_of(x, x->lane->heads)), keys);
+        }
+    }
+    return result;
+}
+
+/* Returns the turn after the last one, -1 without memory. */
 static int plan_folds(fetch *x, int64_t step, range keys, bool at_home, int first_turn)
 {
+    const pattern_sum *sum = x->problem->pattern;
     x->step = step;
     x->first_turn = first_turn;
-    x->at_home = at_home;
-    return pattern_visit(x->problem->pattern, &x->problem->mask, queries_of(x, x->s->rank), keys, fold_part, x);
+    for (int i = 0; i < sum->count; i++) {
+        if (fold_term(x, &sum->terms[i], keys, at_home) != 0) return -1;
+        x->first_turn += sum->terms[i].pattern->layer_count + 1; /* a list of blocks is a layer too */
+    }
+    return x->first_turn;
+}
+
+static void add_lane(fetch *x, int head)
+{
+    key_lane *lane = x->lane_count > 0 ? &x->lanes[x->lane_count - 1] : NULL;
+    if (lane && lane->class == x->class_of[head]) lane->heads.end++;
+    else x->lanes[x->lane_count++] = (key_lane){{head, head + 1}, x->class_of[head], 0};
+}
+
+static int plan_lanes(fetch *x)
+{
+    const int kv_heads = x->problem->kv_heads;
+    x->class_count = pattern_sum_classes(x->problem->pattern, kv_heads, x->class_of);
+    if (x->class_count < 0) return -1;
+    for (int head = 0; head < kv_heads; head++) add_lane(x, head);
+    for (int i = 0; i < x->lane_count; i++)
+        if (schedule_add_slot(x->s, ROWS_KEYS, x->lanes[i].heads, 0, &x->lanes[i].slot) != 0) return -1;
+    x->held = calloc((size_t)x->class_count, sizeof *x->held);
+    return x->held ? 0 : -1;
 }
 
 static int plan_all(fetch *x)
 {
     const range own = keys_of(x, x->s->rank);
-    const int turns = x->problem->pattern ? x->problem->pattern->layer_count + 1 : 1;
-    if (!x->peers) return -1;
-    if (schedule_add_slot(x->s, ROWS_KEYS, heads_all(x->problem->kv_heads), 0, &x->slot) != 0) return -1;
+    if (!x->peers || !x->class_of || !x->lanes || plan_lanes(x) != 0) return -1;
     if (plan_receives(x) != 0 || plan_sends(x) != 0) return -1;
-    if (plan_folds(x, 0, own, true, 0) != 0) return -1;
-    if (plan_folds(x, 1, (range){0, own.begin}, false, 0) != 0) return -1;
-    return plan_folds(x, 1, (range){own.end, x->problem->mask.keys}, false, turns);
+    if (plan_folds(x, 0, own, true, 0) < 0) return -1;
+    const int turns = plan_folds(x, 1, (range){0, own.begin}, false, 0);
+    if (turns < 0) return -1;
+    return plan_folds(x, 1, (range){own.end, x->problem->mask.keys}, false, turns) < 0 ? -1 : 0;
 }
 
 static int fetch_plan(const schedule_problem *problem, int rank, schedule **schedule_p)
 {
+    const size_t kv_heads = (size_t)problem->kv_heads;
     fetch x = {.problem = problem, .s = schedule_create(rank, 2)};
     if (!x.s) return -1;
     x.peers = calloc((size_t)problem->key_layout.ranks, sizeof *x.peers);
+    x.class_of = calloc(kv_heads, sizeof *x.class_of);
+    x.lanes = calloc(kv_heads, sizeof *x.lanes);
     const int result = plan_all(&x);
-    free(x.peers);
+    for (int class = 0; class < x.class_count && x.held; class++) free(x.held[class].runs);
     free(x.held);
+    free(x.lanes);
+    free(x.class_of);
+    free(x.peers);
     row_set_free(&x.needed);
     if (result != 0) {
         schedule_destroy(x.s);

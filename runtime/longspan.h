@@ -119,7 +119,8 @@ typedef struct {
      * "contiguous", which "auto" then takes. */
     const char *pattern;
     /* For "blocks:SIZE": block i of SIZE queries sees the blocks of SIZE keys block_keys[block_offsets[i]] up to
-     * block_keys[block_offsets[i + 1]], ascending. ceil(N / SIZE) + 1 offsets. Blocks count from the first token. */
+     * block_keys[block_offsets[i + 1]], ascending. ceil(N / SIZE) + 1 offsets, or so many for each head, [H, ...], into
+     * the same block_keys, head after head. Blocks count from the first token. */
     const int64_t *block_offsets, *block_keys;
     int64_t block_offset_count, block_key_count;
     const int64_t *key_lengths; /* [B]: only keys j < key_lengths[b] exist for batch item b; NULL: all M */

@@ -94,7 +94,7 @@ bool oracle_row(const longspan_problem *p, int64_t b, int64_t i, int head, const
     return begin < end;
 }
 
-bool oracle_row_of(const longspan_problem *p, const bool *allowed, int64_t b, int64_t i, int head, const double *q,
+bool oracle_row_of(const longspan_problem *p, const unsigned char *times, int64_t b, int64_t i, int head, const double *q,
                    const double *k, const double *v, double *weights, double *out, double *lse_p)
 {
     const double slope = p->alibi_slopes ? (double)p->alibi_slopes[head] : 0;
@@ -103,7 +103,7 @@ bool oracle_row_of(const longspan_problem *p, const bool *allowed, int64_t b, in
     bool sees = false;
     for (int64_t j = 0; j < p->keys; j++) {
         weights[j] = -INFINITY;
-        if (!allowed[j] || !oracle_sees(p, b, i, j)) continue;
+        if (times[j] == 0 || !oracle_sees(p, b, i, j)) continue;
         double score = 0;
         for (int d = 0; d < p->dim; d++) score += q[d] * k[j * p->dim + d];
         score *= p->scale;
@@ -115,7 +115,7 @@ bool oracle_row_of(const longspan_problem *p, const bool *allowed, int64_t b, in
     for (int e = 0; e < p->value_dim; e++) out[e] = 0;
     for (int64_t j = 0; j < p->keys && sees; j++) {
         if (weights[j] == -INFINITY) continue;
-        const double weight = exp(weights[j] - top);
+        const double weight = times[j] * exp(weights[j] - top);
         sum += weight;
         for (int e = 0; e < p->value_dim; e++) out[e] += weight * v[j * p->value_dim + e];
     }
