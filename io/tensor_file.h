@@ -63,8 +63,6 @@ int tensor_file_read(const tensor_file *file, const char *dataset, const tensor_
 int tensor_file_documents(const tensor_file *file, int64_t tokens, int64_t **offsets_p, int64_t *count_p,
                           io_error *error);
 int tensor_file_key_lengths(const tensor_file *file, int64_t batch, int64_t keys, int64_t **lengths_p, io_error *error);
-int tensor_file_blocks(const tensor_file *file, int heads, int64_t **offsets_p, int64_t *offset_count_p,
-                       int64_t **keys_p, int64_t *key_count_p, io_error *error);
 int tensor_file_head_values(const tensor_file *file, const char *dataset, int heads, bool may_be_none, float **values_p,
                             io_error *error);
 
@@ -75,7 +73,8 @@ typedef struct {
     int64_t *key_lengths;
     float *alibi_slopes, *sinks;
     int64_t *block_offsets, *block_keys;
-    int64_t block_offset_count, block_key_count;
+    int64_t block_offset_count, block_key_count; /* offsets of all lists together */
+    int block_lists;                             /* 0 without any, 1 for all heads, or H */
 } attention_extras;
 int tensor_file_extras(const tensor_file *file, const attention_shapes *shapes, attention_extras *extras_p,
                        io_error *error);

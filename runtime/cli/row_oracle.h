@@ -20,6 +20,7 @@
 #ifndef CLI_ROW_ORACLE_H
 #define CLI_ROW_ORACLE_H
 
+#include "runtime/cli/pattern_oracle.h"
 #include "runtime/longspan.h"
 
 #include <stdbool.h>
@@ -38,8 +39,8 @@ typedef struct {
     oracle_arithmetic arithmetic;
     int64_t begin, end; /* keys of its document, as far as they exist for its batch item */
     int64_t position;   /* p_i, counted from `begin` */
-    int64_t seen;       /* n */
-    uint64_t *allowed;  /* keys that a sparse pattern lets it see (pattern_oracle.h); NULL without one */
+    int64_t seen;       /* n, of any head, and as often as a key may count */
+    pattern_oracle *allowed; /* what a sparse pattern lets it see; NULL without one */
 } oracle_row;
 
 /* O(M): counts the keys one by one. To be freed; with a pattern `allowed` is NULL if memory ran out. */
@@ -48,6 +49,7 @@ oracle_row oracle_row_make(const longspan_problem *problem, oracle_arithmetic ar
 
 void oracle_row_free(oracle_row *row);
 
+/* Does any head see it? */
 bool oracle_sees(const oracle_row *row, int64_t key);
 
 /* RoPE: turns the rows x [heads, D] of the token at `position` among the keys. Nothing without RoPE. */
