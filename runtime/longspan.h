@@ -115,8 +115,8 @@ typedef struct {
     const int64_t *documents; /* packed documents: document_count + 1 ascending offsets, 0 to N (needs N == M) */
     int64_t document_count;
     /* A sparse pattern, which a key must pass too: "sinks:4,1023", "global:256,256,0", "blocks:64", ... (README lists
-     * them); NULL: none. Its tokens count from the start of each document. Needs strategy "fetch" and layout
-     * "contiguous", which "auto" then takes. */
+     * them); NULL: none. Its tokens count from the start of each document. Needs strategy "fetch" or
+     * "fetch-ring" and layout "contiguous", of which "auto" then takes one. */
     const char *pattern;
     /* For "blocks:SIZE": block i of SIZE queries sees the blocks of SIZE keys block_keys[block_offsets[i]] up to
      * block_keys[block_offsets[i + 1]], ascending. ceil(N / SIZE) + 1 offsets, or so many for each head, [H, ...], into

@@ -172,6 +172,19 @@ class Patterns(harness.Case):
         # Rank 1 has the sinks in rank 0's shard, whose end it needs too; rank 0 needs nothing.
         self.assertAlmostEqual(report["keys_elsewhere"]["bytes_needed"], (15 * 1000 + 15 * 4) * row / 16)
 
+    def test_plan_takes_the_ring_where_what_all_need_does_not_fit(self):
+        shape = ("--tokens", "64k", "--heads", "8", "--kv-heads", "2", "--dim", "64", "--ranks", "16", "--node-ranks", "1",
+                 "--pattern", "strided:256")
+        for memory, name in (("4G", "fetch"), ("60M", "fetch-ring")):
+            result = self.succeed("plan", *shape, "--memory", memory, "--report", "r.json", ranks=1)
+            self.assertRegex(result.out, rf"strategy {name} \(auto\)")
+        with open(self.path("r.json"), encoding="utf-8") as file:
+            by_name = {one["strategy"]: one for one in json.load(file)["ranking"]}
+        self.assertEqual(by_name["fetch"]["bytes_sent"], by_name["fetch-ring"]["bytes_sent"])
+        # The last rank holds the keys of 15 others, or of 2.
+        self.assertEqual(by_name["fetch"]["memory_bytes"] - by_name["fetch-ring"]["memory_bytes"],
+                         13 * 4096 * 2 * 2 * 64 * 4)
+
     def test_what_does_not_go_together_is_refused_naming_both(self):
         oracle.make_input(self.path("in.h5"), N, documents=DOCUMENTS)
         refusals = [(("--pattern", "sinks:1,4", "--strategy", "ring"), 2, ("strategy 'ring'", "pattern")),

@@ -26,7 +26,7 @@ typedef struct {
 /* A problem with its pairs, a schedule a rank, and what each rank's slots hold. */
 typedef struct {
     schedule_problem problem;
-    const strategy *fetch;
+    const strategy *how;
     pattern_sum *pattern;
     document_set documents;
     char text[1024];
@@ -218,10 +218,10 @@ static void check_trial(trial *t)
 {
     const int ranks = t->problem.key_layout.ranks;
     memset(t->met, 0, sizeof t->met);
-    assert_null(t->fetch->refuse(&t->problem));
+    assert_null(t->how->refuse(&t->problem));
     token_map_make(&t->queries, &t->problem.query_layout);
     token_map_make(&t->keys, &t->problem.key_layout);
-    plan_all(&t->problem, t->fetch, t->schedules);
+    plan_all(&t->problem, t->how, t->schedules);
     for (int rank = 0; rank < ranks; rank++) {
         check_rank(t, rank);
         for (int to = 0; to < ranks; to++)
@@ -254,10 +254,10 @@ static void set_wanted(trial *t, const brute_pattern *b)
     free(document_of);
 }
 
-static const strategy *find_fetch(void)
+static const strategy *find_strategy(const char *name)
 {
     int rows, columns;
-    const strategy *found = strategy_find("fetch", &rows, &columns);
+    const strategy *found = strategy_find(name, &rows, &columns);
     assert_non_null(found);
     return found;
 }
@@ -294,7 +294,7 @@ static bool make_trial(trial *t, brute_name name, uint64_t *state)
     const pattern_blocks *given = brute_is_of_blocks(&b) ? &blocks : NULL;
     if (pattern_make(&choice, m, t->problem.heads, given, &t->pattern, why) != 0) return false;
     t->problem.pattern = t->pattern;
-    problem_describe(&t->problem, "fetch", where, sizeof where);
+    problem_describe(&t->problem, "sparse", where, sizeof where);
     snprintf(t->text, sizeof t->text, "%s, %s", text, where);
     set_wanted(t, &b);
     return true;
@@ -306,10 +306,13 @@ static void every_pair_is_folded_as_often_as_it_counts_and_exactly_what_is_neede
     static trial t;
     uint64_t state = SEED;
     int checked = 0;
-    t.fetch = find_fetch();
     for (int round = 0; round < ROUNDS * BRUTE_PATTERNS; round++) {
         if (!make_trial(&t, (brute_name)(round % BRUTE_PATTERNS), &state)) continue;
-        check_trial(&t);
+        static const char *const names[] = {"fetch", "fetch-ring"};
+        for (int i = 0; i < 2; i++) {
+            t.how = find_strategy(names[i]);
+            check_trial(&t);
+        }
         pattern_sum_destroy(t.pattern);
         checked++;
     }
@@ -357,12 +360,36 @@ static void rows_received_are_the_halo_and_the_sinks(void **unused)
             const int ranks = (int)(tokens / 1024);
             const schedule_problem p = large_problem(tokens, ranks, cases[i].text, &pattern);
             schedule *s;
-            assert_int_equal(find_fetch()->plan(&p, ranks - 3, &s), 0);
+            assert_int_equal(find_strategy("fetch")->plan(&p, ranks - 3, &s), 0);
             if (rows_received(s, &messages) != cases[i].rows || messages != cases[i].messages)
                 fail_msg("%s: %d rows in %d messages", cases[i].text, (int)rows_received(s, &messages), messages);
             schedule_destroy(s);
             pattern_sum_destroy(pattern);
         }
+}
+
+/* Two slots of what is needed of one rank, where fetch has one of what is needed of all. */
+static void a_ring_holds_what_is_needed_of_two_ranks(void **unused)
+{
+    (void)unused;
+    const int ranks = 8;
+    pattern_sum *pattern;
+    const schedule_problem p = large_problem(8192, ranks, "strided:64", &pattern);
+    for (int rank = 0; rank < ranks; rank++) {
+        schedule *all, *ring;
+        int messages[2];
+        assert_int_equal(find_strategy("fetch")->plan(&p, rank, &all), 0);
+        assert_int_equal(find_strategy("fetch-ring")->plan(&p, rank, &ring), 0);
+        assert_int_equal(rows_received(all, &messages[0]), rows_received(ring, &messages[1]));
+        assert_int_equal(messages[0], messages[1]);
+        assert_int_equal(all->slots[0].rows, 1024 * rank);
+        assert_int_equal(ring->slot_count, 2);
+        assert_int_equal(ring->slots[0].rows, rank > 0 ? 1024 : 0);
+        assert_int_equal(ring->slots[1].rows, rank > 1 ? 1024 : 0);
+        schedule_destroy(all);
+        schedule_destroy(ring);
+    }
+    pattern_sum_destroy(pattern);
 }
 
 /* No time is asserted: what grows with P squared would not end. */
@@ -382,11 +409,15 @@ static void plans_for_4096_ranks_are_made(void **unused)
         pattern_sum *pattern;
         const schedule_problem p = large_problem(1 << 20, 4096, texts[i], &pattern);
         for (int rank = 0; rank < 4096; rank += 2047) {
-            schedule *s;
-            const clock_t begin = clock();
-            assert_int_equal(find_fetch()->plan(&p, rank, &s), 0);
-            printf("%-44s rank %4d: %.3f s\n", texts[i], rank, (double)(clock() - begin) / CLOCKS_PER_SEC);
-            schedule_destroy(s);
+            for (int ring = 0; ring < 2; ring++) {
+                const char *name = ring ? "fetch-ring" : "fetch";
+                schedule *s;
+                const clock_t begin = clock();
+                assert_int_equal(find_strategy(name)->plan(&p, rank, &s), 0);
+                printf("%-44s %-10s rank %4d: %.3f s\n", texts[i], name, rank,
+                       (double)(clock() - begin) / CLOCKS_PER_SEC);
+                schedule_destroy(s);
+            }
         }
         pattern_sum_destroy(pattern);
     }
@@ -398,15 +429,14 @@ static void what_fetch_cannot_do_is_refused(void **unused)
     pattern_sum *pattern;
     schedule_problem p = large_problem(64, 4, "sinks:1,2", &pattern);
     for (int i = 0; i < strategy_count; i++) {
-        const bool is_fetch = strcmp(strategies[i]->name, "fetch") == 0;
         const char *why = strategies[i]->refuse(&p);
-        if (is_fetch) assert_null(why);
+        if (strategies[i]->sparse) assert_null(why);
         else assert_true(why && (strstr(why, "pattern") || strstr(why, "node")));
     }
     p.query_layout.kind = p.key_layout.kind = LAYOUT_ZIGZAG;
-    assert_non_null(strstr(find_fetch()->refuse(&p), "contiguous"));
+    assert_non_null(strstr(find_strategy("fetch")->refuse(&p), "contiguous"));
     p = problem_of(LAYOUT_CONTIGUOUS, 64, 64, 1, 4, true);
-    assert_non_null(strstr(find_fetch()->refuse(&p), "gather"));
+    assert_non_null(strstr(find_strategy("fetch")->refuse(&p), "gather"));
     pattern_sum_destroy(pattern);
 }
 
@@ -415,6 +445,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_pair_is_folded_as_often_as_it_counts_and_exactly_what_is_needed_is_received),
         cmocka_unit_test(rows_received_are_the_halo_and_the_sinks),
+        cmocka_unit_test(a_ring_holds_what_is_needed_of_two_ranks),
         cmocka_unit_test(plans_for_4096_ranks_are_made),
         cmocka_unit_test(what_fetch_cannot_do_is_refused),
     };
