@@ -2,6 +2,7 @@
 
 #include "partition/grown.h"
 #include "partition/parcel.h"
+#include "partition/visits.h"
 
 #include <stdlib.h>
 
@@ -29,6 +30,7 @@ static int mark_readers(void *data, const pattern_part *part)
 static int add_needed(void *data, const pattern_part *part)
 {
     needs *x = data;
+    if (x->skips_visits && visits_may(x, x->term, part)) return 0;
     for (int64_t i = 0; i < part->count; i++) row_set_add(&x->needed, part->runs[i].keys, part->runs[i].key_stride);
     return 0;
 }
@@ -41,30 +43,31 @@ static head_range heads_of_class(const needs *x, int class)
     return x->lanes[lane].heads;
 }
 
-/* Visits the terms that heads of queries have. */
-static int visit_terms(needs *x, head_range heads, range queries, range keys, pattern_fn fn)
+int needs_visit(needs *x, head_range heads, range queries, range keys, pattern_fn fn)
 {
     const pattern_sum *sum = x->problem->pattern;
     int result = 0;
-    for (int i = 0; i < sum->count && result == 0; i++)
-        if (pattern_term_meets(&sum->terms[i], heads))
-            result = pattern_visit(sum->terms[i].pattern, &x->problem->mask, queries, keys, fn, x);
+    for (int i = 0; i < sum->count && result == 0; i++) {
+        x->term = &sum->terms[i];
+        if (pattern_term_meets(x->term, heads))
+            result = pattern_visit(x->term->pattern, &x->problem->mask, queries, keys, fn, x);
+    }
     return result;
 }
 
-/* The tokens of `origin` that queries of `reader` see with a key head of a class, in x->needed. */
-static int find_needed(needs *x, int reader, int origin, int class)
+int needs_find(needs *x, int reader, int origin, int class, bool they_visit)
 {
+    x->skips_visits = they_visit;
     const range keys = needs_keys_of(x, origin);
     if (row_set_reset(&x->needed, keys) != 0) return -1;
-    return visit_terms(x, needs_readers_of(x, heads_of_class(x, class)), needs_queries_of(x, reader), keys, add_needed);
+    return needs_visit(x, needs_readers_of(x, heads_of_class(x, class)), needs_queries_of(x, reader), keys, add_needed);
 }
 
 /* Asks `mark` for the peers of a range of queries and of keys. */
 static int find_peers(needs *x, range queries, range keys, pattern_fn mark)
 {
     for (int rank = 0; rank < x->problem->key_layout.ranks; rank++) x->peers[rank] = false;
-    return visit_terms(x, heads_all(x->problem->heads), queries, keys, mark);
+    return needs_visit(x, heads_all(x->problem->heads), queries, keys, mark);
 }
 
 static schedule_transfer transfer_of(const needs *x, transfer_direction direction, int peer, int origin,
@@ -107,8 +110,9 @@ int needs_find_origins(needs *x)
 
 int needs_send(needs *x, int64_t step, int peer)
 {
+    const bool visit = x->visits_from && x->visits_from[peer];
     for (int class = 0; class < x->class_count; class++) {
-        if (find_needed(x, peer, x->s->rank, class) != 0) return -1;
+        if (needs_find(x, peer, x->s->rank, class, visit) != 0) return -1;
         for (int i = 0; i < x->lane_count; i++)
             if (x->lanes[i].class == class && send_needed(x, step, peer, &x->lanes[i]) != 0) return -1;
     }
@@ -146,7 +150,7 @@ static int receive_class(needs *x, int64_t step, int origin, int class)
     const int64_t first = x->held[class].count;
     int64_t at = needs_keys_of(x, origin).begin;
     range run;
-    if (find_needed(x, x->s->rank, origin, class) != 0) return -1;
+    if (needs_find(x, x->s->rank, origin, class, x->visits_to && x->visits_to[origin]) != 0) return -1;
     while (row_set_next(&x->needed, &at, &run))
         if (hold(&x->held[class], origin, run) != 0) return -1;
     for (int i = 0; i < x->lane_count; i++)
@@ -206,6 +210,8 @@ void needs_end(needs *x)
     free(x->lanes);
     free(x->class_of);
     free(x->peers);
+    free(x->visits_to);
+    free(x->visits_from);
     row_set_free(&x->needed);
 }
 

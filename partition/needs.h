@@ -50,7 +50,10 @@ typedef struct {
     int lane_count;
     held_keys *held; /* of each class */
     int slot;        /* of each lane that is received into and folded from */
-    bool visits;     /* parts that visit (partition/visits.h) need no keys of others */
+    /* [P]: whose keys this rank's queries visit, and whose queries visit this rank's keys (partition/visits.h): parts that
+     * may visit need no keys there. NULL: nobody visits. */
+    bool *visits_to, *visits_from;
+    bool skips_visits; /* of the needs that are looked for: those of parts that may visit are left out */
     /* Of the folds that are being made. */
     int64_t step;
     int first_turn;
@@ -76,6 +79,12 @@ int needs_receive(needs *x, int64_t step, int origin);
 /* Nothing is held any more: the next receive begins slot `slot` of each lane. */
 void needs_turn_to(needs *x, int slot);
 
+/* Visits the terms that heads of queries have; x->term is the one that is visited. */
+int needs_visit(needs *x, head_range heads, range queries, range keys, pattern_fn fn);
+/* The tokens of `origin` that queries of `reader` see with a key head of a class, into x->needed; where they visit,
+ * those that the others see. */
+int needs_find(needs *x, int reader, int origin, int class, bool they_visit);
+
 /* Folds of keys at home, with turns from 0 on. */
 int needs_fold_home(needs *x, int64_t step);
 /* Of a range of keys what is held, with turns from `first_turn` on; returns the turn after the last one, or -1. */
@@ -97,6 +106,9 @@ static inline head_range needs_readers_of(const needs *x, head_range keys)
     const int group = x->problem->heads / x->problem->kv_heads;
     return (head_range){keys.begin * group, keys.end * group};
 }
+
+/* The fold of a slice of queries of a rank with keys of a rank, for heads x->heads, at home in all slots. */
+schedule_fold needs_fold(const needs *x, const slice *s, int turn, int reader, int origin);
 
 /* NULL, or why no such strategy can honour the problem (a static string). */
 const char *needs_refuse(const schedule_problem *problem);

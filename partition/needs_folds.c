@@ -1,5 +1,6 @@
 /* The folds of what ranks need of each other: partition/needs.h. */
 #include "partition/needs.h"
+#include "partition/visits.h"
 
 #include <stddef.h>
 
@@ -11,32 +12,41 @@ static slice common_queries(const pattern_part *part)
     return all;
 }
 
-/* A fold of the queries of a slice with its keys, which lie in one shard, `slot_stride` rows of a slot apart. */
-static int add_fold(needs *x, const slice *s, int turn, int origin, int slot, int64_t slot_row, int64_t slot_stride)
+schedule_fold needs_fold(const needs *x, const slice *s, int turn, int reader, int origin)
 {
-    const int64_t queries_before = needs_queries_of(x, x->s->rank).begin, keys_before = needs_keys_of(x, origin).begin;
+    const int64_t queries_before = needs_queries_of(x, reader).begin, keys_before = needs_keys_of(x, origin).begin;
     const range query_rows = {s->queries.begin - queries_before, s->queries.end - queries_before};
-    const schedule_fold fold = {.heads = x->heads,
-                                .query_origin = x->s->rank,
-                                .query_rows = query_rows,
-                                .query_slot = SLOT_HOME,
-                                .query_slot_row = query_rows.begin,
-                                .state_slot = SLOT_HOME,
-                                .state_slot_row = query_rows.begin,
-                                .key_origin = origin,
-                                .key_rows = {s->keys.begin - keys_before, s->keys.end - keys_before},
-                                .holder = x->s->rank,
-                                .key_slot = slot,
-                                .key_slot_row = slot_row,
-                                .look_inside = !slice_sees_all(s),
-                                .sliced = true,
-                                /* of one row it would mean nothing, but strides become products */
-                                .query_stride = slice_query_count(s) > 1 ? s->query_stride : 1,
-                                .key_stride = s->key_stride,
-                                .key_slot_stride = slot_stride,
-                                .low = s->low,
-                                .high = s->high,
-                                .turn = turn};
+    const range key_rows = {s->keys.begin - keys_before, s->keys.end - keys_before};
+    return (schedule_fold){.heads = x->heads,
+                           .query_origin = reader,
+                           .query_rows = query_rows,
+                           .query_slot = SLOT_HOME,
+                           .query_slot_row = query_rows.begin,
+                           .state_slot = SLOT_HOME,
+                           .state_slot_row = query_rows.begin,
+                           .key_origin = origin,
+                           .key_rows = key_rows,
+                           .holder = x->s->rank,
+                           .key_slot = SLOT_HOME,
+                           .key_slot_row = key_rows.begin,
+                           .look_inside = !slice_sees_all(s),
+                           .sliced = true,
+                           /* of one row it would mean nothing, but strides become products */
+                           .query_stride = slice_query_count(s) > 1 ? s->query_stride : 1,
+                           .key_stride = s->key_stride,
+                           .key_slot_stride = s->key_stride,
+                           .low = s->low,
+                           .high = s->high,
+                           .turn = turn};
+}
+
+/* A fold of queries of this rank with keys of another, which lie in rows of a slot that are evenly apart. */
+static int add_held_fold(needs *x, const slice *s, int turn, int origin, int64_t slot_row, int64_t slot_stride)
+{
+    schedule_fold fold = needs_fold(x, s, turn, x->s->rank, origin);
+    fold.key_slot = x->lane->slots[x->slot];
+    fold.key_slot_row = slot_row;
+    fold.key_slot_stride = slot_stride;
     return schedule_add_fold(x->s, x->step, fold);
 }
 
@@ -64,7 +74,7 @@ static int add_even_fold(needs *x, const slice *s, int turn, const even_keys *e)
     slice part = *s;
     if (e->count == 0) return 0;
     part.keys = (range){e->key, e->key + (e->count - 1) * s->key_stride + 1};
-    return add_fold(x, &part, turn, e->origin, x->lane->slots[x->slot], e->row, e->distance);
+    return add_held_fold(x, &part, turn, e->origin, e->row, e->distance);
 }
 
 /* Puts the keys `b`, which are the next ones, behind `a` if they stay evenly apart. */
@@ -78,8 +88,8 @@ static bool join_keys(even_keys *a, const even_keys *b)
     return true;
 }
 
-/* Folds of a slice with its keys as they came. */
-static int fold_held(needs *x, const slice *s, int turn)
+/* Folds of a slice with its keys as they came; where its queries visit, others fold it. */
+static int fold_held(needs *x, const slice *s, int turn, bool may_visit)
 {
     const held_keys *held = &x->held[x->lane->class];
     even_keys e = {0};
@@ -87,7 +97,7 @@ static int fold_held(needs *x, const slice *s, int turn)
         const held_run *run = &held->runs[i];
         if (run->tokens.begin >= s->keys.end) break;
         const slice in = slice_within(s, s->queries, run->tokens);
-        if (slice_is_empty(&in)) continue;
+        if (slice_is_empty(&in) || (may_visit && x->visits_to[run->origin])) continue;
         const even_keys next = {.origin = run->origin,
                                 .key = in.keys.begin,
                                 .count = slice_key_count(&in),
@@ -104,13 +114,12 @@ static int fold_part(void *data, const pattern_part *part)
 {
     needs *x = data;
     const int turn = x->first_turn + part->layer, rank = x->s->rank;
+    const bool may_visit = x->lane && visits_may(x, x->term, part);
     for (int64_t i = 0; i < part->count; i++) {
         slice s = common_queries(part);
         s.keys = part->runs[i].keys;
-        const int64_t row = s.keys.begin - needs_keys_of(x, rank).begin;
-        const int result =
-            x->lane ? fold_held(x, &s, turn) : add_fold(x, &s, turn, rank, SLOT_HOME, row, s.key_stride);
-        if (result != 0) return -1;
+        if (x->lane && fold_held(x, &s, turn, may_visit) != 0) return -1;
+        if (!x->lane && schedule_add_fold(x->s, x->step, needs_fold(x, &s, turn, rank, rank)) != 0) return -1;
     }
     return 0;
 }
@@ -120,6 +129,7 @@ static int fold_heads(needs *x, const pattern_term *term, head_range heads, rang
 {
     if (heads_count(heads) <= 0) return 0;
     x->heads = heads;
+    x->term = term;
     return pattern_visit(term->pattern, &x->problem->mask, needs_queries_of(x, x->s->rank), keys, fold_part, x);
 }
 

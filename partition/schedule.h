@@ -2,7 +2,7 @@
  *
  * A rank runs its steps in order. In a step it
  *   1. starts all transfers;
- *   2. clears the states it lists, runs the folds, then the merges, while the transfers travel;
+ *   2. clears the states it lists, runs the folds, then the merges in their order, while the transfers travel;
  *   3. waits for all its transfers; where the schedule shares memory, also for the ranks of its node (node_sync).
  * What a transfer of step s receives, and what step s folds or merges into a state, may be sent, folded or merged from
  * step s+1 on (a merge also reads what the folds of its own step made). A transfer's twin, the matching send or

@@ -176,7 +176,7 @@ class Patterns(harness.Case):
         shape = ("--tokens", "64k", "--heads", "8", "--kv-heads", "2", "--dim", "64", "--ranks", "16", "--node-ranks", "1",
                  "--pattern", "strided:256")
         for memory, name in (("4G", "fetch"), ("60M", "fetch-ring")):
-            result = self.succeed("plan", *shape, "--memory", memory, "--report", "r.json", ranks=1)
+            result = self.succeed("plan", *shape, "--memory", memory, "--report", "r.json", "--force", ranks=1)
             self.assertRegex(result.out, rf"strategy {name} \(auto\)")
         with open(self.path("r.json"), encoding="utf-8") as file:
             by_name = {one["strategy"]: one for one in json.load(file)["ranking"]}

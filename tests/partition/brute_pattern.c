@@ -102,14 +102,14 @@ int brute_times(const brute_pattern *x, int head, int64_t p, int64_t j, int64_t 
     }
 }
 
-/* The set as items: some alone, some as runs. */
+/* The set as items: some alone, some as runs, some runs in two items. */
 static int put_set(const bool set[512], char *text, int size)
 {
     int used = 0;
     for (int i = 0; i < 512; i++) {
         int last = i;
         if (!set[i]) continue;
-        while (last + 1 < 512 && set[last + 1]) last++;
+        while (last + 1 < 512 && set[last + 1] && (last > i || i % 3 > 0)) last++;
         if (last == i) used += snprintf(text + used, (size_t)(size - used), "%s%d", used ? "," : "", i);
         else used += snprintf(text + used, (size_t)(size - used), "%s%d-%d", used ? "," : "", i, last);
         i = last;
@@ -147,7 +147,11 @@ static int64_t between(uint64_t *state, int64_t low, int64_t high)
 static void draw_set(uint64_t *state, int64_t tokens, bool set[512])
 {
     const int64_t most = tokens < 512 ? tokens : 512;
-    for (int64_t i = between(state, 1, 4); i > 0; i--) set[between(state, 0, most - 1)] = true;
+    for (int64_t i = between(state, 1, 4); i > 0; i--) {
+        const int64_t token = between(state, 0, most - 1);
+        set[token] = true;
+        if (token + 1 < most && between(state, 0, 1)) set[token + 1] = true;
+    }
 }
 
 /* A list of blocks from column `used` on; returns where it ends. */

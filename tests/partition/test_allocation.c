@@ -32,16 +32,15 @@ void *__wrap_realloc(void *memory, size_t size)
 }
 
 /* Leaks show in the address sanitizer's build. */
-static void a_plan_without_memory_fails_and_sets_nothing(void **state)
+static void plan_without_memory(const char *text)
 {
-    (void)state;
     schedule_problem p = problem_of(LAYOUT_ZIGZAG, 40, 40, 1, 4, true);
     p.node_ranks = p.columns = 2;
     p.may_share = true;
     pattern_choice choice;
     pattern_sum *pattern;
     char why[PATTERN_WHY_SIZE];
-    assert_true(pattern_choice_parse("longnet:9,25/1,3", &choice, why));
+    assert_true(pattern_choice_parse(text, &choice, why));
     assert_int_equal(pattern_make(&choice, &p.mask, p.heads, NULL, &pattern, why), 0);
     for (int i = 0; i < strategy_count; i++) {
         p.pattern = strategies[i]->sparse ? pattern : NULL;
@@ -61,6 +60,13 @@ static void a_plan_without_memory_fails_and_sets_nothing(void **state)
         assert_true(needed > 4);
     }
     pattern_sum_destroy(pattern);
+}
+
+static void a_plan_without_memory_fails_and_sets_nothing(void **state)
+{
+    (void)state;
+    plan_without_memory("longnet:9,25/1,3");
+    plan_without_memory("global:1,1,20"); /* a query that visits */
 }
 
 static void a_pattern_without_memory_fails_and_sets_nothing(void **state)

@@ -73,6 +73,12 @@ static int64_t bytes_needed(longspan_context *context, const test_problem *t)
     return count * p.batch * (p.dim + p.value_dim) * size;
 }
 
+/* Few queries that see much may go to the keys instead, where that is less. */
+static bool may_visit(const brute_pattern *b, const longspan_problem *p)
+{
+    return b->name == BRUTE_GLOBAL || b->name == BRUTE_GLOBAL_TWICE || p->queries < 10;
+}
+
 static void assert_right(longspan_context *context, test_problem *t, const brute_pattern *b, const char *what)
 {
     static unsigned char times[MOST_TIMES];
@@ -94,7 +100,8 @@ static void assert_right(longspan_context *context, test_problem *t, const brute
             text, what, (long long)t->problem.queries, (long long)t->problem.keys, ranks, (unsigned long long)t->seed,
             r.status, r.text, r.relative_rms, r.worst_lse, (long long)r.mismatches);
     const int64_t bytes = bytes_needed(context, t);
-    if (r.bytes_received != bytes || r.bytes_sent != bytes)
+    const bool exact = strcmp(t->problem.strategy, "fetch-ring") == 0 || !may_visit(b, &t->problem);
+    if (r.bytes_received != r.bytes_sent || (exact ? r.bytes_sent != bytes : r.bytes_sent > bytes))
         fail_msg("%s, %s: %lld bytes sent, %lld received, %lld needed", text, what, (long long)r.bytes_sent,
                  (long long)r.bytes_received, (long long)bytes);
     t->problem.pattern = NULL;
@@ -186,6 +193,7 @@ static void scores_that_depend_on_positions_are_right_in_strided_slices(void **s
             brute_pattern b;
             brute_pattern_draw(&b, (brute_name)name, t.problem.heads, 83, 83, (uint64_t)(100 + scores), offsets, columns);
             set_blocks(&t.problem, &b);
+            t.problem.strategy = "fetch";
             if (scores == 0) t.problem.alibi_slopes = slopes;
             if (scores == 1) t.problem.rope_dim = 12;
             if (scores == 2) t.problem.sinks = sinks, t.problem.softcap = 1.5;
@@ -208,6 +216,7 @@ static void other_lengths_of_queries_than_of_keys_are_right(void **state)
         for (int n = 0; n < 5; n++) {
             if (name == BRUTE_BIGBIRD) continue;
             test_problem t = make_problem(lengths[n][0], 3, 3, 8);
+            t.problem.strategy = n == 4 ? "fetch-ring" : "fetch";
             brute_pattern b;
             t.problem.keys = lengths[n][1];
             brute_pattern_draw(&b, (brute_name)name, t.problem.heads, lengths[n][0], lengths[n][1], (uint64_t)(50 + n), offsets,
