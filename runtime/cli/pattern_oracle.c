@@ -82,9 +82,8 @@ static const struct {
     const char *name;
     bool (*sees)(const definition *d, int64_t p, int64_t j);
 } definitions[] = {
-    {"sinks", sees_sinks},     {"dilated", sees_dilated}, {"bigbird", sees_block},
-    {"strided", sees_strided}, {"fixed", sees_fixed},     {"blocks", sees_block},
-    {"longnet", sees_longnet},
+    {"sinks", sees_sinks}, {"dilated", sees_dilated}, {"bigbird", sees_block}, {"strided", sees_strided},
+    {"fixed", sees_fixed}, {"blocks", sees_block},    {"random", sees_block},  {"longnet", sees_longnet},
 };
 
 /* Patterns of listed tokens. */
@@ -165,6 +164,14 @@ static void draw_blocks(const definition *d, int64_t row, int64_t count)
     }
 }
 
+/* Each with its chance: splitmix64 draws a number for it. */
+static void draw_each(const definition *d, int64_t row, int64_t count)
+{
+    uint64_t seed = (d->choice.count > 2 ? (uint64_t)d->numbers[2] : 1) + (uint64_t)row * UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t state = next_random(&seed);
+    for (int64_t i = 0; i < count; i++) d->blocks[i] = (int64_t)(next_random(&state) % 100) < d->numbers[1];
+}
+
 /* The blocks that one list has for a row. */
 static void set_listed(const definition *d, const int64_t *offsets, int64_t row, bool *blocks)
 {
@@ -176,8 +183,9 @@ static void set_listed(const definition *d, const int64_t *offsets, int64_t row,
 static bool set_blocks(definition *d)
 {
     const longspan_problem *p = d->problem;
-    const bool drawn = strcmp(d->choice.kind->name, "bigbird") == 0;
-    if (!drawn && strcmp(d->choice.kind->name, "blocks") != 0) return true;
+    const char *name = d->choice.kind->name;
+    const bool bigbird = strcmp(name, "bigbird") == 0, random = strcmp(name, "random") == 0, drawn = bigbird || random;
+    if (!drawn && strcmp(name, "blocks") != 0) return true;
     const int64_t size = d->numbers[0], row = d->query->query / size;
     const int64_t offsets = p->queries / size + (p->queries % size != 0) + 1;
     d->by_head = !drawn && p->block_offset_count > offsets;
@@ -185,7 +193,8 @@ static bool set_blocks(definition *d)
     const int lists = d->by_head ? p->heads : 1;
     d->blocks = calloc((size_t)(lists * d->block_count) + 1, sizeof *d->blocks);
     if (!d->blocks) return false;
-    if (drawn) draw_blocks(d, row, d->block_count);
+    if (bigbird) draw_blocks(d, row, d->block_count);
+    if (random) draw_each(d, row, d->block_count);
     for (int i = 0; !drawn && i < lists; i++)
         set_listed(d, p->block_offsets + i * offsets, row, d->blocks + i * d->block_count);
     return true;

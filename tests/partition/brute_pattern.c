@@ -34,6 +34,13 @@ static bool in_bigbird(int64_t row, int64_t column, int64_t blocks, int64_t rand
     return seen[column];
 }
 
+static bool in_random(int64_t row, int64_t column, int64_t percent, uint64_t seed)
+{
+    uint64_t of_rows = seed + (uint64_t)row * 0x9e3779b97f4a7c15;
+    uint64_t state = draw(&of_rows) + (uint64_t)column * 0x9e3779b97f4a7c15;
+    return draw(&state) % 100 < (uint64_t)percent;
+}
+
 static bool is_global(const brute_pattern *x, int64_t position)
 {
     return position >= 0 && position < 512 && x->first[position];
@@ -65,7 +72,7 @@ bool brute_is_of_blocks(const brute_pattern *x)
 
 bool brute_is_alone(brute_name name)
 {
-    return name == BRUTE_BIGBIRD || name == BRUTE_VERTICAL_SLASH;
+    return name == BRUTE_BIGBIRD || name == BRUTE_RANDOM || name == BRUTE_VERTICAL_SLASH;
 }
 
 int brute_times(const brute_pattern *x, int head, int64_t p, int64_t j, int64_t keys)
@@ -88,6 +95,8 @@ int brute_times(const brute_pattern *x, int head, int64_t p, int64_t j, int64_t 
         return false;
     case BRUTE_BIGBIRD:
         return in_bigbird(p / n[0], j / n[0], (keys + n[0] - 1) / n[0], n[1], (uint64_t)n[2]);
+    case BRUTE_RANDOM:
+        return in_random(p / n[0], j / n[0], n[1], (uint64_t)n[2]);
     case BRUTE_STRIDED:
         return j <= p && (p - j <= n[0] || (p - j) % n[0] == 0);
     case BRUTE_FIXED:
@@ -119,9 +128,9 @@ static int put_set(const bool set[512], char *text, int size)
 
 void brute_pattern_text(const brute_pattern *x, char *text, int size)
 {
-    static const char *const names[] = {"sinks",          "global", "dilated", "bigbird",      "strided", "fixed",
-                                        "vertical-slash", "blocks", "blocks",  "global-twice", "longnet"};
-    static const int counts[] = {2, 2, 3, 3, 1, 2, 0, 1, 1, 2, 0};
+    static const char *const names[] = {"sinks", "global",         "dilated", "bigbird", "random",       "strided",
+                                        "fixed", "vertical-slash", "blocks",  "blocks",  "global-twice", "longnet"};
+    static const int counts[] = {2, 2, 3, 3, 3, 1, 2, 0, 1, 1, 2, 0};
     int used = snprintf(text, (size_t)size, "%s:", names[x->name]);
     for (int i = 0; i < counts[x->name]; i++)
         used += snprintf(text + used, (size_t)(size - used), "%s%lld", i ? "," : "", (long long)x->numbers[i]);
@@ -193,12 +202,13 @@ void brute_pattern_draw(brute_pattern *x, brute_name name, int heads, int64_t qu
 {
     uint64_t state = seed * 31 + (uint64_t)name;
     *x = (brute_pattern){.name = name, .heads = heads, .offsets = offsets, .columns = columns};
-    const bool of_blocks = name == BRUTE_BIGBIRD || brute_is_of_blocks(x);
+    const bool of_blocks = name == BRUTE_BIGBIRD || name == BRUTE_RANDOM || brute_is_of_blocks(x);
     for (int i = 0; i < 3; i++) x->numbers[i] = between(&state, 0, between(&state, 1, keys));
     if (name == BRUTE_DILATED || name == BRUTE_STRIDED || name == BRUTE_FIXED)
         x->numbers[0] = between(&state, 1, between(&state, 1, keys));
     if (name == BRUTE_FIXED) x->numbers[1] = between(&state, 0, x->numbers[0]);
     if (of_blocks) x->numbers[0] = between(&state, 1, keys / 5 + 1);
+    if (name == BRUTE_RANDOM) x->numbers[1] = between(&state, 0, 100);
     if (name == BRUTE_BIGBIRD) x->numbers[1] = between(&state, 0, 3);
     if (name == BRUTE_GLOBAL || name == BRUTE_GLOBAL_TWICE || name == BRUTE_VERTICAL_SLASH)
         draw_set(&state, keys, x->first);
