@@ -57,9 +57,9 @@ int tensor_file_read(const tensor_file *file, const char *dataset, const tensor_
 /* Optional datasets of one axis (tensor_vectors.c). Arrays are malloc'ed; NULL when the dataset is absent, or wrong.
  *   /documents     any integer type: count + 1 token offsets, ascending from 0 to `tokens`
  *   /key_lengths   any integer type, [B]: 0 <= length <= keys
- *   /block_offsets, /block_keys   any integer type, both or none: a CSR, or [H, blocks + 1] offsets of one a head, which
- *                  follow each other; offsets ascending from 0 to the number of /block_keys; none is negative
- *   /alibi_slopes, /sinks   float32 [H], finite; -inf too where a value `may_be_none`: a head without a sink */
+ *   /block_offsets, /block_keys   any integer type, both or none: a CSR, or [H, blocks + 1] offsets of one a head,
+ * which follow each other; offsets ascending from 0 to the number of /block_keys; none is negative /alibi_slopes,
+ * /sinks   float32 [H], finite; -inf too where a value `may_be_none`: a head without a sink */
 int tensor_file_documents(const tensor_file *file, int64_t tokens, int64_t **offsets_p, int64_t *count_p,
                           io_error *error);
 int tensor_file_key_lengths(const tensor_file *file, int64_t batch, int64_t keys, int64_t **lengths_p, io_error *error);

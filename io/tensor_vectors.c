@@ -12,7 +12,7 @@ typedef struct {
     bool integers; /* of any integer type, read as int64; else float32 */
     int64_t least; /* values, and at most as many as `most` */
     int64_t most;
-    int heads; /* H, where there may be an axis of heads before it; else 0 */
+    int heads;        /* H, where there may be an axis of heads before it; else 0 */
     char extent[128]; /* the same in words: "two offsets at least" */
 } vector_wanted;
 
@@ -165,9 +165,12 @@ static int count_axes(const tensor_file *file, const char *name, io_error *error
 /* Lists of blocks, into extras that have none; those are to be freed also after an error. */
 static int read_blocks(const tensor_file *file, int heads, attention_extras *extras, io_error *error)
 {
-    const vector_wanted offsets_wanted = {
-        .name = "/block_offsets", .integers = true, .least = 2, .most = INT64_MAX, .heads = heads,
-        .extent = "two offsets at least"};
+    const vector_wanted offsets_wanted = {.name = "/block_offsets",
+                                          .integers = true,
+                                          .least = 2,
+                                          .most = INT64_MAX,
+                                          .heads = heads,
+                                          .extent = "two offsets at least"};
     const vector_wanted keys_wanted = {
         .name = "/block_keys", .integers = true, .least = 0, .most = INT64_MAX, .extent = "the numbers of blocks"};
     void *offsets, *keys;

@@ -1,4 +1,5 @@
-/* Fetch, in rounds: of a sparse pattern every rank gets exactly the keys that its queries see, from one owner at a time.
+/* Fetch, in rounds: of a sparse pattern every rank gets exactly the keys that its queries see, from one owner at a
+ * time.
  *
  * For patterns of which a rank needs nearly everything (partition/needs.h): what it holds at once is what it needs of
  * two shards, not of all, and each round but the first travels behind folds. With distances x = 1 .. P - 1, rank r

@@ -1,6 +1,7 @@
 /* Dilated attention: Ding et al., "LongNet: Scaling transformers to 1,000,000,000 tokens", arXiv 2307.02486, section 2.
  *
- * Branch k cuts the sequence into segments of w_k tokens. Of a segment, head h keeps the tokens at o, o + r_k, o + 2 r_k,
+ * Branch k cuts the sequence into segments of w_k tokens. Of a segment, head h keeps the tokens at o, o + r_k, o + 2
+ * r_k,
  * ... from its begin on, with o = h mod r_k (section 2.3), and these attend to each other. Branches are joined by the
  * denominators of their softmax (equation 10), which is what partial states merge into: a pair that is in two branches
  * counts twice. A token that no branch keeps sees nothing.

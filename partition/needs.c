@@ -111,7 +111,7 @@ int needs_find_origins(needs *x)
 int needs_send(needs *x, int64_t step, int peer)
 {
     const bool visit = x->visits_from && x->visits_from[peer];
-    for (int class = 0; class < x->class_count; class++) {
+    for (int class = 0; class < x->class_count; class ++) {
         if (needs_find(x, peer, x->s->rank, class, visit) != 0) return -1;
         for (int i = 0; i < x->lane_count; i++)
             if (x->lanes[i].class == class && send_needed(x, step, peer, &x->lanes[i]) != 0) return -1;
@@ -160,7 +160,7 @@ static int receive_class(needs *x, int64_t step, int origin, int class)
 
 int needs_receive(needs *x, int64_t step, int origin)
 {
-    for (int class = 0; class < x->class_count; class++)
+    for (int class = 0; class < x->class_count; class ++)
         if (receive_class(x, step, origin, class) != 0) return -1;
     return 0;
 }
@@ -168,7 +168,7 @@ int needs_receive(needs *x, int64_t step, int origin)
 void needs_turn_to(needs *x, int slot)
 {
     x->slot = slot;
-    for (int class = 0; class < x->class_count; class++) x->held[class].count = x->held[class].rows = 0;
+    for (int class = 0; class < x->class_count; class ++) x->held[class].count = x->held[class].rows = 0;
 }
 
 /* Lanes. */
@@ -205,7 +205,7 @@ int needs_begin(needs *x, const schedule_problem *problem, schedule *s, int slot
 
 void needs_end(needs *x)
 {
-    for (int class = 0; class < x->class_count && x->held; class++) free(x->held[class].runs);
+    for (int class = 0; class < x->class_count && x->held; class ++) free(x->held[class].runs);
     free(x->held);
     free(x->lanes);
     free(x->class_of);

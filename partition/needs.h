@@ -10,8 +10,8 @@
  *
  * Received runs lie in a lane's slot, by ascending tokens, without gaps. A fold is one slice of the pattern (of a block
  * list the blocks of a row, one after the other) against one run; slices that have queries in common take turns, and so
- * do terms. Keys of a strided slice stand in the slot at a distance that depends on what else was needed: a fold goes as
- * far as that is the same. Contiguous layouts. */
+ * do terms. Keys of a strided slice stand in the slot at a distance that depends on what else was needed: a fold goes
+ * as far as that is the same. Contiguous layouts. */
 #ifndef PARTITION_NEEDS_H
 #define PARTITION_NEEDS_H
 
@@ -50,8 +50,8 @@ typedef struct {
     int lane_count;
     held_keys *held; /* of each class */
     int slot;        /* of each lane that is received into and folded from */
-    /* [P]: whose keys this rank's queries visit, and whose queries visit this rank's keys (partition/visits.h): parts that
-     * may visit need no keys there. NULL: nobody visits. */
+    /* [P]: whose keys this rank's queries visit, and whose queries visit this rank's keys (partition/visits.h): parts
+     * that may visit need no keys there. NULL: nobody visits. */
     bool *visits_to, *visits_from;
     bool skips_visits; /* of the needs that are looked for: those of parts that may visit are left out */
     /* Of the folds that are being made. */

@@ -22,14 +22,13 @@ void pattern_sum_destroy(pattern_sum *s)
     free(s);
 }
 
-int pattern_sum_add(pattern_sum *s, pattern *p)
+int pattern_sum_begin_term(pattern_sum *s, int64_t queries, int64_t keys)
 {
     pattern_term *terms = grown(s->terms, s->count, sizeof *terms);
-    if (!terms) {
-        pattern_destroy(p);
-        return -1;
-    }
+    if (!terms) return -1;
     s->terms = terms;
+    pattern *p = pattern_create(queries, keys);
+    if (!p) return -1;
     terms[s->count++] = (pattern_term){.pattern = p};
     return 0;
 }
@@ -44,6 +43,13 @@ int pattern_term_give(pattern_term *t, int head)
     if (!runs) return -1;
     t->runs = runs;
     runs[t->run_count++] = (head_range){head, head + 1};
+    return 0;
+}
+
+int pattern_sum_give(pattern_sum *s, int term, int first, int step)
+{
+    for (int head = first; head < s->heads; head += step)
+        if (pattern_term_give(&s->terms[term], head) != 0) return -1;
     return 0;
 }
 

@@ -30,9 +30,11 @@ typedef struct {
 
 pattern_sum *pattern_sum_create(int heads); /* without terms; NULL if memory ran out */
 void pattern_sum_destroy(pattern_sum *s);   /* and its patterns; NULL is allowed */
-/* Adds a term that no head has yet; the pattern becomes the sum's, also where memory runs out. */
-int pattern_sum_add(pattern_sum *s, pattern *p);
-/* Gives a term to one more head, which is above those that have it. */
+/* Adds a term of no pair, for N queries and M keys, that no head has yet: the last of s->terms. */
+int pattern_sum_begin_term(pattern_sum *s, int64_t queries, int64_t keys);
+/* Gives a term to the heads first, first + step, ..., which are above those that have it. */
+int pattern_sum_give(pattern_sum *s, int term, int first, int step);
+/* The same to one. */
 int pattern_term_give(pattern_term *t, int head);
 
 /* Asking. */

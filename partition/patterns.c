@@ -1,6 +1,8 @@
 /* The patterns there are. A new one is its function and a line in the table. */
 #include "partition/patterns.h"
 
+#include "partition/block_lists.h"
+#include "partition/global_twice.h"
 #include "partition/longnet.h"
 
 #include <ctype.h>
@@ -59,72 +61,6 @@ static int make_global(pattern *p, const pattern_choice *c, range queries, range
     }
     return result;
 }
-
-/* The tokens AT of one document of a choice, as ranges of its keys: ascending, with gaps between them. Returns how many. */
-static int merge_tokens(const pattern_choice *c, int first, range keys, range merged[PATTERN_MOST_ITEMS])
-{
-    int count = 0;
-    for (int i = first; i < c->count; i++) {
-        const range given = {keys.begin + c->items[i].begin, keys.begin + c->items[i].end};
-        range tokens = range_intersect(given, keys);
-        int at = 0, kept = 0;
-        if (range_is_empty(tokens)) continue;
-        for (int j = 0; j < count; j++) {
-            if (merged[j].begin <= tokens.end && tokens.begin <= merged[j].end) tokens = range_hull(tokens, merged[j]);
-            else merged[kept++] = merged[j];
-        }
-        while (at < kept && merged[at].begin < tokens.begin) at++;
-        memmove(merged + at + 1, merged + at, (size_t)(kept - at) * sizeof *merged);
-        merged[at] = tokens;
-        count = kept + 1;
-    }
-    return count;
-}
-
-/* As `global`, but a global key inside the window counts twice, as in RelPositionMultiHeadAttentionLongformer of NVIDIA
- * NeMo, which puts the scores of the global keys beside those of the window, takes nothing out of either, and has one
- * softmax over both. The rows of global queries are overwritten there with attention to all keys, each once. Term 0: the
- * window, and these rows; term 1: the columns of global keys, of all other queries. */
-static int count_global_twice(const pattern_choice *c, int heads)
-{
-    (void)c, (void)heads;
-    return 2;
-}
-
-static void heads_of_global_twice(const pattern_choice *c, int heads, int term, int *first_p, int *step_p)
-{
-    (void)c, (void)heads, (void)term;
-    *first_p = 0;
-    *step_p = 1;
-}
-
-static int make_global_twice(pattern *p, const pattern_choice *c, int heads, int term, range queries, range keys,
-                             int64_t shift)
-{
-    range at[PATTERN_MOST_ITEMS];
-    const int count = merge_tokens(c, 2, keys, at);
-    int result = 0;
-    (void)heads;
-    if (term == 0) {
-        const slice window = slice_band(queries, keys, shift - number(c, 0), shift + number(c, 1) + 1);
-        result = pattern_add(p, &window);
-    }
-    for (int i = 0; i < count && result == 0 && term == 0; i++) {
-        const slice row = slice_full(range_intersect(queries, (range){at[i].begin - shift, at[i].end - shift}), keys);
-        result = pattern_add(p, &row);
-    }
-    for (int i = 0; i <= count && term == 1; i++) {
-        const range between = {i > 0 ? at[i - 1].end - shift : queries.begin,
-                               i < count ? at[i].begin - shift : queries.end};
-        for (int j = 0; j < count && result == 0; j++) {
-            const slice column = slice_full(range_intersect(queries, between), at[j]);
-            result = pattern_add_disjoint(p, &column);
-        }
-    }
-    return result;
-}
-
-static const pattern_terms global_twice_terms = {count_global_twice, heads_of_global_twice, make_global_twice};
 
 /* {p + m STEP : -LEFT <= m <= RIGHT}. Beltagy, Peters, Cohan, arXiv 2004.05150, section 3.1, "dilated sliding window".
  */
@@ -424,95 +360,6 @@ bool pattern_choice_parse(const char *text, pattern_choice *choice_p, char why[P
 
 /* Patterns. */
 
-/* What is wrong with one of the lists, of `begin` columns before it. */
-static const char *list_fault(const pattern_blocks *b, const int64_t *offsets, int64_t begin)
-{
-    if (offsets[0] != begin) return "its offsets do not go from 0 to the end";
-    for (int64_t i = 0; i < b->query_blocks; i++) {
-        if (offsets[i] > offsets[i + 1] || offsets[i + 1] > b->count) return "its offsets do not ascend";
-        for (int64_t j = offsets[i]; j < offsets[i + 1]; j++) {
-            if (b->columns[j] < 0 || b->columns[j] >= b->key_blocks)
-                return "it names a block of keys that is not there";
-            if (j > offsets[i] && b->columns[j] <= b->columns[j - 1]) return "the blocks of a row do not ascend";
-        }
-    }
-    return NULL;
-}
-
-static const int64_t *list_offsets(const pattern_blocks *b, int list)
-{
-    return b->offsets + list * (b->query_blocks + 1);
-}
-
-static const char *blocks_fault(const pattern_blocks *b, int heads, int64_t query_blocks, int64_t key_blocks)
-{
-    if (b->query_blocks != query_blocks || b->key_blocks != key_blocks || (b->lists != 1 && b->lists != heads))
-        return "the list has another number of blocks than the tokens have";
-    const char *fault = NULL;
-    for (int i = 0; i < b->lists && !fault; i++)
-        fault = list_fault(b, list_offsets(b, i), i > 0 ? list_offsets(b, i)[-1] : 0);
-    if (!fault && list_offsets(b, b->lists)[-1] != b->count) return "its offsets do not go from 0 to the end";
-    return fault;
-}
-
-/* One of the lists as a pattern, and its columns counted from their begin; -1 if memory ran out. */
-static int take_list(pattern *p, int64_t size, const pattern_blocks *b, const int64_t *offsets)
-{
-    const int64_t rows = b->query_blocks, count = offsets[rows] - offsets[0];
-    if (pattern_make_blocks(p, size, count) != 0) return -1;
-    for (int64_t i = 0; i <= rows; i++) p->blocks.offsets[i] = offsets[i] - offsets[0];
-    if (count > 0) memcpy(p->blocks.columns, b->columns + offsets[0], (size_t)count * sizeof *b->columns);
-    return 0;
-}
-
-static bool is_list(const block_list *known, const pattern_blocks *b, const int64_t *offsets)
-{
-    const int64_t rows = b->query_blocks, count = offsets[rows] - offsets[0];
-    if (known->offsets[rows] != count) return false;
-    for (int64_t i = 0; i < rows; i++)
-        if (known->offsets[i] != offsets[i] - offsets[0]) return false;
-    return count == 0 || memcmp(known->columns, b->columns + offsets[0], (size_t)count * sizeof *b->columns) == 0;
-}
-
-static int add_term(pattern_sum *s, const mask *m)
-{
-    pattern *p = pattern_create(m->queries, m->keys);
-    return p ? pattern_sum_add(s, p) : -1;
-}
-
-static int give_heads(pattern_sum *s, int term, int first, int step)
-{
-    for (int head = first; head < s->heads; head += step)
-        if (pattern_term_give(&s->terms[term], head) != 0) return -1;
-    return 0;
-}
-
-/* The term that is this list, which is added if there is none; -1 if memory ran out. */
-static int term_of_list(pattern_sum *s, const mask *m, int64_t size, const pattern_blocks *b, const int64_t *offsets)
-{
-    for (int i = 0; i < s->count; i++)
-        if (is_list(&s->terms[i].pattern->blocks, b, offsets)) return i;
-    if (add_term(s, m) != 0 || take_list(s->terms[s->count - 1].pattern, size, b, offsets) != 0) return -1;
-    return s->count - 1;
-}
-
-/* 0, -1, or 1 with the reason. */
-static int take_blocks(pattern_sum *s, const mask *m, int64_t size, const pattern_blocks *b, char why[PATTERN_WHY_SIZE])
-{
-    const int64_t rows = m->queries / size + (m->queries % size != 0), columns = m->keys / size + (m->keys % size != 0);
-    const char *fault = b && b->offsets ? blocks_fault(b, s->heads, rows, columns) : "no list of blocks is given";
-    if (fault) {
-        complain(why, "pattern 'blocks:%lld': %s", (long long)size, fault);
-        return 1;
-    }
-    for (int i = 0; i < b->lists; i++) {
-        const int term = term_of_list(s, m, size, b, list_offsets(b, i));
-        if (term < 0) return -1;
-        if (b->lists == 1 ? give_heads(s, term, 0, 1) != 0 : pattern_term_give(&s->terms[term], i) != 0) return -1;
-    }
-    return 0;
-}
-
 /* The pairs of a term in one document, or in all there is. */
 static int make_part(pattern *p, const pattern_choice *choice, int heads, int term, range queries, range keys,
                      int64_t shift)
@@ -542,7 +389,8 @@ static int make_terms(pattern_sum *s, const pattern_choice *choice, const mask *
     for (int term = 0; term < count; term++) {
         int first = 0, step = 1;
         if (terms) terms->heads(choice, s->heads, term, &first, &step);
-        if (add_term(s, m) != 0 || give_heads(s, term, first, step) != 0) return -1;
+        if (pattern_sum_begin_term(s, m->queries, m->keys) != 0 || pattern_sum_give(s, term, first, step) != 0)
+            return -1;
         const int result = make_parts(s->terms[term].pattern, choice, s->heads, term, m);
         if (result != 0) return result;
     }
@@ -566,9 +414,11 @@ int pattern_make(const pattern_choice *choice, const mask *m, int heads, const p
         return 1;
     }
     pattern_sum *s = pattern_sum_create(heads);
+    const char *fault = NULL;
     if (!s) return -1;
-    const int result =
-        kind->make == make_blocks ? take_blocks(s, m, number(choice, 0), blocks, why) : make_terms(s, choice, m);
+    const int result = kind->make == make_blocks ? block_lists_take(s, m, number(choice, 0), blocks, &fault)
+                                                 : make_terms(s, choice, m);
+    if (fault) complain(why, "pattern 'blocks:%lld': %s", (long long)number(choice, 0), fault);
     if (result == 0) *pattern_p = s;
     else pattern_sum_destroy(s);
     return result;

@@ -23,12 +23,12 @@ typedef struct {
     int second;                      /* the item after the first '/'; count if there is none */
 } pattern_choice;
 
-/* Blocks that come as arrays, the caller's: one list for all heads, or one a head, in one array of columns one after the
- * other. {0}: none. */
+/* Blocks that come as arrays, the caller's: one list for all heads, or one a head, in one array of columns one after
+ * the other. {0}: none. */
 typedef struct {
-    int lists; /* 1, or H */
+    int lists;                               /* 1, or H */
     int64_t query_blocks, key_blocks, count; /* count: columns of all lists */
-    const int64_t *offsets; /* [lists, query_blocks + 1] */
+    const int64_t *offsets;                  /* [lists, query_blocks + 1] */
     const int64_t *columns;
 } pattern_blocks;
 
@@ -55,7 +55,7 @@ struct pattern_kind {
     unsigned flags;
     /* Adds the pairs of one document, or of all there is; query i stands at key i + shift. 0, or -1 without memory. */
     int (*make)(pattern *p, const pattern_choice *choice, range queries, range keys, int64_t shift);
-    const pattern_terms *terms; /* instead of make, or NULL: one term of all heads */
+    const pattern_terms *terms;                         /* instead of make, or NULL: one term of all heads */
     const char *(*fault)(const pattern_choice *choice); /* NULL, or what is wrong with the numbers */
 };
 
@@ -66,7 +66,8 @@ extern const int pattern_kind_count;
 bool pattern_choice_parse(const char *text, pattern_choice *choice_p, char why[PATTERN_WHY_SIZE]);
 
 /* The pattern of H heads for the lengths and documents of a mask, and for `blocks`, which "blocks:SIZE" needs; lists of
- * blocks that are equal become one term. 0; -1 if memory ran out; 1 with the reason in `why` if they do not go together.
+ * blocks that are equal become one term. 0; -1 if memory ran out; 1 with the reason in `why` if they do not go
+ * together.
  */
 int pattern_make(const pattern_choice *choice, const mask *m, int heads, const pattern_blocks *blocks,
                  pattern_sum **pattern_p, char why[PATTERN_WHY_SIZE]);

@@ -330,8 +330,7 @@ double prediction_most_pairs(const schedule_problem *problem, bool by_queries, i
     const range queries = {0, problem->mask.queries}, keys = {0, problem->mask.keys};
     int64_t most = -1;
     *rank_p = 0;
-    if (l->kind == LAYOUT_STRIPED)
-        return (double)pairs_of(problem, queries, keys) / l->ranks;
+    if (l->kind == LAYOUT_STRIPED) return (double)pairs_of(problem, queries, keys) / l->ranks;
     for (int rank = 0; rank < l->ranks; rank++) {
         const int64_t pairs = pairs_of_rank(problem, rank, by_queries);
         if (pairs <= most) continue;

@@ -49,8 +49,8 @@ typedef struct {
     head_range heads;
     int slot;         /* where they are read from or written to; of this kind */
     int64_t slot_row; /* row of rows.begin in that slot; for SLOT_HOME rows.begin itself */
-    /* Its rows go in one message with those of the transfer before it, which is of the same direction, peer, kind, origin
-     * and slot, and of the same heads; on both sides alike. */
+    /* Its rows go in one message with those of the transfer before it, which is of the same direction, peer, kind,
+     * origin and slot, and of the same heads; on both sides alike. */
     bool joined;
 } schedule_transfer;
 

@@ -51,7 +51,7 @@ static int find_visitors(needs *x, int reader, int origin)
 static int64_t count_needed(needs *x, int reader, int origin, bool they_visit)
 {
     int64_t rows = 0;
-    for (int class = 0; class < x->class_count; class++) {
+    for (int class = 0; class < x->class_count; class ++) {
         if (needs_find(x, reader, origin, class, they_visit) != 0) return -1;
         for (int i = 0; i < x->lane_count; i++)
             if (x->lanes[i].class == class) rows += heads_count(x->lanes[i].heads) * row_set_count(&x->needed);

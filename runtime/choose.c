@@ -83,8 +83,8 @@ static prediction_machine machine_for(const prediction_machine *machine, const l
     return m;
 }
 
-longspan_status plan_rank(const longspan_problem *p, const pattern_sum *pattern, const placement *place, choice **choices_p,
-                          int *count_p, failure *f)
+longspan_status plan_rank(const longspan_problem *p, const pattern_sum *pattern, const placement *place,
+                          choice **choices_p, int *count_p, failure *f)
 {
     choice_wish wish;
     read_wishes(p, place, &wish, f);

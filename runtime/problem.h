@@ -15,8 +15,8 @@ enum { MOST_BATCH = 1 << 20, MOST_HEADS = 1 << 16, MOST_DIM = 512 };
  * before. */
 longspan_status problem_complete(longspan_problem *p, failure *f);
 
-/* Not collective. The sparse pattern of a complete problem, to be destroyed (partition/pattern_sum.h); NULL where it has
- * none. */
+/* Not collective. The sparse pattern of a complete problem, to be destroyed (partition/pattern_sum.h); NULL where it
+ * has none. */
 longspan_status problem_pattern(const longspan_problem *p, pattern_sum **pattern_p, failure *f);
 
 /* Collective over the context. A failure on all, and the context's last error, unless all ranks have the same. */

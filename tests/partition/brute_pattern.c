@@ -135,7 +135,10 @@ void brute_pattern_text(const brute_pattern *x, char *text, int size)
     for (int i = 0; i < counts[x->name]; i++)
         used += snprintf(text + used, (size_t)(size - used), "%s%lld", i ? "," : "", (long long)x->numbers[i]);
     for (int k = 0; k < 2 * x->branches; k++)
-        used += snprintf(text + used, (size_t)(size - used), "%s%lld", k == 0 ? "" : k == x->branches ? "/" : ",",
+        used += snprintf(text + used, (size_t)(size - used), "%s%lld",
+                         k == 0             ? ""
+                         : k == x->branches ? "/"
+                                            : ",",
                          (long long)(k < x->branches ? x->numbers[k] : x->steps[k - x->branches]));
     if (x->name == BRUTE_GLOBAL || x->name == BRUTE_GLOBAL_TWICE) {
         text[used++] = ',';

@@ -46,8 +46,8 @@ bool brute_is_alone(brute_name name);
 /* Its text, as --pattern takes it. */
 void brute_pattern_text(const brute_pattern *x, char *text, int size);
 
-/* A pattern of this name with small numbers, for `keys` tokens and at most BRUTE_HEADS heads; `offsets` and `columns` are
- * the caller's, with room for BRUTE_OFFSETS and BRUTE_COLUMNS numbers. */
+/* A pattern of this name with small numbers, for `keys` tokens and at most BRUTE_HEADS heads; `offsets` and `columns`
+ * are the caller's, with room for BRUTE_OFFSETS and BRUTE_COLUMNS numbers. */
 enum { BRUTE_HEADS = 8, BRUTE_OFFSETS = BRUTE_HEADS * 513, BRUTE_COLUMNS = BRUTE_HEADS * 8192 };
 void brute_pattern_draw(brute_pattern *x, brute_name name, int heads, int64_t queries, int64_t keys, uint64_t seed,
                         int64_t *offsets, int64_t *columns);

@@ -16,10 +16,17 @@
 
 #include <cmocka.h>
 
-enum { LARGEST = 61, MOST_ROWS = 2 * LARGEST, MOST_RANKS = 9, MOST_SLOTS = 2 * BRUTE_HEADS + 3, ROUNDS = 200, SEED = 13 };
+enum {
+    LARGEST = 61,
+    MOST_ROWS = 2 * LARGEST,
+    MOST_RANKS = 9,
+    MOST_SLOTS = 2 * BRUTE_HEADS + 3,
+    ROUNDS = 200,
+    SEED = 13
+};
 
-/* What the slots of a rank hold: tokens of keys or queries, -1 where nothing came; and in which step a row was last read
- * or written. */
+/* What the slots of a rank hold: tokens of keys or queries, -1 where nothing came; and in which step a row was last
+ * read or written. */
 typedef struct {
     int64_t token[MOST_SLOTS][MOST_ROWS], read[MOST_SLOTS][MOST_ROWS], written[MOST_SLOTS][MOST_ROWS];
 } rank_slots;
@@ -38,7 +45,7 @@ typedef struct {
     char text[1024];
     int wanted[BRUTE_HEADS][LARGEST][LARGEST], met[BRUTE_HEADS][LARGEST][LARGEST];
     bool came[MOST_RANKS][BRUTE_HEADS][LARGEST], used[MOST_RANKS][BRUTE_HEADS][LARGEST];
-    bool visits; /* some query travels */
+    bool visits;      /* some query travels */
     int64_t received; /* rows of one head, of all kinds */
     schedule *schedules[MOST_RANKS];
     rank_slots slots[MOST_RANKS];
@@ -85,7 +92,8 @@ static void receive_state(trial *t, int rank, int64_t step, const schedule_trans
                           int64_t i)
 {
     const int64_t from = sent->slot_row + i;
-    assert_true(sent->slot >= 0 && t->slots[r->peer].token[sent->slot][from] == token_of_transfer(t, r, r->rows.begin + i));
+    assert_true(sent->slot >= 0 &&
+                t->slots[r->peer].token[sent->slot][from] == token_of_transfer(t, r, r->rows.begin + i));
     if (t->slots[r->peer].written[sent->slot][from] == step) fail_msg("%s: a state is sent and folded", t->text);
     memcpy(states_of(t, rank, r->slot)->met[r->slot_row + i], states_of(t, r->peer, sent->slot)->met[from],
            sizeof t->states[0][0].met[0]);
@@ -391,8 +399,8 @@ static bool make_trial(trial *t, brute_name name, uint64_t *state)
     assert_true(pattern_choice_parse(text, &choice, why));
     const int lists = name == BRUTE_HEAD_BLOCKS ? t->problem.heads : 1;
     const int64_t size = b.numbers[0] > 0 ? b.numbers[0] : 1, rows = (n + size - 1) / size;
-    const pattern_blocks blocks = {
-        lists, rows, (keys + size - 1) / size, offsets[lists * (rows + 1) - 1], offsets, columns};
+    const pattern_blocks blocks = {lists,   rows,   (keys + size - 1) / size, offsets[lists * (rows + 1) - 1],
+                                   offsets, columns};
     const pattern_blocks *given = brute_is_of_blocks(&b) ? &blocks : NULL;
     if (pattern_make(&choice, m, t->problem.heads, given, &t->pattern, why) != 0) return false;
     t->problem.pattern = t->pattern;

@@ -123,8 +123,8 @@ static void check_terms(const pattern_sum *s, const mask *m, const brute_pattern
         static table of_term;
         of_term = (table){.queries = m->queries, .keys = m->keys, .text = text};
         const pattern_term *term = &s->terms[i];
-        assert_int_equal(pattern_visit(term->pattern, m, (range){0, m->queries}, (range){0, m->keys}, count_part, &of_term),
-                         0);
+        assert_int_equal(
+            pattern_visit(term->pattern, m, (range){0, m->queries}, (range){0, m->keys}, count_part, &of_term), 0);
         for (int64_t q = 0; q < m->queries; q++)
             for (int64_t k = 0; k < m->keys; k++) in_term[q][k] = of_term.times[q][k] > 0;
         check(term->pattern, m, in_term, text, state);
@@ -191,8 +191,8 @@ static void named_patterns_are_their_definitions_under_every_mask(void **unused)
         brute_pattern_text(&b, text, sizeof text);
         if (!pattern_choice_parse(text, &choice, why)) fail_msg("%s: %s", text, why);
         const int64_t size = b.numbers[0] > 0 ? b.numbers[0] : 1, rows = (n + size - 1) / size;
-        const pattern_blocks blocks = {
-            lists, rows, (keys + size - 1) / size, offsets[lists * (rows + 1) - 1], offsets, columns};
+        const pattern_blocks blocks = {lists,   rows,   (keys + size - 1) / size, offsets[lists * (rows + 1) - 1],
+                                       offsets, columns};
         const int made = pattern_make(&choice, &m, heads, brute_is_of_blocks(&b) ? &blocks : NULL, &p, why);
         assert_int_equal(made, m.documents && brute_is_alone(name) ? 1 : 0);
         if (made) {
@@ -369,10 +369,17 @@ static void lists_of_blocks_that_are_none_are_refused(void **unused)
     const int64_t heads[] = {0, 1, 2, 2, 3, 3}, gap[] = {0, 1, 1, 2, 3, 3}, early[] = {0, 1, 2, 2, 2, 2};
     const int64_t columns[] = {0, 1, 1}, twice[] = {1, 1, 0}, beyond[] = {0, 2, 1};
     const pattern_blocks cases[] = {
-        {1, 3, 2, 3, offsets, columns}, {1, 2, 3, 3, offsets, columns}, {1, 2, 2, 2, offsets, columns},
-        {1, 2, 2, 3, late, columns},    {1, 2, 2, 3, falling, columns}, {1, 2, 2, 3, offsets, twice},
-        {1, 2, 2, 3, offsets, beyond},  {2, 2, 2, 3, gap, columns},     {2, 2, 2, 3, early, columns},
-        {3, 2, 2, 3, heads, columns},   {0},
+        {1, 3, 2, 3, offsets, columns},
+        {1, 2, 3, 3, offsets, columns},
+        {1, 2, 2, 2, offsets, columns},
+        {1, 2, 2, 3, late, columns},
+        {1, 2, 2, 3, falling, columns},
+        {1, 2, 2, 3, offsets, twice},
+        {1, 2, 2, 3, offsets, beyond},
+        {2, 2, 2, 3, gap, columns},
+        {2, 2, 2, 3, early, columns},
+        {3, 2, 2, 3, heads, columns},
+        {0},
     };
     const mask m = mask_full(8, 7);
     pattern_choice choice;

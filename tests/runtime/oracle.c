@@ -94,8 +94,8 @@ bool oracle_row(const longspan_problem *p, int64_t b, int64_t i, int head, const
     return begin < end;
 }
 
-bool oracle_row_of(const longspan_problem *p, const unsigned char *times, int64_t b, int64_t i, int head, const double *q,
-                   const double *k, const double *v, double *weights, double *out, double *lse_p)
+bool oracle_row_of(const longspan_problem *p, const unsigned char *times, int64_t b, int64_t i, int head,
+                   const double *q, const double *k, const double *v, double *weights, double *out, double *lse_p)
 {
     const double slope = p->alibi_slopes ? (double)p->alibi_slopes[head] : 0;
     const double sink = p->sinks ? (double)p->sinks[head] : -INFINITY;

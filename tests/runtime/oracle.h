@@ -27,9 +27,10 @@ void oracle_rotate(const longspan_problem *p, int64_t position, double *row);
 bool oracle_row(const longspan_problem *p, int64_t b, int64_t i, int head, const double *q, const double *k,
                 const double *v, double *weights, double *out, double *lse_p);
 
-/* The same of a sparse pattern: of the keys that the mask and the scores' definitions leave, key j counts times[j] times.
+/* The same of a sparse pattern: of the keys that the mask and the scores' definitions leave, key j counts times[j]
+ * times.
  */
-bool oracle_row_of(const longspan_problem *p, const unsigned char *times, int64_t b, int64_t i, int head, const double *q,
-                   const double *k, const double *v, double *weights, double *out, double *lse_p);
+bool oracle_row_of(const longspan_problem *p, const unsigned char *times, int64_t b, int64_t i, int head,
+                   const double *q, const double *k, const double *v, double *weights, double *out, double *lse_p);
 
 #endif

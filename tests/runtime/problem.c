@@ -185,8 +185,9 @@ static void compare(comparison *c, const test_problem *t, const rows *queries, c
                 make_row(t, TENSOR_Q, b, token, h, p->dim, NULL, q);
                 oracle_rotate(p, token + p->keys - p->queries, q);
                 const unsigned char *times = t->times ? t->times + (h * p->queries + token) * p->keys : NULL;
-                const bool sees = times ? oracle_row_of(p, times, b, token, h, q, k, v, weights, reference, &reference_lse)
-                                        : oracle_row(p, b, token, h, q, k, v, weights, reference, &reference_lse);
+                const bool sees =
+                    times ? oracle_row_of(p, times, b, token, h, q, k, v, weights, reference, &reference_lse)
+                          : oracle_row(p, b, token, h, q, k, v, weights, reference, &reference_lse);
                 number_widen((kernel_type)p->out_type, (const char *)out + (size_t)(at * p->value_dim) * size, row,
                              p->value_dim);
                 compare_row(c, p, p->value_dim, row, lse[at], reference, reference_lse, !sees);

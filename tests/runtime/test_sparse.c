@@ -47,9 +47,9 @@ static bool key_is_needed(const longspan_problem *p, const unsigned char *times,
     return false;
 }
 
-/* Bytes of k and v that all ranks together receive: of each key head each key that a query of a rank sees with one of its
- * heads and that lies elsewhere. Keys that do not exist for a batch item are sent all the same, since others may have
- * them. */
+/* Bytes of k and v that all ranks together receive: of each key head each key that a query of a rank sees with one of
+ * its heads and that lies elsewhere. Keys that do not exist for a batch item are sent all the same, since others may
+ * have them. */
 static int64_t bytes_needed(longspan_context *context, const test_problem *t)
 {
     longspan_problem p = oracle_defaults(&t->problem);
@@ -170,8 +170,8 @@ static void every_pattern_is_right_under_every_mask(void **state)
                 if ((mask == 3 || mask == 4) && brute_is_alone((brute_name)name)) continue;
                 test_problem t = make_problem(lengths[n], 4, n % 2 ? 4 : 2, 16);
                 brute_pattern b;
-                brute_pattern_draw(&b, (brute_name)name, t.problem.heads, lengths[n], lengths[n], (uint64_t)(mask * LENGTHS + n),
-                                   offsets, columns);
+                brute_pattern_draw(&b, (brute_name)name, t.problem.heads, lengths[n], lengths[n],
+                                   (uint64_t)(mask * LENGTHS + n), offsets, columns);
                 set_blocks(&t.problem, &b);
                 t.problem.type = t.problem.out_type = (longspan_type)((name + mask + n) % 6 < 4 ? 0 : (name + n) % 3);
                 const char *what = set_mask(&t.problem, mask);
@@ -191,7 +191,8 @@ static void scores_that_depend_on_positions_are_right_in_strided_slices(void **s
         for (int scores = 0; scores < 4; scores++) {
             test_problem t = make_problem(83, 4, 1, 12);
             brute_pattern b;
-            brute_pattern_draw(&b, (brute_name)name, t.problem.heads, 83, 83, (uint64_t)(100 + scores), offsets, columns);
+            brute_pattern_draw(&b, (brute_name)name, t.problem.heads, 83, 83, (uint64_t)(100 + scores), offsets,
+                               columns);
             set_blocks(&t.problem, &b);
             t.problem.strategy = "fetch";
             if (scores == 0) t.problem.alibi_slopes = slopes;
@@ -219,8 +220,8 @@ static void other_lengths_of_queries_than_of_keys_are_right(void **state)
             t.problem.strategy = n == 4 ? "fetch-ring" : "fetch";
             brute_pattern b;
             t.problem.keys = lengths[n][1];
-            brute_pattern_draw(&b, (brute_name)name, t.problem.heads, lengths[n][0], lengths[n][1], (uint64_t)(50 + n), offsets,
-                               columns);
+            brute_pattern_draw(&b, (brute_name)name, t.problem.heads, lengths[n][0], lengths[n][1], (uint64_t)(50 + n),
+                               offsets, columns);
             set_blocks(&t.problem, &b);
             t.problem.causal = n % 2;
             assert_right(context, &t, &b, "lengths that differ");
@@ -254,7 +255,9 @@ static void named_cases_are_right(void **state)
         {"strides longer than a shard", {.name = BRUTE_STRIDED, .numbers = {40}}, false},
         {"stretches of documents", {.name = BRUTE_FIXED, .numbers = {10, 3}}, true},
         {"globals that count twice",
-         {.name = BRUTE_GLOBAL_TWICE, .numbers = {20, 20}, .first = {[0] = true, [55] = true, [56] = true, [112] = true}},
+         {.name = BRUTE_GLOBAL_TWICE,
+          .numbers = {20, 20},
+          .first = {[0] = true, [55] = true, [56] = true, [112] = true}},
          false},
         {"globals of documents that count twice",
          {.name = BRUTE_GLOBAL_TWICE, .numbers = {5, 5}, .first = {[0] = true, [20] = true}},
@@ -265,9 +268,7 @@ static void named_cases_are_right(void **state)
         {"segments of which most tokens see nothing",
          {.name = BRUTE_LONGNET, .numbers = {10, 3}, .steps = {20, 4}, .branches = 2},
          false},
-        {"segments of documents",
-         {.name = BRUTE_LONGNET, .numbers = {16, 64}, .steps = {1, 4}, .branches = 2},
-         true},
+        {"segments of documents", {.name = BRUTE_LONGNET, .numbers = {16, 64}, .steps = {1, 4}, .branches = 2}, true},
     };
     longspan_context *context = default_context(1);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
