@@ -57,14 +57,12 @@ int tensor_file_read(const tensor_file *file, const char *dataset, const tensor_
 /* Optional datasets of one axis (tensor_vectors.c). Arrays are malloc'ed; NULL when the dataset is absent, or wrong.
  *   /documents     any integer type: count + 1 token offsets, ascending from 0 to `tokens`
  *   /key_lengths   any integer type, [B]: 0 <= length <= keys
- *   /block_offsets, /block_keys   any integer type, both or none: a CSR, offsets ascending from 0 to the number of
- *                  /block_keys, of which there is one at least; none is negative
- *   /alibi_slopes, /sinks   float32 [H], finite; -inf too where a value `may_be_none`: a head without a sink */
+ *   /block_offsets, /block_keys   any integer type, both or none: a CSR, or [H, blocks + 1] offsets of one a head,
+ * which follow each other; offsets ascending from 0 to the number of /block_keys; none is negative /alibi_slopes,
+ * /sinks   float32 [H], finite; -inf too where a value `may_be_none`: a head without a sink */
 int tensor_file_documents(const tensor_file *file, int64_t tokens, int64_t **offsets_p, int64_t *count_p,
                           io_error *error);
 int tensor_file_key_lengths(const tensor_file *file, int64_t batch, int64_t keys, int64_t **lengths_p, io_error *error);
-int tensor_file_blocks(const tensor_file *file, int64_t **offsets_p, int64_t *offset_count_p, int64_t **keys_p,
-                       int64_t *key_count_p, io_error *error);
 int tensor_file_head_values(const tensor_file *file, const char *dataset, int heads, bool may_be_none, float **values_p,
                             io_error *error);
 
@@ -85,7 +83,8 @@ typedef struct {
     int64_t *key_lengths;
     float *alibi_slopes, *sinks;
     int64_t *block_offsets, *block_keys;
-    int64_t block_offset_count, block_key_count;
+    int64_t block_offset_count, block_key_count; /* offsets of all lists together */
+    int block_lists;                             /* 0 without any, 1 for all heads, or H */
     relative_extras relative;
 } attention_extras;
 int tensor_file_extras(const tensor_file *file, const attention_shapes *shapes, attention_extras *extras_p,

@@ -12,6 +12,7 @@ typedef struct {
     bool integers; /* of any integer type, read as int64; else float32 */
     int64_t least; /* values, and at most as many as `most` */
     int64_t most;
+    int heads;        /* H, where there may be an axis of heads before it; else 0 */
     char extent[128]; /* the same in words: "two offsets at least" */
 } vector_wanted;
 
@@ -35,26 +36,29 @@ static int read_values(const tensor_file *file, const vector_wanted *wanted, hid
 {
     const size_t size = wanted->integers ? sizeof(int64_t) : sizeof(float);
     const hid_t memory = wanted->integers ? H5T_NATIVE_INT64 : H5T_NATIVE_FLOAT;
-    const hsize_t start = 0;
+    const hsize_t start[TENSOR_MOST_AXES] = {0};
     hsize_t extents[TENSOR_MOST_AXES];
     int64_t bytes;
     int rank;
     if (check_type(file, wanted, dataset, error) != 0 ||
         tensor_dataset_extents(file, wanted->name, dataset, &rank, extents, error) != 0)
         return -1;
-    if (rank != 1 || extents[0] < (hsize_t)wanted->least || extents[0] > (hsize_t)wanted->most)
-        return io_fail(error, "%s: %s needs one axis with %s", file->path, wanted->name, wanted->extent);
+    const bool of_heads = wanted->heads > 0 && rank == 2 && extents[0] == (hsize_t)wanted->heads;
+    const hsize_t along = rank > 0 ? extents[rank - 1] : 0;
+    if ((rank != 1 && !of_heads) || along < (hsize_t)wanted->least || along > (hsize_t)wanted->most)
+        return io_fail(error, "%s: %s needs one axis with %s%s", file->path, wanted->name, wanted->extent,
+                       wanted->heads > 0 ? ", or the heads of /q before it" : "");
     if (tensor_dataset_check(file, wanted->name, dataset, rank, extents, error) != 0) return -1;
     void *values = tensor_dataset_bytes(rank, extents, size, &bytes) ? malloc((size_t)bytes) : NULL;
     if (!values)
-        return io_fail(error, "%s: not enough memory for the %" PRIu64 " values of %s", file->path,
-                       (uint64_t)extents[0], wanted->name);
-    if (tensor_dataset_read(file, wanted->name, dataset, memory, 1, &start, extents, values, error) != 0) {
+        return io_fail(error, "%s: not enough memory for the %" PRIu64 " values of %s", file->path, (uint64_t)along,
+                       wanted->name);
+    if (tensor_dataset_read(file, wanted->name, dataset, memory, rank, start, extents, values, error) != 0) {
         free(values);
         return -1;
     }
     *values_p = values;
-    *count_p = (int64_t)extents[0];
+    *count_p = bytes / (int64_t)size;
     return 0;
 }
 
@@ -127,9 +131,10 @@ int tensor_file_key_lengths(const tensor_file *file, int64_t batch, int64_t keys
     return 0;
 }
 
-static int check_blocks(const tensor_file *file, const int64_t *offsets, int64_t offset_count, const int64_t *keys,
-                        int64_t key_count, io_error *error)
+static int check_blocks(const tensor_file *file, const attention_extras *extras, io_error *error)
 {
+    const int64_t *offsets = extras->block_offsets, *keys = extras->block_keys;
+    const int64_t offset_count = extras->block_offset_count, key_count = extras->block_key_count;
     if (offsets[0] != 0 || offsets[offset_count - 1] != key_count)
         return io_fail(error,
                        "%s: /block_offsets goes from %" PRId64 " to %" PRId64 ", not from 0 to the %" PRId64
@@ -145,32 +150,41 @@ static int check_blocks(const tensor_file *file, const int64_t *offsets, int64_t
     return 0;
 }
 
-int tensor_file_blocks(const tensor_file *file, int64_t **offsets_p, int64_t *offset_count_p, int64_t **keys_p,
-                       int64_t *key_count_p, io_error *error)
+/* Axes of a dataset that has been read. */
+static int count_axes(const tensor_file *file, const char *name, io_error *error)
 {
-    const vector_wanted offsets_wanted = {
-        .name = "/block_offsets", .integers = true, .least = 2, .most = INT64_MAX, .extent = "two offsets at least"};
+    hsize_t extents[TENSOR_MOST_AXES];
+    hid_t dataset;
+    int rank = 0;
+    if (tensor_dataset_open(file, name, &dataset, error) != 0) return -1;
+    const int result = tensor_dataset_extents(file, name, dataset, &rank, extents, error);
+    H5Dclose(dataset);
+    return result == 0 ? rank : -1;
+}
+
+/* Lists of blocks, into extras that have none; those are to be freed also after an error. */
+static int read_blocks(const tensor_file *file, int heads, attention_extras *extras, io_error *error)
+{
+    const vector_wanted offsets_wanted = {.name = "/block_offsets",
+                                          .integers = true,
+                                          .least = 2,
+                                          .most = INT64_MAX,
+                                          .heads = heads,
+                                          .extent = "two offsets at least"};
     const vector_wanted keys_wanted = {
         .name = "/block_keys", .integers = true, .least = 0, .most = INT64_MAX, .extent = "the numbers of blocks"};
-    void *offsets, *keys = NULL;
-    int64_t offset_count, key_count;
-    *offsets_p = *keys_p = NULL;
-    *offset_count_p = *key_count_p = 0;
+    void *offsets, *keys;
     if (tensor_file_has(file, "/block_offsets") != tensor_file_has(file, "/block_keys"))
         return io_fail(error, "%s: /block_offsets and /block_keys go together, but one is missing", file->path);
-    if (read_vector(file, &offsets_wanted, &offsets, &offset_count, error) != 0) return -1;
+    if (read_vector(file, &offsets_wanted, &offsets, &extras->block_offset_count, error) != 0) return -1;
     if (!offsets) return 0;
-    if (read_vector(file, &keys_wanted, &keys, &key_count, error) != 0 ||
-        check_blocks(file, offsets, offset_count, keys, key_count, error) != 0) {
-        free(offsets);
-        free(keys);
-        return -1;
-    }
-    *offsets_p = offsets;
-    *offset_count_p = offset_count;
-    *keys_p = keys;
-    *key_count_p = key_count;
-    return 0;
+    extras->block_offsets = offsets;
+    if (read_vector(file, &keys_wanted, &keys, &extras->block_key_count, error) != 0) return -1;
+    extras->block_keys = keys;
+    const int axes = count_axes(file, "/block_offsets", error);
+    if (axes < 0) return -1;
+    extras->block_lists = axes == 2 ? heads : 1;
+    return check_blocks(file, extras, error);
 }
 
 int tensor_file_head_values(const tensor_file *file, const char *dataset, int heads, bool may_be_none, float **values_p,
@@ -203,8 +217,7 @@ int tensor_file_extras(const tensor_file *file, const attention_shapes *shapes, 
         tensor_file_key_lengths(file, shapes->q.batch, shapes->k.tokens, &extras.key_lengths, error) != 0 ||
         tensor_file_head_values(file, "/alibi_slopes", shapes->q.heads, false, &extras.alibi_slopes, error) != 0 ||
         tensor_file_head_values(file, "/sinks", shapes->q.heads, true, &extras.sinks, error) != 0 ||
-        tensor_file_blocks(file, &extras.block_offsets, &extras.block_offset_count, &extras.block_keys,
-                           &extras.block_key_count, error) != 0 ||
+        read_blocks(file, shapes->q.heads, &extras, error) != 0 ||
         tensor_file_relative(file, shapes, &extras.relative, error) != 0) {
         attention_extras_free(&extras);
         return -1;

@@ -263,6 +263,7 @@ typedef struct {
     pattern_fn fn;
     void *data;
     int layer;
+    const slice *whole; /* of a layer, that is being looked at */
     slice *runs; /* room for those of a row of blocks */
     int64_t row; /* of blocks */
 } visit;
@@ -272,7 +273,7 @@ static int visit_slice(void *data, const slice *piece)
     const visit *v = data;
     const slice run = slice_within(piece, v->queries, v->keys);
     if (slice_is_empty(&run)) return 0;
-    return v->fn(v->data, &(pattern_part){v->layer, &run, 1});
+    return v->fn(v->data, &(pattern_part){v->layer, &run, 1, v->whole});
 }
 
 static bool meet(range a, range b)
@@ -297,6 +298,7 @@ static int visit_layer(visit *v, const pattern_layer *layer)
         if (!meet(s->queries, v->queries) || !meet(s->keys, v->keys)) continue;
         const slice in = slice_within(s, v->queries, v->keys);
         if (slice_is_empty(&in)) continue;
+        v->whole = s;
         const int result = slice_under_mask(&in, v->m, visit_slice, v);
         if (result) return result;
     }
@@ -315,7 +317,7 @@ static int visit_row(void *data, const slice *piece)
         const slice run = slice_within(piece, v->queries, range_intersect(keys, v->keys));
         if (!slice_is_empty(&run)) v->runs[count++] = run;
     }
-    return count > 0 ? v->fn(v->data, &(pattern_part){v->layer, v->runs, count}) : 0;
+    return count > 0 ? v->fn(v->data, &(pattern_part){v->layer, v->runs, count, NULL}) : 0;
 }
 
 static int visit_blocks(visit *v)

@@ -65,6 +65,7 @@ typedef struct {
     int layer;
     const slice *runs;
     int64_t count;
+    const slice *whole; /* the slice of the pattern that it is part of; NULL of a block list, and without a pattern */
 } pattern_part;
 
 /* Nonzero ends the visit and is what it returns. */

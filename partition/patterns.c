@@ -1,6 +1,10 @@
 /* The patterns there are. A new one is its function and a line in the table. */
 #include "partition/patterns.h"
 
+#include "partition/block_lists.h"
+#include "partition/global_twice.h"
+#include "partition/longnet.h"
+
 #include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,10 +16,14 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* A number that was given, but no further than any two tokens. */
-static int64_t number(const pattern_choice *c, int index)
+int64_t pattern_number(const pattern_choice *c, int index)
 {
     return smaller(c->items[index].begin, (int64_t)1 << 59);
+}
+
+static int64_t number(const pattern_choice *c, int index)
+{
+    return pattern_number(c, index);
 }
 
 /* The first of the positions that are equal to `position` modulo a length, from -length + 1 on. */
@@ -241,23 +249,27 @@ enum { RUNS = 0, ANY = 0 };
 /* clang-format off */
 const pattern_kind pattern_kinds[] = {
     {"sinks", "sinks:COUNT,LEFT", "the first COUNT keys, and the LEFT before the query (StreamingLLM)",
-     2, 2, 2, JOINS_DOCUMENTS, make_sinks, NULL},
+     2, 2, 2, JOINS_DOCUMENTS, make_sinks, NULL, NULL},
     {"global", "global:LEFT,RIGHT,AT,...", "a window; tokens AT see all and are seen by all (Longformer)",
-     3, ANY, 2, JOINS_DOCUMENTS, make_global, NULL},
+     3, ANY, 2, JOINS_DOCUMENTS, make_global, NULL, NULL},
+    {"global-twice", "global-twice:LEFT,RIGHT,AT,...", "the same, but tokens AT in the window count twice (NeMo)",
+     3, ANY, 2, JOINS_DOCUMENTS, NULL, &global_twice_terms, NULL},
     {"dilated", "dilated:STEP,LEFT[,RIGHT]", "every STEP-th key, LEFT before the query, RIGHT after it (Longformer)",
-     2, 3, 3, JOINS_DOCUMENTS, make_dilated, fault_of_step},
+     2, 3, 3, JOINS_DOCUMENTS, make_dilated, NULL, fault_of_step},
     {"bigbird", "bigbird:BLOCK,RANDOM[,SEED]", "the first, last, own, next, and RANDOM other blocks (Big Bird)",
-     2, 3, 3, 0, make_bigbird, fault_of_blocks},
+     2, 3, 3, 0, make_bigbird, NULL, fault_of_blocks},
     {"random", "random:BLOCK,PERCENT[,SEED]", "each block with a chance of PERCENT in 100, for scaling studies",
-     2, 3, 3, 0, make_random, fault_of_random},
+     2, 3, 3, 0, make_random, NULL, fault_of_random},
     {"strided", "strided:LENGTH", "the LENGTH keys before, and every LENGTH-th (Sparse Transformer)",
-     1, 1, 1, JOINS_DOCUMENTS, make_strided, fault_of_length},
+     1, 1, 1, JOINS_DOCUMENTS, make_strided, NULL, fault_of_length},
     {"fixed", "fixed:LENGTH,LAST", "the own LENGTH tokens, and the LAST of each before (Sparse Transformer)",
-     2, 2, 2, JOINS_DOCUMENTS, make_fixed, fault_of_fixed},
+     2, 2, 2, JOINS_DOCUMENTS, make_fixed, NULL, fault_of_fixed},
     {"vertical-slash", "vertical-slash:J,.../D,...", "the keys J, and those D before the query (MInference)",
-     2, ANY, RUNS, TWO_LISTS, make_vertical_slash, NULL},
+     2, ANY, RUNS, TWO_LISTS, make_vertical_slash, NULL, NULL},
+    {"longnet", "longnet:SEGMENT,.../STEP,...", "every STEP-th token of a SEGMENT, turned by head; a sum (LongNet)",
+     2, ANY, PATTERN_MOST_ITEMS, TWO_LISTS | JOINS_DOCUMENTS, NULL, &longnet_terms, longnet_fault},
     {"blocks", "blocks:SIZE", "the blocks of keys that are listed for the query's block",
-     1, 1, 1, JOINS_DOCUMENTS, make_blocks, fault_of_blocks},
+     1, 1, 1, JOINS_DOCUMENTS, make_blocks, NULL, fault_of_blocks},
 };
 /* clang-format on */
 const int pattern_kind_count = (int)(sizeof pattern_kinds / sizeof pattern_kinds[0]);
@@ -348,51 +360,45 @@ bool pattern_choice_parse(const char *text, pattern_choice *choice_p, char why[P
 
 /* Patterns. */
 
-static const char *blocks_fault(const pattern_blocks *b, int64_t query_blocks, int64_t key_blocks)
+/* The pairs of a term in one document, or in all there is. */
+static int make_part(pattern *p, const pattern_choice *choice, int heads, int term, range queries, range keys,
+                     int64_t shift)
 {
-    if (b->query_blocks != query_blocks || b->key_blocks != key_blocks)
-        return "the list has another number of blocks than the tokens have";
-    if (b->offsets[0] != 0 || b->offsets[query_blocks] != b->count) return "its offsets do not go from 0 to the end";
-    for (int64_t i = 0; i < query_blocks; i++) {
-        if (b->offsets[i] > b->offsets[i + 1] || b->offsets[i + 1] > b->count) return "its offsets do not ascend";
-        for (int64_t j = b->offsets[i]; j < b->offsets[i + 1]; j++) {
-            if (b->columns[j] < 0 || b->columns[j] >= key_blocks) return "it names a block of keys that is not there";
-            if (j > b->offsets[i] && b->columns[j] <= b->columns[j - 1]) return "the blocks of a row do not ascend";
-        }
-    }
-    return NULL;
+    const pattern_kind *kind = choice->kind;
+    return kind->terms ? kind->terms->make(p, choice, heads, term, queries, keys, shift)
+                       : kind->make(p, choice, queries, keys, shift);
 }
 
-/* 0, -1, or 1 with the reason. */
-static int take_blocks(pattern *p, int64_t size, const pattern_blocks *b, char why[PATTERN_WHY_SIZE])
-{
-    const int64_t rows = p->queries / size + (p->queries % size != 0), columns = p->keys / size + (p->keys % size != 0);
-    const char *fault = b && b->offsets ? blocks_fault(b, rows, columns) : "no list of blocks is given";
-    if (fault) {
-        complain(why, "pattern 'blocks:%lld': %s", (long long)size, fault);
-        return 1;
-    }
-    if (pattern_make_blocks(p, size, b->count) != 0) return -1;
-    memcpy(p->blocks.offsets, b->offsets, (size_t)(rows + 1) * sizeof *b->offsets);
-    if (b->count > 0) memcpy(p->blocks.columns, b->columns, (size_t)b->count * sizeof *b->columns);
-    return 0;
-}
-
-static int make_parts(pattern *p, const pattern_choice *choice, const mask *m)
+static int make_parts(pattern *p, const pattern_choice *choice, int heads, int term, const mask *m)
 {
     if (!m->documents || !(choice->kind->flags & JOINS_DOCUMENTS))
-        return choice->kind->make(p, choice, (range){0, m->queries}, (range){0, m->keys}, m->keys - m->queries);
+        return make_part(p, choice, heads, term, (range){0, m->queries}, (range){0, m->keys}, m->keys - m->queries);
     int result = 0;
     for (int64_t i = 0; i < m->document_count && result == 0; i++) {
         const range tokens = {m->documents[i], m->documents[i + 1]};
         pattern_begin_part(p);
-        if (!range_is_empty(tokens)) result = choice->kind->make(p, choice, tokens, tokens, 0);
+        if (!range_is_empty(tokens)) result = make_part(p, choice, heads, term, tokens, tokens, 0);
     }
     return result;
 }
 
-int pattern_make(const pattern_choice *choice, const mask *m, const pattern_blocks *blocks, pattern **pattern_p,
-                 char why[PATTERN_WHY_SIZE])
+static int make_terms(pattern_sum *s, const pattern_choice *choice, const mask *m)
+{
+    const pattern_terms *terms = choice->kind->terms;
+    const int count = terms ? terms->count(choice, s->heads) : 1;
+    for (int term = 0; term < count; term++) {
+        int first = 0, step = 1;
+        if (terms) terms->heads(choice, s->heads, term, &first, &step);
+        if (pattern_sum_begin_term(s, m->queries, m->keys) != 0 || pattern_sum_give(s, term, first, step) != 0)
+            return -1;
+        const int result = make_parts(s->terms[term].pattern, choice, s->heads, term, m);
+        if (result != 0) return result;
+    }
+    return 0;
+}
+
+int pattern_make(const pattern_choice *choice, const mask *m, int heads, const pattern_blocks *blocks,
+                 pattern_sum **pattern_p, char why[PATTERN_WHY_SIZE])
 {
     const pattern_kind *kind = choice->kind;
     if (m->documents && !(kind->flags & JOINS_DOCUMENTS)) {
@@ -407,10 +413,13 @@ int pattern_make(const pattern_choice *choice, const mask *m, const pattern_bloc
         complain(why, "pattern '%s' with a list of blocks: it has its own", kind->name);
         return 1;
     }
-    pattern *p = pattern_create(m->queries, m->keys);
-    if (!p) return -1;
-    int result = kind->make == make_blocks ? take_blocks(p, number(choice, 0), blocks, why) : make_parts(p, choice, m);
-    if (result == 0) *pattern_p = p;
-    else pattern_destroy(p);
+    pattern_sum *s = pattern_sum_create(heads);
+    const char *fault = NULL;
+    if (!s) return -1;
+    const int result = kind->make == make_blocks ? block_lists_take(s, m, number(choice, 0), blocks, &fault)
+                                                 : make_terms(s, choice, m);
+    if (fault) complain(why, "pattern 'blocks:%lld': %s", (long long)number(choice, 0), fault);
+    if (result == 0) *pattern_p = s;
+    else pattern_sum_destroy(s);
     return result;
 }

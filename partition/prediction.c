@@ -304,6 +304,13 @@ int prediction_make(const strategy *way, const schedule_problem *problem, const 
 
 /* The sample. */
 
+/* Pairs of a head, or of all heads of a sparse pattern together: what ranks are compared by. */
+static int64_t pairs_of(const schedule_problem *problem, range queries, range keys)
+{
+    return problem->pattern ? pattern_sum_pairs(problem->pattern, &problem->mask, queries, keys)
+                            : mask_pairs(&problem->mask, queries, keys);
+}
+
 /* Pairs that a rank's rows have with all rows of the other axis. */
 static int64_t pairs_of_rank(const schedule_problem *problem, int rank, bool by_queries)
 {
@@ -312,8 +319,7 @@ static int64_t pairs_of_rank(const schedule_problem *problem, int rank, bool by_
     int64_t pairs = 0;
     for (int i = 0; i < layout_piece_count(l); i++) {
         const range tokens = layout_hull(l, rank, layout_piece(l, rank, i));
-        pairs += by_queries ? pattern_pairs(problem->pattern, &problem->mask, tokens, keys)
-                            : pattern_pairs(problem->pattern, &problem->mask, queries, tokens);
+        pairs += by_queries ? pairs_of(problem, tokens, keys) : pairs_of(problem, queries, tokens);
     }
     return pairs;
 }
@@ -324,8 +330,7 @@ double prediction_most_pairs(const schedule_problem *problem, bool by_queries, i
     const range queries = {0, problem->mask.queries}, keys = {0, problem->mask.keys};
     int64_t most = -1;
     *rank_p = 0;
-    if (l->kind == LAYOUT_STRIPED)
-        return (double)pattern_pairs(problem->pattern, &problem->mask, queries, keys) / l->ranks;
+    if (l->kind == LAYOUT_STRIPED) return (double)pairs_of(problem, queries, keys) / l->ranks;
     for (int rank = 0; rank < l->ranks; rank++) {
         const int64_t pairs = pairs_of_rank(problem, rank, by_queries);
         if (pairs <= most) continue;

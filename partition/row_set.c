@@ -44,6 +44,14 @@ void row_set_add(row_set *set, range tokens, int64_t stride)
     for (int64_t row = begin; row < end; row += stride) set->bits[row / WORD] |= (uint64_t)1 << row % WORD;
 }
 
+int64_t row_set_count(const row_set *set)
+{
+    const int64_t words = (range_length(set->tokens) + WORD - 1) / WORD;
+    int64_t count = 0;
+    for (int64_t i = 0; i < words; i++) count += __builtin_popcountll(set->bits[i]);
+    return count;
+}
+
 /* The first row from `row` on, or `end`, whose bit is `wanted`. */
 static int64_t find(const row_set *set, int64_t row, int64_t end, bool wanted)
 {

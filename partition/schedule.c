@@ -136,8 +136,9 @@ const char *schedule_sparse_problem_fault(const schedule_problem *problem)
         return "the ranks are no multiple of the ranks of a node";
     const char *fault = mask_fault(&problem->mask);
     if (fault) return fault;
-    /* What the ranks fold is counted by head: that sum must fit too. */
-    if (q->tokens > 0 && k->tokens > MOST_TRIPLES / problem->heads / q->tokens)
+    /* What the ranks fold is counted by head, and by term of a pattern: that sum must fit too. */
+    const int64_t times = problem->pattern ? pattern_sum_head_terms(problem->pattern) : problem->heads;
+    if (q->tokens > 0 && times > 0 && k->tokens > MOST_TRIPLES / times / q->tokens)
         return "there are more than 2^62 triples of query, key and head";
     return NULL;
 }

@@ -2,7 +2,7 @@
  *
  * A rank runs its steps in order. In a step it
  *   1. starts all transfers;
- *   2. clears the states it lists, runs the folds, then the merges, while the transfers travel;
+ *   2. clears the states it lists, runs the folds, then the merges in their order, while the transfers travel;
  *   3. waits for all its transfers; where the schedule shares memory, also for the ranks of its node (node_sync).
  * What a transfer of step s receives, and what step s folds or merges into a state, may be sent, folded or merged from
  * step s+1 on (a merge also reads what the folds of its own step made). A transfer's twin, the matching send or
@@ -26,16 +26,11 @@
 
 #include "partition/layout.h"
 #include "partition/mask.h"
-#include "partition/pattern.h"
+#include "partition/pattern_sum.h"
 
 enum { SLOT_HOME = -1 };
 
 typedef enum { ROWS_KEYS, ROWS_QUERIES, ROWS_STATES, ROWS_KINDS } rows_kind;
-
-/* Heads [begin, end). */
-typedef struct {
-    int begin, end;
-} head_range;
 
 typedef struct {
     rows_kind kind;
@@ -54,8 +49,8 @@ typedef struct {
     head_range heads;
     int slot;         /* where they are read from or written to; of this kind */
     int64_t slot_row; /* row of rows.begin in that slot; for SLOT_HOME rows.begin itself */
-    /* Its rows go in one message with those of the transfer before it, which is of the same direction, peer, kind, origin
-     * and slot, and of all heads; on both sides alike. */
+    /* Its rows go in one message with those of the transfer before it, which is of the same direction, peer, kind,
+     * origin and slot, and of the same heads; on both sides alike. */
     bool joined;
 } schedule_transfer;
 
@@ -83,7 +78,8 @@ typedef struct {
     bool sliced;
     int64_t query_stride, key_stride, key_slot_stride;
     int64_t low, high; /* low <= key token - query token < high */
-    int turn; /* 0 if not sliced; folds of different turns, which ascend in a step, may have queries in common */
+    int turn; /* 0 if not sliced; folds of the same heads and of different turns, which ascend in a step, may have
+               * queries in common */
 } schedule_fold;
 
 /* A state slot's rows become those of nothing seen, all heads of the slot. */
@@ -125,7 +121,7 @@ typedef struct {
 /* What is to be scheduled. Equal on all ranks. */
 typedef struct {
     mask mask;
-    const pattern *pattern; /* seen is what both let see; NULL: the mask alone. The caller's */
+    const pattern_sum *pattern; /* seen is what both let see; NULL: the mask alone. The caller's */
     layout query_layout; /* of N tokens */
     layout key_layout;   /* of M tokens, same ranks */
     int heads, kv_heads; /* H, G */
@@ -195,16 +191,6 @@ int64_t schedule_fold_keys(const schedule_fold *fold);
 int64_t schedule_joined_end(const schedule_step *step, int64_t first);
 /* Pairs (query, key) of a fold, for one of its heads and one batch item. */
 int64_t schedule_fold_pairs(const schedule_problem *problem, const schedule_fold *fold);
-
-static inline head_range heads_all(int heads)
-{
-    return (head_range){0, heads};
-}
-
-static inline int heads_count(head_range heads)
-{
-    return heads.end - heads.begin;
-}
 
 /* The key heads that query heads share, H / G of them each. */
 static inline head_range heads_of_keys(const schedule_problem *problem, head_range heads)

@@ -7,11 +7,11 @@
 #include <string.h>
 
 extern const strategy strategy_ring, strategy_gather, strategy_double_ring, strategy_shared, strategy_heads,
-    strategy_hybrid, strategy_queries, strategy_decode, strategy_fetch;
+    strategy_hybrid, strategy_queries, strategy_decode, strategy_fetch, strategy_fetch_ring;
 
-const strategy *const strategies[] = {&strategy_ring,    &strategy_gather, &strategy_double_ring,
-                                      &strategy_shared,  &strategy_heads,  &strategy_hybrid,
-                                      &strategy_queries, &strategy_decode, &strategy_fetch};
+const strategy *const strategies[] = {&strategy_ring,  &strategy_gather,    &strategy_double_ring, &strategy_shared,
+                                      &strategy_heads, &strategy_hybrid,    &strategy_queries,     &strategy_decode,
+                                      &strategy_fetch, &strategy_fetch_ring};
 
 const int strategy_count = (int)(sizeof strategies / sizeof strategies[0]);
 

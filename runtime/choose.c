@@ -6,7 +6,7 @@
 #include <string.h>
 
 /* The problem as strategies see it, but for the layouts' kinds and the columns, which are to be chosen. */
-static schedule_problem make_scheduled(const longspan_problem *p, const pattern *pattern, const placement *place)
+static schedule_problem make_scheduled(const longspan_problem *p, const pattern_sum *pattern, const placement *place)
 {
     return (schedule_problem){
         .mask = {.queries = p->queries,
@@ -85,8 +85,8 @@ static prediction_machine machine_for(const prediction_machine *machine, const l
     return m;
 }
 
-longspan_status plan_rank(const longspan_problem *p, const pattern *pattern, const placement *place, choice **choices_p,
-                          int *count_p, failure *f)
+longspan_status plan_rank(const longspan_problem *p, const pattern_sum *pattern, const placement *place,
+                          choice **choices_p, int *count_p, failure *f)
 {
     choice_wish wish;
     read_wishes(p, place, &wish, f);
@@ -110,7 +110,7 @@ longspan_status plan_rank(const longspan_problem *p, const pattern *pattern, con
     return LONGSPAN_OK;
 }
 
-longspan_status plan_choose(const longspan_problem *p, const pattern *pattern, const placement *place,
+longspan_status plan_choose(const longspan_problem *p, const pattern_sum *pattern, const placement *place,
                             schedule_problem *scheduled_p, const strategy **strategy_p, double *seconds_p, failure *f)
 {
     choice *choices;

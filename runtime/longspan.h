@@ -122,11 +122,12 @@ typedef struct {
     const int64_t *documents; /* packed documents: document_count + 1 ascending offsets, 0 to N (needs N == M) */
     int64_t document_count;
     /* A sparse pattern, which a key must pass too: "sinks:4,1023", "global:256,256,0", "blocks:64", ... (README lists
-     * them); NULL: none. Its tokens count from the start of each document. Needs strategy "fetch" and layout
-     * "contiguous", which "auto" then takes. */
+     * them); NULL: none. Its tokens count from the start of each document. Needs strategy "fetch" or
+     * "fetch-ring" and layout "contiguous", of which "auto" then takes one. */
     const char *pattern;
     /* For "blocks:SIZE": block i of SIZE queries sees the blocks of SIZE keys block_keys[block_offsets[i]] up to
-     * block_keys[block_offsets[i + 1]], ascending. ceil(N / SIZE) + 1 offsets. Blocks count from the first token. */
+     * block_keys[block_offsets[i + 1]], ascending. ceil(N / SIZE) + 1 offsets, or so many for each head, [H, ...], into
+     * the same block_keys, head after head. Blocks count from the first token. */
     const int64_t *block_offsets, *block_keys;
     int64_t block_offset_count, block_key_count;
     const int64_t *key_lengths; /* [B]: only keys j < key_lengths[b] exist for batch item b; NULL: all M */

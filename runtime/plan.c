@@ -20,7 +20,7 @@ void *plan_allocate(int64_t count, size_t size, const char *what, failure *f)
 void *plan_copy(const void *values, int64_t count, size_t size, failure *f)
 {
     void *own = plan_allocate(count, size, "the arrays of the problem", f);
-    if (own) memcpy(own, values, (size_t)count * size);
+    if (own && count > 0) memcpy(own, values, (size_t)count * size);
     return own;
 }
 
@@ -34,8 +34,12 @@ static void copy_arrays(longspan_plan *plan, failure *f)
     if (p->sinks) plan->sinks = plan_copy(p->sinks, p->heads, sizeof *p->sinks, f);
     if (p->pattern) plan->pattern_text = plan_copy(p->pattern, (int64_t)strlen(p->pattern) + 1, 1, f);
     p->pattern = plan->pattern_text;
-    p->block_offsets = plan->pattern ? plan->pattern->blocks.offsets : NULL;
-    p->block_keys = plan->pattern ? plan->pattern->blocks.columns : NULL;
+    if (p->block_offsets) {
+        plan->block_offsets = plan_copy(p->block_offsets, p->block_offset_count, sizeof *p->block_offsets, f);
+        plan->block_keys = plan_copy(p->block_keys, p->block_key_count, sizeof *p->block_keys, f);
+    }
+    p->block_offsets = plan->block_offsets;
+    p->block_keys = plan->block_keys;
     p->documents = plan->scheduled.mask.documents = plan->documents;
     p->key_lengths = plan->key_lengths;
     p->alibi_slopes = plan->alibi_slopes;
@@ -289,9 +293,11 @@ void longspan_plan_destroy(longspan_plan **plan_p)
     free(plan->records);
     free(plan->workspace);
     free(plan->pattern_text);
-    pattern_destroy(plan->pattern);
+    pattern_sum_destroy(plan->pattern);
     free(plan->documents);
     free(plan->key_lengths);
+    free(plan->block_offsets);
+    free(plan->block_keys);
     free(plan->alibi_slopes);
     free(plan->sinks);
     plan_relative_free(plan);

@@ -38,9 +38,9 @@ typedef struct {
 struct longspan_plan {
     longspan_context *context;
     longspan_problem problem; /* every default filled in; arrays and names are the plan's own */
-    int64_t *documents, *key_lengths;
+    int64_t *documents, *key_lengths, *block_offsets, *block_keys;
     char *pattern_text;
-    pattern *pattern; /* NULL where the problem has none */
+    pattern_sum *pattern; /* NULL where the problem has none */
     float *alibi_slopes, *sinks;
     plan_relative relative;
     plan_names names;
@@ -71,10 +71,10 @@ struct longspan_plan {
  * (partition/choice.h): the first is what plan_choose takes. *choices_p is to be freed; it borrows problem->documents
  * and the pattern (problem_pattern), which may be NULL. Both are set only on success. A named strategy that refuses
  * every layout left open is a failure. Pure: the same on every rank. */
-longspan_status plan_rank(const longspan_problem *problem, const pattern *pattern, const placement *place,
+longspan_status plan_rank(const longspan_problem *problem, const pattern_sum *pattern, const placement *place,
                           choice **choices_p, int *count_p, failure *f);
 /* The same, but only what is taken, and the seconds that an execute should take. */
-longspan_status plan_choose(const longspan_problem *problem, const pattern *pattern, const placement *place,
+longspan_status plan_choose(const longspan_problem *problem, const pattern_sum *pattern, const placement *place,
                             schedule_problem *scheduled_p, const strategy **strategy_p, double *seconds_p, failure *f);
 /* Not collective. The names of what was chosen. */
 plan_names plan_name_choice(const schedule_problem *scheduled, const strategy *strategy);

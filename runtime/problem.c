@@ -2,6 +2,7 @@
 
 #include "kernels/entmax.h"
 #include "partition/mask.h"
+#include "partition/patterns.h"
 
 #include <math.h>
 #include <string.h>
@@ -149,6 +150,14 @@ static void check_scores(const longspan_problem *p, failure *f)
                         (double)p->sinks[h]);
 }
 
+/* Does a pattern count a key more than once? */
+static bool pattern_repeats(const char *text)
+{
+    pattern_choice choice;
+    char why[PATTERN_WHY_SIZE];
+    return text && pattern_choice_parse(text, &choice, why) && choice.kind->terms;
+}
+
 static void check_entmax(const longspan_problem *p, failure *f)
 {
     if (p->alpha == 0) {
@@ -164,6 +173,10 @@ static void check_entmax(const longspan_problem *p, failure *f)
     if (p->sinks)
         failure_set(f, LONGSPAN_ERROR_UNSUPPORTED,
                     "sinks with alpha %g: they are terms of the denominator that softmax attention alone has", p->alpha);
+    if (pattern_repeats(p->pattern))
+        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED,
+                    "pattern '%.100s' with alpha %g: it counts keys more than once, for which entmax has no meaning",
+                    p->pattern, p->alpha);
     if (p->relative_keys)
         failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "relative keys with alpha %g: softmax attention alone has them", p->alpha);
 }

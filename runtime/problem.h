@@ -2,7 +2,7 @@
 #ifndef RUNTIME_PROBLEM_H
 #define RUNTIME_PROBLEM_H
 
-#include "partition/pattern.h"
+#include "partition/pattern_sum.h"
 #include "runtime/context.h"
 
 /* Of any problem: pairs of tokens, and elements of all tensors together, stay in the range of int64_t. */
@@ -15,9 +15,9 @@ enum { MOST_BATCH = 1 << 20, MOST_HEADS = 1 << 16, MOST_DIM = 512 };
  * before. */
 longspan_status problem_complete(longspan_problem *p, failure *f);
 
-/* Not collective. The sparse pattern of a complete problem, to be destroyed (partition/pattern.h); NULL where it has
- * none. */
-longspan_status problem_pattern(const longspan_problem *p, pattern **pattern_p, failure *f);
+/* Not collective. The sparse pattern of a complete problem, to be destroyed (partition/pattern_sum.h); NULL where it
+ * has none. */
+longspan_status problem_pattern(const longspan_problem *p, pattern_sum **pattern_p, failure *f);
 
 /* Not collective. LEFT and RIGHT of the window that the relative keys of a problem with its defaults belong to. Fails with
  * UNSUPPORTED where there is no such window. */

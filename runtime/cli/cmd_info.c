@@ -98,7 +98,8 @@ static void print_softmax(const input_file *input)
            io_type_name(shapes->q.type));
     if (extras->documents) printf(", %" PRId64 " documents", extras->document_count);
     if (extras->key_lengths) printf(", key lengths");
-    if (extras->block_offsets) printf(", a list of blocks");
+    if (extras->block_offsets)
+        printf(extras->block_lists > 1 ? ", lists of blocks for each head" : ", a list of blocks");
     if (extras->alibi_slopes) printf(", ALiBi slopes");
     if (extras->sinks) printf(", sinks");
     if (extras->relative.keys)

@@ -94,7 +94,7 @@ static void print_needs(const forecast *c)
     const report_statistics *received = &c->rank[FORECAST_RECEIVED];
     const double all = bytes_elsewhere(c);
     printf("  pattern  %s\n", c->problem.pattern);
-    printf("           a rank needs %.6g MiB of the keys and values of others, at most %.6g, where all are %.6g MiB: "
+    printf("           a rank needs %.6g MiB of others, at most %.6g, where all their keys and values are %.6g MiB: "
            "%.4g %% saved\n",
            received->mean / 1048576, received->max / 1048576, all / 1048576,
            all > 0 ? 100 * (1 - received->mean / all) : 0.0);

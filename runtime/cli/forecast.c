@@ -59,7 +59,7 @@ bool forecast_make(const longspan_problem *problem, const placement *place, fore
 void forecast_free(forecast *c)
 {
     free(c->choices);
-    pattern_destroy(c->pattern);
+    pattern_sum_destroy(c->pattern);
     c->choices = NULL;
     c->pattern = NULL;
 }

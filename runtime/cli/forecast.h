@@ -25,7 +25,7 @@ enum { FORECAST_ALL_RANKS = 512 };
 typedef struct {
     longspan_problem problem; /* defaults filled in */
     int ranks, ranks_counted;
-    pattern *pattern; /* NULL where the problem has none */
+    pattern_sum *pattern; /* NULL where the problem has none */
     choice *choices; /* as plan_rank gives them: the first is used */
     int choice_count;
     cost_sizes sizes;

@@ -256,14 +256,23 @@ bool job_open(const session *s, const options *o, const longspan_problem *proble
     return session_agree(s, f);
 }
 
+/* Pairs of the first so many keys, the mean over the heads. */
+static double pairs_of(const job *j, int64_t keys)
+{
+    const longspan_problem *p = &j->problem;
+    const mask *m = &j->plan->scheduled.mask;
+    const range queries = {0, p->queries};
+    if (!j->plan->pattern) return (double)mask_pairs(m, queries, (range){0, keys});
+    return (double)pattern_sum_pairs(j->plan->pattern, m, queries, (range){0, keys}) / p->heads;
+}
+
 double job_pairs(const job *j)
 {
     const longspan_problem *p = &j->problem;
     double pairs = 0;
     for (int64_t b = 0; b < p->batch; b++) {
         const int64_t keys = p->key_lengths ? p->key_lengths[b] : p->keys;
-        pairs +=
-            (double)pattern_pairs(j->plan->pattern, &j->plan->scheduled.mask, (range){0, p->queries}, (range){0, keys});
+        pairs += pairs_of(j, keys);
         if (!p->key_lengths) return pairs;
     }
     return pairs / (double)p->batch;

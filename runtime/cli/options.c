@@ -54,7 +54,7 @@ static void print_help(const options_spec *spec)
     if ((unsigned)spec->takes & TAKES_PATTERN) {
         printf("Patterns (AT, J and D may be runs FIRST-LAST):\n");
         for (int i = 0; i < pattern_kind_count; i++)
-            printf("  %-28s %s\n", pattern_kinds[i].usage, pattern_kinds[i].summary);
+            printf("  %-31s %s\n", pattern_kinds[i].usage, pattern_kinds[i].summary);
     }
     printf("Sizes and counts take the suffixes k, M and G: 64k is 65,536.\n\nExample:\n  %s\n", spec->example);
 }

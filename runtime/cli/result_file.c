@@ -228,12 +228,12 @@ static void read_pattern(const attribute_reader *reader, result_file *r)
 /* Does the pattern go with the input? */
 static void check_pattern(const attribute_reader *reader, const result_file *r)
 {
-    pattern *made = NULL;
+    pattern_sum *made = NULL;
     failure why = {0};
     if (reader->f->status != LONGSPAN_OK || !r->problem.pattern) return;
     if (problem_pattern(&r->problem, &made, &why) != LONGSPAN_OK)
         failure_set(reader->f, LONGSPAN_ERROR_IO, "%s, of the input %s: %.300s", reader->path, r->input_path, why.text);
-    pattern_destroy(made);
+    pattern_sum_destroy(made);
 }
 
 /* Do the relative keys go with the mask or the pattern? */

@@ -1,6 +1,5 @@
 #include "runtime/cli/row_oracle.h"
 
-#include "runtime/cli/pattern_oracle.h"
 #include "runtime/problem.h"
 
 #include <math.h>
@@ -53,7 +52,7 @@ oracle_row oracle_row_make(const longspan_problem *problem, oracle_arithmetic ar
     }
     if (problem->pattern) {
         const pattern_query of = {query, row.begin, row.end, row.position};
-        row.allowed = pattern_oracle_keys(problem, &of);
+        row.allowed = pattern_oracle_create(problem, &of);
     }
     if (problem->key_lengths && problem->key_lengths[batch_item] < row.end) row.end = problem->key_lengths[batch_item];
     if (problem->relative_keys) { /* which have been checked to have sides */
@@ -61,12 +60,13 @@ oracle_row oracle_row_make(const longspan_problem *problem, oracle_arithmetic ar
         problem_relative_sides(problem, &row.relative_left, &row.relative_right, &none);
     }
     for (int64_t key = 0; key < problem->keys; key++) row.seen += oracle_sees(&row, key);
+    if (row.allowed) row.seen *= pattern_oracle_most(row.allowed);
     return row;
 }
 
 void oracle_row_free(oracle_row *row)
 {
-    free(row->allowed);
+    pattern_oracle_destroy(row->allowed);
     row->allowed = NULL;
 }
 
@@ -75,13 +75,19 @@ bool oracle_sees(const oracle_row *row, int64_t key)
     const longspan_problem *p = row->problem;
     const int64_t i = row->position, j = key - row->begin;
     if (key < row->begin || key >= row->end) return false;
-    if (row->allowed && !pattern_oracle_bit(row->allowed, key)) return false;
+    if (row->allowed && !pattern_oracle_sees(row->allowed, key)) return false;
     if (p->causal && j > i && j >= p->prefix) return false;
     if (p->window_left >= 0 && i - j > p->window_left) return false;
     if (p->window_right >= 0 && j - i > p->window_right) return false;
     if (p->chunk <= 0) return true;
     const int64_t ahead = floor_divide(j, p->chunk) - floor_divide(i, p->chunk);
     return (p->chunks_left < 0 || -ahead <= p->chunks_left) && (p->chunks_right < 0 || ahead <= p->chunks_right);
+}
+
+int oracle_times(const oracle_row *row, int head, int64_t key)
+{
+    if (!oracle_sees(row, key)) return 0;
+    return row->allowed ? pattern_oracle_times(row->allowed, head, key) : 1;
 }
 
 /* Elements of pair c. */
@@ -198,7 +204,9 @@ void oracle_fold(const oracle_row *row, int head, const double *q, const double 
     bool any = false;
     for (int64_t j = 0; j < count; j++) {
         scores[j] = -INFINITY;
-        if (oracle_sees(row, begin + j)) scores[j] = oracle_score(row, head, q, k + j * k_stride, begin + j, &errors[j]);
+        const int times = oracle_times(row, head, begin + j);
+        /* c times exp(s) is exp(s + log c) */
+        if (times > 0) scores[j] = oracle_score(row, head, q, k + j * k_stride, begin + j, &errors[j]) + log(times);
         if (scores[j] > top) top = scores[j];
         any = any || scores[j] != -INFINITY;
     }

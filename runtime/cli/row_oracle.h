@@ -21,6 +21,7 @@
 #ifndef CLI_ROW_ORACLE_H
 #define CLI_ROW_ORACLE_H
 
+#include "runtime/cli/pattern_oracle.h"
 #include "runtime/longspan.h"
 
 #include <stdbool.h>
@@ -39,9 +40,9 @@ typedef struct {
     oracle_arithmetic arithmetic;
     int64_t begin, end; /* keys of its document, as far as they exist for its batch item */
     int64_t position;   /* p_i, counted from `begin` */
-    int64_t seen;       /* n */
+    int64_t seen;       /* n, of any head, and as often as a key may count */
     int64_t relative_left, relative_right; /* of the offsets of the relative keys, where there are some */
-    uint64_t *allowed;  /* keys that a sparse pattern lets it see (pattern_oracle.h); NULL without one */
+    pattern_oracle *allowed; /* what a sparse pattern lets it see; NULL without one */
 } oracle_row;
 
 /* O(M): counts the keys one by one. To be freed; with a pattern `allowed` is NULL if memory ran out. */
@@ -50,7 +51,10 @@ oracle_row oracle_row_make(const longspan_problem *problem, oracle_arithmetic ar
 
 void oracle_row_free(oracle_row *row);
 
+/* Does any head see it? */
 bool oracle_sees(const oracle_row *row, int64_t key);
+/* How often does a head see it? */
+int oracle_times(const oracle_row *row, int head, int64_t key);
 
 /* RoPE: turns the rows x [heads, D] of the token at `position` among the keys. Nothing without RoPE. */
 void oracle_turn(const longspan_problem *problem, int64_t position, int heads, double *x);

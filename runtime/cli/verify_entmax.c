@@ -91,7 +91,7 @@ static void score_piece(entmax_check *c, int64_t begin, int64_t end)
             const double *k = c->k + ((j - begin) * p->kv_heads + head / group) * p->dim;
             h->z[j] = -INFINITY;
             h->error[j] = 0;
-            if (!oracle_sees(row, j)) continue;
+            if (oracle_times(row, head, j) == 0) continue;
             h->z[j] = (p->alpha - 1) * oracle_score(row, head, c->q + i * p->dim, k, j, &h->error[j]);
             h->error[j] = (p->alpha - 1) * h->error[j] + 2 * unit * fabs(h->z[j]);
         }

@@ -67,7 +67,8 @@ def make_input(path, tokens, keys=None, heads=2, kv_heads=None, dim=16, value_di
 
 def visible(tokens, keys, rule, documents=None):
     """[N, M]: does the query see the key? `rule` is a function of p and j, positions of the query among the keys and of
-    the key, both from the start of the document; True stands for causal, False for full."""
+    the key, both from the start of the document, and may say how often, of each head; True stands for causal, False for
+    full."""
     if rule in (True, False):
         causal = rule
         rule = lambda p, j: (j <= p) | (not causal)  # noqa: E731
@@ -76,7 +77,7 @@ def visible(tokens, keys, rule, documents=None):
         return rule(i + (keys - tokens), j)
     of = numpy.searchsorted(numpy.array(documents)[1:], numpy.arange(tokens), side="right")
     begin = numpy.array(documents)[of]
-    return (of[:, None] == of[None, :]) & rule(i - begin[:, None], j - begin[:, None])
+    return (of[:, None] == of[None, :]) * rule(i - begin[:, None], j - begin[:, None])
 
 
 def turned(x, positions, base, dim, interleaved):
@@ -93,8 +94,8 @@ def turned(x, positions, base, dim, interleaved):
 
 def attention(q, k, v, seen, scale=None, softcap=None, slopes=None, sinks=None, rope=None, key_lengths=None,
               relative=None):
-    """out [B, N, H, E] and lse [B, N, H]; a row that sees nothing: 0 and -inf. rope: base, dim, interleaved. relative:
-    LEFT, the table [LEFT + RIGHT + 1, H, D] and, unless left out, u and w [H, D]."""
+    """out [B, N, H, E] and lse [B, N, H]; a row that sees nothing: 0 and -inf. `seen`: whether, or how often. rope: base,
+    dim, interleaved. relative: LEFT, the table [LEFT + RIGHT + 1, H, D] and, unless left out, u and w [H, D]."""
     scale = scale or q.shape[3] ** -0.5
     shared = q.shape[2] // k.shape[2]
     p, j = numpy.arange(q.shape[1]) + k.shape[1] - q.shape[1], numpy.arange(k.shape[1])
@@ -117,7 +118,7 @@ def attention(q, k, v, seen, scale=None, softcap=None, slopes=None, sinks=None, 
         scores = scores - numpy.array(slopes, "f4").astype("f8")[:, None, None] * numpy.abs(p[:, None] - j[None, :])
     if key_lengths is not None:
         seen = seen & (j[None, None, None, :] < numpy.array(key_lengths)[:, None, None, None])
-    scores = numpy.where(seen, scores, -numpy.inf)
+    scores = numpy.where(seen, scores + numpy.log(numpy.maximum(seen, 1)), -numpy.inf)
     if sinks is not None:
         column = numpy.broadcast_to(numpy.array(sinks, "f4").astype("f8")[:, None, None], scores.shape[:3] + (1,))
         scores = numpy.concatenate([scores, column], 3)

@@ -162,6 +162,32 @@ static void a_list_of_blocks_is_read_or_refused(void **state)
     assert_refused("/block_keys", H5T_STD_I64LE, H5T_NATIVE_INT64, 3, values, "one is missing");
 }
 
+static void a_list_of_blocks_for_each_head_has_the_heads_of_q(void **state)
+{
+    (void)state;
+    static const int64_t offsets[] = {0, 1, 3, 3, 4, 4, 5, 7, 7, 8, 9, 9, 9, 10, 11, 12}, keys[12] = {0, 1, 2};
+    for (hsize_t heads = HEADS - 1; heads <= HEADS + 1; heads++) {
+        const char *path = scratch_path("blocks.h5");
+        const hsize_t shape[] = {heads, 3}, key_count = (hsize_t)offsets[3 * heads - 1];
+        hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+        hdf5_dataset(file, "/block_offsets", H5T_STD_I32LE, H5T_NATIVE_INT64, 2, shape, STORE_CONTIGUOUS, offsets);
+        hdf5_dataset(file, "/block_keys", H5T_STD_I64LE, H5T_NATIVE_INT64, 1, &key_count, STORE_CONTIGUOUS, keys);
+        H5Fclose(file);
+        tensor_file *input;
+        attention_extras got;
+        io_error error = {""};
+        assert_int_equal(tensor_file_open(path, &input, &error), 0);
+        const int result = tensor_file_extras(input, &shapes, &got, &error);
+        tensor_file_close(&input);
+        assert_int_equal(result, heads == HEADS ? 0 : -1);
+        if (result != 0) assert_refusal(&error, path, "/block_offsets needs one axis");
+        if (result != 0) continue;
+        assert_int_equal(got.block_offset_count, 3 * HEADS);
+        assert_memory_equal(got.block_offsets, offsets, 3 * HEADS * sizeof *offsets);
+        attention_extras_free(&got);
+    }
+}
+
 static void values_of_heads_that_do_not_fit_are_refused(void **state)
 {
     (void)state;
@@ -203,6 +229,7 @@ int main(void)
         cmocka_unit_test(absent_ones_are_none),
         cmocka_unit_test(lengths_that_do_not_fit_are_refused),
         cmocka_unit_test(a_list_of_blocks_is_read_or_refused),
+        cmocka_unit_test(a_list_of_blocks_for_each_head_has_the_heads_of_q),
         cmocka_unit_test(values_of_heads_that_do_not_fit_are_refused),
         cmocka_unit_test(datasets_of_two_axes_are_refused),
     };

@@ -32,17 +32,16 @@ void *__wrap_realloc(void *memory, size_t size)
 }
 
 /* Leaks show in the address sanitizer's build. */
-static void a_plan_without_memory_fails_and_sets_nothing(void **state)
+static void plan_without_memory(const char *text)
 {
-    (void)state;
     schedule_problem p = problem_of(LAYOUT_ZIGZAG, 40, 40, 1, 4, true);
     p.node_ranks = p.columns = 2;
     p.may_share = true;
     pattern_choice choice;
-    pattern *pattern;
+    pattern_sum *pattern;
     char why[PATTERN_WHY_SIZE];
-    assert_true(pattern_choice_parse("global:3,3,20", &choice, why));
-    assert_int_equal(pattern_make(&choice, &p.mask, NULL, &pattern, why), 0);
+    assert_true(pattern_choice_parse(text, &choice, why));
+    assert_int_equal(pattern_make(&choice, &p.mask, p.heads, NULL, &pattern, why), 0);
     for (int i = 0; i < strategy_count; i++) {
         p.pattern = strategies[i]->sparse ? pattern : NULL;
         p.query_layout.kind = p.key_layout.kind = p.pattern ? LAYOUT_CONTIGUOUS : LAYOUT_ZIGZAG;
@@ -60,33 +59,36 @@ static void a_plan_without_memory_fails_and_sets_nothing(void **state)
         }
         assert_true(needed > 4);
     }
-    pattern_destroy(pattern);
+    pattern_sum_destroy(pattern);
+}
+
+static void a_plan_without_memory_fails_and_sets_nothing(void **state)
+{
+    (void)state;
+    plan_without_memory("longnet:9,25/1,3");
+    plan_without_memory("global:1,1,20"); /* a query that visits */
 }
 
 static void a_pattern_without_memory_fails_and_sets_nothing(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"sinks:2,3",
-                                        "global:3,3,20",
-                                        "dilated:2,3,1",
-                                        "bigbird:4,2",
-                                        "strided:5",
-                                        "fixed:6,2",
-                                        "vertical-slash:3,9/0-4,7",
-                                        "random:4,30"};
+    static const char *const texts[] = {"sinks:2,3",       "global:3,3,20", "dilated:2,3,1",
+                                        "strided:5",       "fixed:6,2",     "vertical-slash:3,9/0-4,7",
+                                        "bigbird:4,2",     "random:4,30",   "global-twice:3,3,20",
+                                        "longnet:9,25/1,3"};
     const mask m = mask_full(40, 40);
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         int64_t needed = 0;
         for (int result = -1; result != 0; needed++) {
             pattern_choice choice;
-            pattern *p = NULL;
+            pattern_sum *p = NULL;
             char why[PATTERN_WHY_SIZE];
             assert_true(pattern_choice_parse(texts[i], &choice, why));
             allocations_left = needed;
-            result = pattern_make(&choice, &m, NULL, &p, why);
+            result = pattern_make(&choice, &m, 4, NULL, &p, why);
             allocations_left = INT64_MAX;
             if (result != 0 && (result != -1 || p)) fail_msg("%s: %d after %" PRId64, texts[i], result, needed);
-            pattern_destroy(p);
+            pattern_sum_destroy(p);
             assert_true(needed < 1000);
         }
         assert_true(needed > 3);

@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-enum { LARGEST = 41, ROUNDS = 600, ALGEBRA_ROUNDS = 3000, SEED = 7, MOST_COLUMNS = 8192 };
+enum { LARGEST = 41, ROUNDS = 500, ALGEBRA_ROUNDS = 3000, SEED = 7, HEADS = 6 };
 
 static bool in_slice(const slice *s, int64_t i, int64_t j)
 {
@@ -102,20 +102,77 @@ static mask random_mask(uint64_t *state, int64_t n, int64_t m, document_set *doc
 }
 
 /* A query and a key of different documents are no pair; a document is as if alone, but for blocks. */
-static bool brute_pair(const brute_pattern *b, const mask *m, const int64_t *document_of, int64_t i, int64_t j)
+static int brute_pair(const brute_pattern *b, const mask *m, const int64_t *document_of, int head, int64_t i, int64_t j)
 {
-    if (!brute_sees(m, document_of, i, j)) return false;
-    if (b->name == BRUTE_BLOCKS) return brute_in_pattern(b, i, j, m->keys);
-    if (!document_of) return brute_in_pattern(b, i + m->keys - m->queries, j, m->keys);
+    if (!brute_sees(m, document_of, i, j)) return 0;
+    if (brute_is_of_blocks(b)) return brute_times(b, head, i, j, m->keys);
+    if (!document_of) return brute_times(b, head, i + m->keys - m->queries, j, m->keys);
     const int64_t start = m->documents[document_of[i]], end = m->documents[document_of[i] + 1];
-    return brute_in_pattern(b, i - start, j - start, end - start);
+    return brute_times(b, head, i - start, j - start, end - start);
+}
+
+/* Each term is a pattern like any other; those of a head together count each pair as often as it is wanted. */
+static void check_terms(const pattern_sum *s, const mask *m, const brute_pattern *b, const int64_t *document_of,
+                        const char *text, uint64_t *state)
+{
+    static table t[BRUTE_HEADS];
+    static bool in_term[LARGEST][LARGEST];
+    int64_t sum = 0;
+    memset(t, 0, sizeof t);
+    for (int i = 0; i < s->count; i++) {
+        static table of_term;
+        of_term = (table){.queries = m->queries, .keys = m->keys, .text = text};
+        const pattern_term *term = &s->terms[i];
+        assert_int_equal(
+            pattern_visit(term->pattern, m, (range){0, m->queries}, (range){0, m->keys}, count_part, &of_term), 0);
+        for (int64_t q = 0; q < m->queries; q++)
+            for (int64_t k = 0; k < m->keys; k++) in_term[q][k] = of_term.times[q][k] > 0;
+        check(term->pattern, m, in_term, text, state);
+        for (int h = 0; h < s->heads; h++)
+            for (int64_t q = 0; q < m->queries && pattern_term_meets(term, (head_range){h, h + 1}); q++)
+                for (int64_t k = 0; k < m->keys; k++) t[h].times[q][k] += in_term[q][k];
+    }
+    for (int h = 0; h < s->heads; h++)
+        for (int64_t q = 0; q < m->queries; q++)
+            for (int64_t k = 0; k < m->keys; k++) {
+                const int wanted = brute_pair(b, m, document_of, h, q, k);
+                sum += wanted;
+                if (t[h].times[q][k] != wanted)
+                    fail_msg("%s: head %d, query %d, key %d: %d times, not %d", text, h, (int)q, (int)k,
+                             t[h].times[q][k], wanted);
+            }
+    if (pattern_sum_pairs(s, m, (range){0, m->queries}, (range){0, m->keys}) != sum)
+        fail_msg("%s: the count of all pairs is wrong", text);
+}
+
+/* Key heads are of one class where the same terms are of their query heads. */
+static void check_classes(const pattern_sum *s, int kv_heads, const char *text)
+{
+    int class_of[BRUTE_HEADS], most = -1;
+    const int count = pattern_sum_classes(s, kv_heads, class_of), group = s->heads / kv_heads;
+    for (int a = 0; a < kv_heads; a++) {
+        if (class_of[a] < 0 || class_of[a] > most + 1) fail_msg("%s: classes are not numbered as they appear", text);
+        if (class_of[a] > most) most = class_of[a];
+        for (int b = 0; b < a; b++) {
+            bool same = true;
+            for (int i = 0; i < s->count; i++) {
+                bool has[2] = {false, false};
+                for (int h = 0; h < group; h++) {
+                    has[0] |= pattern_term_meets(&s->terms[i], (head_range){a * group + h, a * group + h + 1});
+                    has[1] |= pattern_term_meets(&s->terms[i], (head_range){b * group + h, b * group + h + 1});
+                }
+                same = same && has[0] == has[1];
+            }
+            if (same != (class_of[a] == class_of[b])) fail_msg("%s: key heads %d and %d", text, a, b);
+        }
+    }
+    assert_int_equal(count, most + 1);
 }
 
 static void named_patterns_are_their_definitions_under_every_mask(void **unused)
 {
     (void)unused;
-    static int64_t offsets[513], columns[MOST_COLUMNS];
-    static bool wanted[LARGEST][LARGEST];
+    static int64_t offsets[BRUTE_OFFSETS], columns[BRUTE_COLUMNS];
     uint64_t state = SEED;
     int refused = 0;
     for (int round = 0; round < ROUNDS * BRUTE_PATTERNS; round++) {
@@ -128,26 +185,27 @@ static void named_patterns_are_their_definitions_under_every_mask(void **unused)
         brute_pattern b;
         char text[512], why[PATTERN_WHY_SIZE];
         pattern_choice choice;
-        pattern *p = NULL;
-        brute_pattern_draw(&b, name, n, keys, random_next(&state), offsets, columns);
+        pattern_sum *p = NULL;
+        const int heads = (int)random_between(&state, 1, HEADS), lists = name == BRUTE_HEAD_BLOCKS ? heads : 1;
+        brute_pattern_draw(&b, name, heads, n, keys, random_next(&state), offsets, columns);
         brute_pattern_text(&b, text, sizeof text);
         if (!pattern_choice_parse(text, &choice, why)) fail_msg("%s: %s", text, why);
         const int64_t size = b.numbers[0] > 0 ? b.numbers[0] : 1, rows = (n + size - 1) / size;
-        const pattern_blocks blocks = {rows, (keys + size - 1) / size, offsets[rows], offsets, columns};
-        const int made = pattern_make(&choice, &m, name == BRUTE_BLOCKS ? &blocks : NULL, &p, why);
-        const bool alone = name == BRUTE_BIGBIRD || name == BRUTE_RANDOM || name == BRUTE_VERTICAL_SLASH;
-        assert_int_equal(made, m.documents && alone ? 1 : 0);
+        const pattern_blocks blocks = {lists,   rows,   (keys + size - 1) / size, offsets[lists * (rows + 1) - 1],
+                                       offsets, columns};
+        const int made = pattern_make(&choice, &m, heads, brute_is_of_blocks(&b) ? &blocks : NULL, &p, why);
+        assert_int_equal(made, m.documents && brute_is_alone(name) ? 1 : 0);
         if (made) {
             assert_non_null(strstr(why, "documents"));
             refused++;
             continue;
         }
         int64_t *document_of = documents_of_tokens(&m);
-        for (int64_t i = 0; i < n; i++)
-            for (int64_t j = 0; j < keys; j++) wanted[i][j] = brute_pair(&b, &m, document_of, i, j);
-        check(p, &m, wanted, text, &state);
+        check_terms(p, &m, &b, document_of, text, &state);
+        for (int kv_heads = 1; kv_heads <= heads; kv_heads++)
+            if (heads % kv_heads == 0) check_classes(p, kv_heads, text);
         free(document_of);
-        pattern_destroy(p);
+        pattern_sum_destroy(p);
     }
     assert_true(refused > ROUNDS / 10);
 }
@@ -283,6 +341,13 @@ static void texts_that_are_no_pattern_are_refused_with_the_reason(void **unused)
         {"random:0,3", "at least 1 token"},
         {"random:4,101", "at most 100"},
         {"blocks:0", "at least 1 token"},
+        {"longnet:4", "is not longnet"},
+        {"longnet:4/1-2", "is not longnet"},
+        {"longnet:4,8/1", "as many steps"},
+        {"longnet:4/1,2", "as many steps"},
+        {"longnet:4,0/1,2", "at least 1 token"},
+        {"longnet:4,8/1,0", "at least 1"},
+        {"global-twice:1,1", "is not global-twice"},
     };
     pattern_choice choice;
     char why[PATTERN_WHY_SIZE];
@@ -301,24 +366,38 @@ static void lists_of_blocks_that_are_none_are_refused(void **unused)
 {
     (void)unused;
     const int64_t offsets[] = {0, 2, 3}, late[] = {1, 2, 3}, falling[] = {0, 4, 3};
+    const int64_t heads[] = {0, 1, 2, 2, 3, 3}, gap[] = {0, 1, 1, 2, 3, 3}, early[] = {0, 1, 2, 2, 2, 2};
     const int64_t columns[] = {0, 1, 1}, twice[] = {1, 1, 0}, beyond[] = {0, 2, 1};
     const pattern_blocks cases[] = {
-        {3, 2, 3, offsets, columns}, {2, 3, 3, offsets, columns}, {2, 2, 2, offsets, columns}, {2, 2, 3, late, columns},
-        {2, 2, 3, falling, columns}, {2, 2, 3, offsets, twice},   {2, 2, 3, offsets, beyond},  {0},
+        {1, 3, 2, 3, offsets, columns},
+        {1, 2, 3, 3, offsets, columns},
+        {1, 2, 2, 2, offsets, columns},
+        {1, 2, 2, 3, late, columns},
+        {1, 2, 2, 3, falling, columns},
+        {1, 2, 2, 3, offsets, twice},
+        {1, 2, 2, 3, offsets, beyond},
+        {2, 2, 2, 3, gap, columns},
+        {2, 2, 2, 3, early, columns},
+        {3, 2, 2, 3, heads, columns},
+        {0},
     };
     const mask m = mask_full(8, 7);
     pattern_choice choice;
-    pattern *p = NULL;
+    pattern_sum *p = NULL;
     char why[PATTERN_WHY_SIZE];
     assert_true(pattern_choice_parse("blocks:4", &choice, why));
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        assert_int_equal(pattern_make(&choice, &m, &cases[i], &p, why), 1);
-    assert_int_equal(pattern_make(&choice, &m, NULL, &p, why), 1);
-    const pattern_blocks right = {2, 2, 3, offsets, columns};
-    assert_int_equal(pattern_make(&choice, &m, &right, &p, why), 0);
-    pattern_destroy(p);
+        assert_int_equal(pattern_make(&choice, &m, 2, &cases[i], &p, why), 1);
+    assert_int_equal(pattern_make(&choice, &m, 2, NULL, &p, why), 1);
+    const pattern_blocks right = {1, 2, 2, 3, offsets, columns}, of_heads = {2, 2, 2, 3, heads, columns};
+    assert_int_equal(pattern_make(&choice, &m, 2, &right, &p, why), 0);
+    assert_int_equal(p->count, 1);
+    pattern_sum_destroy(p);
+    assert_int_equal(pattern_make(&choice, &m, 2, &of_heads, &p, why), 0);
+    assert_int_equal(p->count, 2);
+    pattern_sum_destroy(p);
     assert_true(pattern_choice_parse("sinks:1,1", &choice, why));
-    assert_int_equal(pattern_make(&choice, &m, &right, &p, why), 1);
+    assert_int_equal(pattern_make(&choice, &m, 2, &right, &p, why), 1);
 }
 
 int main(void)

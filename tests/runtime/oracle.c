@@ -96,15 +96,15 @@ static double product(const longspan_problem *p, int64_t offset, int head, const
     return sum * p->scale;
 }
 
-/* A row of alpha-entmax over the keys that the mask and `allowed`, unless NULL, leave. */
-static bool entmax_row(const longspan_problem *p, const bool *allowed, int64_t b, int64_t i, int head, const double *q,
-                       const double *k, const double *v, double *z, double *out, double *tau_p)
+/* A row of alpha-entmax over the keys that the mask and `times`, unless NULL, leave. */
+static bool entmax_row(const longspan_problem *p, const unsigned char *times, int64_t b, int64_t i, int head,
+                       const double *q, const double *k, const double *v, double *z, double *out, double *tau_p)
 {
     const double slope = p->alibi_slopes ? (double)p->alibi_slopes[head] : 0;
     bool sees = false;
     for (int64_t j = 0; j < p->keys; j++) {
         z[j] = -INFINITY;
-        if ((allowed && !allowed[j]) || !oracle_sees(p, b, i, j)) continue;
+        if ((times && times[j] == 0) || !oracle_sees(p, b, i, j)) continue;
         double score = 0;
         for (int d = 0; d < p->dim; d++) score += q[d] * k[j * p->dim + d];
         score *= p->scale;
@@ -142,17 +142,17 @@ bool oracle_row(const longspan_problem *p, int64_t b, int64_t i, int head, const
     return begin < end;
 }
 
-bool oracle_row_of(const longspan_problem *p, const bool *allowed, int64_t b, int64_t i, int head, const double *q,
-                   const double *k, const double *v, double *weights, double *out, double *lse_p)
+bool oracle_row_of(const longspan_problem *p, const unsigned char *times, int64_t b, int64_t i, int head,
+                   const double *q, const double *k, const double *v, double *weights, double *out, double *lse_p)
 {
     const double slope = p->alibi_slopes ? (double)p->alibi_slopes[head] : 0;
     const double sink = p->sinks ? (double)p->sinks[head] : -INFINITY;
     double top = sink, sum = 0;
     bool sees = false;
-    if (p->alpha != 0) return entmax_row(p, allowed, b, i, head, q, k, v, weights, out, lse_p);
+    if (p->alpha != 0) return entmax_row(p, times, b, i, head, q, k, v, weights, out, lse_p);
     for (int64_t j = 0; j < p->keys; j++) {
         weights[j] = -INFINITY;
-        if ((allowed && !allowed[j]) || !oracle_sees(p, b, i, j)) continue;
+        if ((times && times[j] == 0) || !oracle_sees(p, b, i, j)) continue;
         double score = product(p, i + p->keys - p->queries - j, head, q, k + j * p->dim);
         if (p->softcap > 0) score = p->softcap * tanh(score / p->softcap);
         weights[j] = score - slope * fabs((double)(i + p->keys - p->queries - j));
@@ -162,7 +162,7 @@ bool oracle_row_of(const longspan_problem *p, const bool *allowed, int64_t b, in
     for (int e = 0; e < p->value_dim; e++) out[e] = 0;
     for (int64_t j = 0; j < p->keys && sees; j++) {
         if (weights[j] == -INFINITY) continue;
-        const double weight = exp(weights[j] - top);
+        const double weight = (times ? times[j] : 1) * exp(weights[j] - top);
         sum += weight;
         for (int e = 0; e < p->value_dim; e++) out[e] += weight * v[j * p->value_dim + e];
     }

@@ -27,9 +27,9 @@ void oracle_rotate(const longspan_problem *p, int64_t position, double *row);
 bool oracle_row(const longspan_problem *p, int64_t b, int64_t i, int head, const double *q, const double *k,
                 const double *v, double *weights, double *out, double *lse_p);
 
-/* The same of a sparse pattern: of the keys that the mask and the scores' definitions leave, those with allowed[key];
- * all of them if that is NULL. */
-bool oracle_row_of(const longspan_problem *p, const bool *allowed, int64_t b, int64_t i, int head, const double *q,
-                   const double *k, const double *v, double *weights, double *out, double *lse_p);
+/* The same of a sparse pattern: of the keys that the mask and the scores' definitions leave, key j counts times[j]
+ * times; once if that is NULL. */
+bool oracle_row_of(const longspan_problem *p, const unsigned char *times, int64_t b, int64_t i, int head,
+                   const double *q, const double *k, const double *v, double *weights, double *out, double *lse_p);
 
 #endif

@@ -184,9 +184,10 @@ static void compare(comparison *c, const test_problem *t, const rows *queries, c
                 const int64_t token = token_of(queries, i), at = (b * queries->tokens + i) * p->heads + h;
                 make_row(t, TENSOR_Q, b, token, h, p->dim, NULL, q);
                 oracle_rotate(p, token + p->keys - p->queries, q);
-                const bool sees = t->allowed ? oracle_row_of(p, t->allowed + token * p->keys, b, token, h, q, k, v,
-                                                             weights, reference, &reference_lse)
-                                             : oracle_row(p, b, token, h, q, k, v, weights, reference, &reference_lse);
+                const unsigned char *times = t->times ? t->times + (h * p->queries + token) * p->keys : NULL;
+                const bool sees =
+                    times ? oracle_row_of(p, times, b, token, h, q, k, v, weights, reference, &reference_lse)
+                          : oracle_row(p, b, token, h, q, k, v, weights, reference, &reference_lse);
                 number_widen((kernel_type)p->out_type, (const char *)out + (size_t)(at * p->value_dim) * size, row,
                              p->value_dim);
                 compare_row(c, p, p->value_dim, row, lse[at], reference, reference_lse, !sees);

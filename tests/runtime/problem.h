@@ -20,7 +20,8 @@ typedef struct {
     int node_ranks;            /* as if so many ranks in a row were a node; 0: the real ones */
     bool own_arrays;           /* k and v are put into the plan's arrays, where it has some */
     uint64_t seed;
-    const bool *allowed;  /* [N, M]: what a sparse pattern lets queries see beside the mask; NULL: everything */
+    /* [H, N, M]: how often a sparse pattern lets queries see keys that the mask leaves; NULL: once. */
+    const unsigned char *times;
     int64_t checked_rows; /* rows of each rank to hold against the oracle; 0 for all, or CHECK_NO_ROWS */
     float q_factor;       /* multiplies q; 0 means 1 */
     /* Replaces a value of the made data; NULL for none. */
