@@ -86,7 +86,29 @@ typedef struct {
     const int64_t *positions; /* [tokens] in the sequence of keys; read only where scores depend on positions */
     const attention_segment *segments;
     int segment_count;
+    /* Not NULL: not all rows of the tokens, but `listed_rows` rows of key head `kv_head` alone, each once: row r is query
+     * head r % (H / G) of that key head at token r / (H / G) of the span. */
+    const int64_t *listed;
+    int64_t listed_rows;
+    int kv_head;
 } attention_span;
+
+/* Query rows of each of its key heads, and how many these are. */
+static inline int64_t attention_span_rows(const attention_span *span, int group)
+{
+    return span->listed ? span->listed_rows : span->tokens * group;
+}
+
+static inline int attention_span_heads(const attention_span *span, int kv_heads)
+{
+    return span->listed ? 1 : kv_heads;
+}
+
+/* Which row it is of the span's tokens, counted token * (H / G) + query head: row i of attention_span_rows. */
+static inline int64_t attention_span_row(const attention_span *span, int64_t i)
+{
+    return span->listed ? span->listed[i] : i;
+}
 
 /* What all spans of a call share. */
 typedef struct {
