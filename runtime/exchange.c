@@ -93,7 +93,7 @@ static bool add_type(exchange *e, size_t bytes, size_t stride)
     return true;
 }
 
-/* The types of all transfers of some of a store's heads. */
+/* The types of all transfers of some of a store's heads, and of those that are joined. */
 static bool add_types(exchange *e)
 {
     for (int64_t i = 0; i < e->schedule->step_count; i++) {
@@ -103,15 +103,16 @@ static bool add_types(exchange *e)
             const row_format *format = &e->formats[t->kind];
             for (int tensor = 0; tensor < format->tensors; tensor++) {
                 const cut c = cut_of(format, tensor, t, row_stores_find(e->stores, t->kind, t->slot));
-                if (c.bytes != c.stride && !add_type(e, c.bytes, c.stride)) return false;
+                const bool typed = c.bytes != c.stride || schedule_joined_end(step, j) > j + 1;
+                if (typed && !add_type(e, c.bytes, c.stride)) return false;
             }
         }
     }
     return true;
 }
 
-/* The type of a message of joined transfers: runs of rows of `bytes` bytes. False if memory ran out. */
-static bool make_joined_type(joined_message *m, int64_t count, size_t bytes)
+/* The type of a message of joined transfers: runs of rows of a type, `stride` bytes apart. False if memory ran out. */
+static bool make_joined_type(joined_message *m, int64_t count, size_t stride, MPI_Datatype row)
 {
     int *lengths = malloc((size_t)count * sizeof *lengths);
     MPI_Aint *places = malloc((size_t)count * sizeof *places);
@@ -123,17 +124,17 @@ static bool make_joined_type(joined_message *m, int64_t count, size_t bytes)
             range_intersect((range){m->done - before, m->done + m->rows - before}, (range){0, range_length(t->rows)});
         before += range_length(t->rows);
         if (range_is_empty(part)) continue;
-        /* Lengths of a message, which is no longer than an int can say; runs that touch are one. */
-        const int length = (int)((size_t)range_length(part) * bytes);
-        const MPI_Aint place = (MPI_Aint)(t->slot_row - m->first->slot_row + part.begin) * (MPI_Aint)bytes;
-        const bool touches = runs > 0 && places[runs - 1] + lengths[runs - 1] == place;
+        /* Rows of a message, which are no more than an int can say; runs that touch are one. */
+        const int length = (int)range_length(part);
+        const MPI_Aint place = (MPI_Aint)(t->slot_row - m->first->slot_row + part.begin) * (MPI_Aint)stride;
+        const bool touches = runs > 0 && places[runs - 1] + (MPI_Aint)lengths[runs - 1] * (MPI_Aint)stride == place;
         lengths[runs - touches] = touches ? lengths[runs - 1] + length : length;
         places[runs - touches] = touches ? places[runs - 1] : place;
         runs += !touches;
     }
     const bool made = lengths && places;
     if (made) {
-        MPI_Type_create_hindexed(runs, lengths, places, MPI_BYTE, &m->type);
+        MPI_Type_create_hindexed(runs, lengths, places, row, &m->type);
         MPI_Type_commit(&m->type);
     }
     free(lengths);
@@ -156,7 +157,7 @@ static bool add_joined(exchange *e, const schedule_step *step)
             for (int64_t done = 0; done < rows; done += c.rows) {
                 joined_message *m = &e->joined[e->joined_count];
                 *m = (joined_message){t, tensor, done, done + c.rows < rows ? c.rows : rows - done, MPI_DATATYPE_NULL};
-                if (!make_joined_type(m, end - i, c.bytes)) return false;
+                if (!make_joined_type(m, end - i, c.stride, find_type(e, c.bytes, c.stride))) return false;
                 e->joined_count++;
             }
         }
