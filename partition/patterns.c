@@ -226,6 +226,8 @@ const pattern_kind pattern_kinds[] = {
      2, ANY, RUNS, TWO_LISTS, make_vertical_slash, NULL},
     {"blocks", "blocks:SIZE", "the blocks of keys that are listed for the query's block",
      1, 1, 1, JOINS_DOCUMENTS, make_blocks, fault_of_blocks},
+    {"selected", "selected:SIZE", "the blocks of SIZE keys that are listed for each query (top-k)",
+     1, 1, 1, BLOCKS_ARE_SELECTED, NULL, fault_of_blocks},
 };
 /* clang-format on */
 const int pattern_kind_count = (int)(sizeof pattern_kinds / sizeof pattern_kinds[0]);

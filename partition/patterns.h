@@ -32,6 +32,7 @@ typedef struct {
 enum {
     TWO_LISTS = 1,       /* one '/' stands between two items */
     JOINS_DOCUMENTS = 2, /* may be of packed documents */
+    BLOCKS_ARE_SELECTED = 4, /* no pattern is made: queries have lists of blocks (partition/selection.h) */
 };
 
 struct pattern_kind {

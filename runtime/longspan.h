@@ -53,6 +53,7 @@ typedef struct {
 
 typedef struct longspan_context longspan_context;
 typedef struct longspan_plan longspan_plan;
+typedef struct longspan_selection longspan_selection;
 
 /* From rank to rank, as "auto" and predictions see it. */
 typedef struct {
@@ -122,6 +123,9 @@ typedef struct {
      * block_keys[block_offsets[i + 1]], ascending. ceil(N / SIZE) + 1 offsets. Blocks count from the first token. */
     const int64_t *block_offsets, *block_keys;
     int64_t block_offset_count, block_key_count;
+    /* For "selected:SIZE": which blocks each query sees. Made for a problem that is equal but for this; may be destroyed
+     * once there is a plan. */
+    const longspan_selection *selection;
     const int64_t *key_lengths; /* [B]: only keys j < key_lengths[b] exist for batch item b; NULL: all M */
 
     /* The score. */
@@ -172,6 +176,25 @@ LONGSPAN_API int longspan_context_error_rank(const longspan_context *context);
 /* Not collective. A few words for a status. */
 LONGSPAN_API const char *longspan_status_string(longspan_status status);
 LONGSPAN_API const char *longspan_version(void);
+
+/* A selection: for every query the blocks of SIZE keys that it sees, if the mask lets it see them; blocks count from the
+ * first token. It is made before the plan, for a problem with a pattern whose blocks are selected, and every rank has
+ * the lists of its own queries alone. B = 1, without key_lengths.
+ *
+ * Not collective. The tokens of an axis that this rank has under a selection, and under the plan that takes it. */
+LONGSPAN_API longspan_range longspan_selection_tokens(const longspan_context *context, const longspan_problem *problem,
+                                                      longspan_axis axis);
+/* Collective. Blocks that were selected elsewhere, of the pattern "selected:SIZE": blocks [T, lists, most] of this rank's
+ * queries, each list ascending, with -1 behind its last block. lists, the same on all ranks as `most` is, is 1 (for all
+ * heads), G or H. Copied; a rank without queries may pass NULL. Errors: ARGUMENT, MISMATCH, UNSUPPORTED, MEMORY. */
+LONGSPAN_API longspan_status longspan_selection_create(longspan_context *context, const longspan_problem *problem,
+                                                       int lists, int64_t most, const int32_t *blocks,
+                                                       longspan_selection **selection_p);
+/* Not collective. The lists of this rank, [T, lists, most], as above. The selection's own. */
+LONGSPAN_API const int32_t *longspan_selection_blocks(const longspan_selection *selection, int *lists_p,
+                                                      int64_t *most_p);
+/* Not collective. Sets the handle to NULL; a NULL handle is allowed. */
+LONGSPAN_API void longspan_selection_destroy(longspan_selection **selection_p);
 
 /* Collective. Allocates all that execute needs: the state of the local queries, 4 B T H (E + 2) bytes, and the buffers
  * of the strategy, two shards of k and v under the ring. Errors: ARGUMENT (also a `compute` of the context that its

@@ -188,6 +188,7 @@ longspan_status problem_check_equal(longspan_context *context, const longspan_pr
         {"block_key_count", p->block_key_count},
         {"block_offsets", problem_hash_array(p->block_offsets, sizeof *p->block_offsets, p->block_offset_count, most_tokens)},
         {"block_keys", problem_hash_array(p->block_keys, sizeof *p->block_keys, p->block_key_count, most_tokens)},
+        {"selection", p->selection != NULL},
         {"key_lengths", problem_hash_array(p->key_lengths, sizeof *p->key_lengths, p->batch, MOST_BATCH)},
         {"scale", agreement_bits(p->scale)},
         {"softcap", agreement_bits(p->softcap)},

@@ -184,8 +184,9 @@ static void compare(comparison *c, const test_problem *t, const rows *queries, c
                 const int64_t token = token_of(queries, i), at = (b * queries->tokens + i) * p->heads + h;
                 make_row(t, TENSOR_Q, b, token, h, p->dim, NULL, q);
                 oracle_rotate(p, token + p->keys - p->queries, q);
-                const bool sees = t->allowed ? oracle_row_of(p, t->allowed + token * p->keys, b, token, h, q, k, v,
-                                                             weights, reference, &reference_lse)
+                const int64_t allowed_row = (t->allowed_by_head ? h * p->queries : 0) + token;
+                const bool sees = t->allowed ? oracle_row_of(p, t->allowed + allowed_row * p->keys, b, token, h, q, k,
+                                                             v, weights, reference, &reference_lse)
                                              : oracle_row(p, b, token, h, q, k, v, weights, reference, &reference_lse);
                 number_widen((kernel_type)p->out_type, (const char *)out + (size_t)(at * p->value_dim) * size, row,
                              p->value_dim);

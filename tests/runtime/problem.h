@@ -21,6 +21,7 @@ typedef struct {
     bool own_arrays;           /* k and v are put into the plan's arrays, where it has some */
     uint64_t seed;
     const bool *allowed;  /* [N, M]: what a sparse pattern lets queries see beside the mask; NULL: everything */
+    bool allowed_by_head; /* allowed is [H, N, M] */
     int64_t checked_rows; /* rows of each rank to hold against the oracle; 0 for all, or CHECK_NO_ROWS */
     float q_factor;       /* multiplies q; 0 means 1 */
     /* Replaces a value of the made data; NULL for none. */
