@@ -32,7 +32,9 @@ longspan_status problem_pattern(const longspan_problem *p, pattern **pattern_p, 
     if (!pattern_choice_parse(p->pattern, &choice, why))
         return failure_set(f, LONGSPAN_ERROR_ARGUMENT, "pattern %s", why);
     if ((choice.kind->flags & BLOCKS_ARE_SELECTED) && !p->selection)
-        return failure_set(f, LONGSPAN_ERROR_ARGUMENT, "pattern '%.100s' needs a selection, but there is none",
+        return failure_set(f, LONGSPAN_ERROR_ARGUMENT,
+                           "pattern '%.100s' needs a selection: what queries see is known where their lists are (attend "
+                           "has them; longspan_selection_create)",
                            p->pattern);
     if (choice.kind->flags & BLOCKS_ARE_SELECTED) return f->status;
     const int64_t size = choice.items[0].begin > 0 ? choice.items[0].begin : 1;

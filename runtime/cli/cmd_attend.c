@@ -1,5 +1,6 @@
 /* longspan attend: attention over a file's q, k and v. */
 #include "runtime/cli/attend.h"
+#include "runtime/cli/attend_selection.h"
 #include "runtime/cli/command.h"
 #include "runtime/cli/file_rows.h"
 #include "runtime/cli/progress_bar.h"
@@ -190,8 +191,18 @@ static void attend(session *s, const options *o, failure *f)
         session_fail(s, f);
         goto done;
     }
+    const bool selects = attend_selects(o->arguments[0], &input, &problem, f);
+    if (f->status != LONGSPAN_OK) {
+        session_fail(s, f);
+        goto done;
+    }
+    const double selecting = MPI_Wtime();
+    if (!job_open_context(s, o, bar_wanted ? progress_bar_update : NULL, &bar, &j, f)) goto done;
+    if (selects && !attend_select(s, &input, &problem, &j, f)) goto done;
     const double planning = MPI_Wtime();
-    if (!job_open(s, o, &problem, bar_wanted ? progress_bar_update : NULL, &bar, &j, f)) goto done;
+    if (selects) trace_file_phase(j.trace, "select", selecting);
+    if (!job_plan(s, &problem, &j, f)) goto done;
+    if (selects) j.selection_pairs = attend_selection_pairs(s, &j);
     const double reading = MPI_Wtime();
     if (!read_inputs(s, &input, &j, f)) goto done;
     trace_file_phase(j.trace, "read", reading);
@@ -225,13 +236,16 @@ static void attend(session *s, const options *o, failure *f)
         {"wait", repeat.wait},
         {"finish", repeat.finish},
         {"write", report_reduce(s->comm, finished - writing)},
+        {"select", report_reduce(s->comm, planning - selecting)},
     };
+    const int phase_count = (int)(sizeof phases / sizeof phases[0]) - !selects;
     if (o->report) {
         json_t *root = s->rank == 0 ? report_json(o, &report, &phases[1].seconds, &phases[5].seconds, &checks) : NULL;
+        if (root && selects) json_object_set_new(root, "select", report_statistics_json(&phases[6].seconds));
         if (!run_report_write(s, o->report, o->force, root, f)) goto done;
     }
     if (s->rank == 0 && !s->quiet)
-        run_report_print(stderr, &report, &repeat, phases, sizeof phases / sizeof phases[0], finished - started);
+        run_report_print(stderr, &report, &repeat, phases, phase_count, finished - started);
     say_checks(s, &checks);
     session_say(s, "  output   %s\n", o->output);
     if (o->report) session_say(s, "  report   %s\n", o->report);

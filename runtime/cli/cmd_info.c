@@ -99,6 +99,7 @@ static void print_softmax(const input_file *input)
     if (extras->documents) printf(", %" PRId64 " documents", extras->document_count);
     if (extras->key_lengths) printf(", key lengths");
     if (extras->block_offsets) printf(", a list of blocks");
+    if (tensor_file_has(input->file, "/selected_blocks")) printf(", selected blocks");
     if (extras->alibi_slopes) printf(", ALiBi slopes");
     if (extras->sinks) printf(", sinks");
     printf("\n");

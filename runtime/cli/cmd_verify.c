@@ -9,6 +9,7 @@
 #include "runtime/cli/result_file.h"
 #include "runtime/cli/row_oracle.h"
 #include "runtime/cli/verify.h"
+#include "runtime/cli/verify_selection.h"
 #include "runtime/launch.h"
 #include "runtime/patience.h"
 
@@ -129,7 +130,7 @@ static bool group_sees(const sample *g, int64_t begin, int64_t end)
 {
     for (int r = 0; r < g->rows; r++)
         for (int64_t key = begin; key < end; key++)
-            if (oracle_sees(&g->row[r], key)) return true;
+            if (oracle_any_sees(&g->row[r], key)) return true;
     return false;
 }
 
@@ -248,6 +249,8 @@ static bool verify_group(workshop *w, sample *g, int64_t b, verdict *all, failur
         oracle_row_free(&g->row[r]);
         g->row[r] = oracle_row_make(p, w->result->arithmetic, b, token);
         if (p->pattern && !g->row[r].allowed) failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory for the pattern");
+        if (w->result->selection_file && f->status == LONGSPAN_OK)
+            verify_selection_apply(w->result, token, &g->row[r], f);
         read_rows(w, w->result->input.file, "/q", &w->result->input.shapes.q, b, token, token + 1, q, f);
         oracle_turn(p, token + before, p->heads, q);
         for (int h = 0; h < g->heads; h++) /* a sink counts once, whatever the rank count */

@@ -238,7 +238,11 @@ bool job_open_context(const session *s, const options *o, void (*progress)(void 
 bool job_open(const session *s, const options *o, const longspan_problem *problem,
               void (*progress)(void *progress_data, double fraction), void *progress_data, job *job_p, failure *f)
 {
-    if (!job_open_context(s, o, progress, progress_data, job_p, f)) return false;
+    return job_open_context(s, o, progress, progress_data, job_p, f) && job_plan(s, problem, job_p, f);
+}
+
+bool job_plan(const session *s, const longspan_problem *problem, job *job_p, failure *f)
+{
     const double planning = MPI_Wtime();
     const longspan_status planned = longspan_plan_create(job_p->context, problem, &job_p->plan);
     trace_file_phase(job_p->trace, "plan", planning);
@@ -254,6 +258,7 @@ double job_pairs(const job *j)
 {
     const longspan_problem *p = &j->problem;
     double pairs = 0;
+    if (j->selection) return j->selection_pairs;
     for (int64_t b = 0; b < p->batch; b++) {
         const int64_t keys = p->key_lengths ? p->key_lengths[b] : p->keys;
         pairs +=
@@ -275,6 +280,7 @@ void job_close(job *j)
     free(j->out);
     free(j->lse);
     longspan_plan_destroy(&j->plan);
+    longspan_selection_destroy(&j->selection);
     longspan_context_destroy(&j->context);
     trace_destroy(j->trace);
     *j = (job){0};

@@ -35,6 +35,9 @@ typedef struct {
     oracle_arithmetic arithmetic;
     input_file input;
     char pattern[PATTERN_TEXT_SIZE]; /* "" for none */
+    const tensor_file *selection_file; /* that holds the blocks which queries see, of selection_size keys; NULL: none */
+    selection_shape selection;
+    int64_t selection_size;
     char *input_path; /* where the input was found */
 } result_file;
 

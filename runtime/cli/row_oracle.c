@@ -35,6 +35,20 @@ static int64_t floor_divide(int64_t a, int64_t b)
     return a / b - (a % b < 0);
 }
 
+static bool sees_by_list(const oracle_row *row, int list, int64_t key)
+{
+    const longspan_problem *p = row->problem;
+    const int64_t i = row->position, j = key - row->begin;
+    if (key < row->begin || key >= row->end) return false;
+    if (row->allowed && !pattern_oracle_bit(row->allowed + list * row->words, key)) return false;
+    if (p->causal && j > i && j >= p->prefix) return false;
+    if (p->window_left >= 0 && i - j > p->window_left) return false;
+    if (p->window_right >= 0 && j - i > p->window_right) return false;
+    if (p->chunk <= 0) return true;
+    const int64_t ahead = floor_divide(j, p->chunk) - floor_divide(i, p->chunk);
+    return (p->chunks_left < 0 || -ahead <= p->chunks_left) && (p->chunks_right < 0 || ahead <= p->chunks_right);
+}
+
 oracle_row oracle_row_make(const longspan_problem *problem, oracle_arithmetic arithmetic, int64_t batch_item,
                            int64_t query)
 {
@@ -53,9 +67,11 @@ oracle_row oracle_row_make(const longspan_problem *problem, oracle_arithmetic ar
     if (problem->pattern) {
         const pattern_query of = {query, row.begin, row.end, row.position};
         row.allowed = pattern_oracle_keys(problem, &of);
+        row.lists = 1;
+        row.words = problem->keys / 64 + 1;
     }
     if (problem->key_lengths && problem->key_lengths[batch_item] < row.end) row.end = problem->key_lengths[batch_item];
-    for (int64_t key = 0; key < problem->keys; key++) row.seen += oracle_sees(&row, key);
+    for (int64_t key = 0; key < problem->keys; key++) row.seen += sees_by_list(&row, 0, key);
     return row;
 }
 
@@ -65,18 +81,38 @@ void oracle_row_free(oracle_row *row)
     row->allowed = NULL;
 }
 
-bool oracle_sees(const oracle_row *row, int64_t key)
+bool oracle_row_select(oracle_row *row, int64_t size, int lists, int64_t most, const int32_t *blocks)
+{
+    const int64_t keys = row->problem->keys;
+    free(row->allowed);
+    row->lists = lists;
+    row->words = keys / 64 + 1;
+    row->allowed = calloc((size_t)(row->words * lists), sizeof *row->allowed);
+    row->seen = 0;
+    for (int list = 0; list < lists && row->allowed; list++) {
+        uint64_t *allowed = row->allowed + list * row->words;
+        int64_t seen = 0;
+        for (int64_t i = 0; i < most; i++)
+            for (int64_t j = blocks[list * most + i] * size; j >= 0 && j < keys && j / size == blocks[list * most + i]; j++)
+                allowed[j / 64] |= UINT64_C(1) << j % 64;
+        for (int64_t j = 0; j < keys; j++) seen += sees_by_list(row, list, j);
+        if (seen > row->seen) row->seen = seen;
+    }
+    return row->allowed != NULL;
+}
+
+bool oracle_sees(const oracle_row *row, int head, int64_t key)
 {
     const longspan_problem *p = row->problem;
-    const int64_t i = row->position, j = key - row->begin;
-    if (key < row->begin || key >= row->end) return false;
-    if (row->allowed && !pattern_oracle_bit(row->allowed, key)) return false;
-    if (p->causal && j > i && j >= p->prefix) return false;
-    if (p->window_left >= 0 && i - j > p->window_left) return false;
-    if (p->window_right >= 0 && j - i > p->window_right) return false;
-    if (p->chunk <= 0) return true;
-    const int64_t ahead = floor_divide(j, p->chunk) - floor_divide(i, p->chunk);
-    return (p->chunks_left < 0 || -ahead <= p->chunks_left) && (p->chunks_right < 0 || ahead <= p->chunks_right);
+    const int list = row->lists == p->kv_heads ? head / (p->heads / p->kv_heads) : row->lists == p->heads ? head : 0;
+    return sees_by_list(row, list, key);
+}
+
+bool oracle_any_sees(const oracle_row *row, int64_t key)
+{
+    for (int list = 0; list < (row->lists > 1 ? row->lists : 1); list++)
+        if (sees_by_list(row, list, key)) return true;
+    return false;
 }
 
 /* Elements of pair c. */
@@ -175,7 +211,7 @@ void oracle_fold(const oracle_row *row, int head, const double *q, const double 
     bool any = false;
     for (int64_t j = 0; j < count; j++) {
         scores[j] = -INFINITY;
-        if (oracle_sees(row, begin + j)) scores[j] = score(row, head, q, k + j * k_stride, begin + j, &errors[j]);
+        if (oracle_sees(row, head, begin + j)) scores[j] = score(row, head, q, k + j * k_stride, begin + j, &errors[j]);
         if (scores[j] > top) top = scores[j];
         any = any || scores[j] != -INFINITY;
     }

@@ -39,7 +39,11 @@ typedef struct {
     int64_t begin, end; /* keys of its document, as far as they exist for its batch item */
     int64_t position;   /* p_i, counted from `begin` */
     int64_t seen;       /* n */
-    uint64_t *allowed;  /* keys that a sparse pattern lets it see (pattern_oracle.h); NULL without one */
+    /* Keys that a sparse pattern lets it see (pattern_oracle.h), [lists, words]; NULL without one. There is a list for all
+     * heads but where blocks are selected: then perhaps one a key head or one a head. */
+    uint64_t *allowed;
+    int lists;
+    int64_t words;
 } oracle_row;
 
 /* O(M): counts the keys one by one. To be freed; with a pattern `allowed` is NULL if memory ran out. */
@@ -48,7 +52,13 @@ oracle_row oracle_row_make(const longspan_problem *problem, oracle_arithmetic ar
 
 void oracle_row_free(oracle_row *row);
 
-bool oracle_sees(const oracle_row *row, int64_t key);
+/* The lists of a query, [lists, most] blocks of `size` keys and -1, in place of what its pattern lets it see; n becomes
+ * the most that any of them lets it see. False if memory ran out. */
+bool oracle_row_select(oracle_row *row, int64_t size, int lists, int64_t most, const int32_t *blocks);
+
+/* Does a head of the row see the key; does any? */
+bool oracle_sees(const oracle_row *row, int head, int64_t key);
+bool oracle_any_sees(const oracle_row *row, int64_t key);
 
 /* RoPE: turns the rows x [heads, D] of the token at `position` among the keys. Nothing without RoPE. */
 void oracle_turn(const longspan_problem *problem, int64_t position, int heads, double *x);

@@ -1,0 +1,97 @@
+"""Blocks of keys that each query selects, in longspan attend: against numpy in float64 under an explicit mask of every head,
+by longspan verify, and what is refused."""
+import harness
+import h5py
+import numpy
+import oracle
+
+N, HEADS, KV_HEADS = 131, 4, 2
+
+
+def draw_lists(lists, blocks, most, seed=3):
+    """[N, lists, most]: ascending blocks and -1; some queries have none."""
+    random = numpy.random.default_rng(seed)
+    result = numpy.full((N, lists, most), -1)
+    for row in result.reshape(-1, most):
+        count = random.integers(0, min(most, blocks) + 1)
+        row[:count] = numpy.sort(random.choice(blocks, count, replace=False))
+    return result
+
+
+def seen_of(selected, size, heads=HEADS, tokens=N):
+    """[H, N, M]: does a head of a query see a key?"""
+    blocks = numpy.arange(tokens) // size
+    seen = (selected[:, :, :, None] == blocks).any(2).transpose(1, 0, 2)
+    return numpy.repeat(seen, heads // seen.shape[0], 0)
+
+
+class Selected(harness.Case):
+    def test_results_equal_float64_under_the_explicit_mask_and_pass_verify(self):
+        arrays, wanted = {}, {}
+        for lists in (1, KV_HEADS, HEADS):
+            for size in (10, 32, 1):
+                name = f"{lists}-{size}.h5"
+                arrays[name] = oracle.make_input(self.path(name), N, heads=HEADS, kv_heads=KV_HEADS, dim=24, value_dim=8)
+                selected = draw_lists(lists, -(-N // size), 5)
+                wanted[name] = seen_of(selected, size)
+                with h5py.File(self.path(name), "a") as file:
+                    file["selected_blocks"] = selected.astype("i4" if size == 32 else "i8")
+        cases = [(name, mask, ranks) for name in arrays for mask in ("full", "causal") for ranks in (1, 3, 8)]
+
+        def attend(case):
+            name, mask, ranks = case
+            out, size = f"{mask}-{ranks}-{name}", name[2:-3]
+            self.succeed("attend", name, "-o", out, "--quiet", "--mask", mask, "--pattern", f"selected:{size}", ranks=ranks)
+            return self.longspan("verify", name, out, "--rows", "131", ranks=2)
+
+        for case, verify in zip(cases, harness.in_parallel(attend, cases)):
+            name, mask, ranks = case
+            with self.subTest(case=case):
+                seen = wanted[name] & oracle.visible(N, N, mask == "causal")
+                result = oracle.attention(*arrays[name], seen)
+                oracle.check(self, self.path(f"{mask}-{ranks}-{name}"), result, "float32", str(case))
+                self.assertEqual(verify.status, 0, str(verify))
+
+        with h5py.File(self.path("causal-3-4-32.h5"), "a") as file:
+            file["out"][130, 3] += 0.01
+        self.assertEqual(self.longspan("verify", "4-32.h5", "causal-3-4-32.h5", "--rows", "131").status, 3)
+
+    def test_what_does_not_go_together_is_refused(self):
+        oracle.make_input(self.path("in.h5"), N, heads=HEADS, kv_heads=KV_HEADS)
+        oracle.make_input(self.path("batch.h5"), N, heads=HEADS, kv_heads=KV_HEADS, batch=2)
+        good = draw_lists(HEADS, 14, 5)
+
+        def attend_with(lists, *options, path="in.h5"):
+            with h5py.File(self.path(path), "a") as file:
+                if "selected_blocks" in file:
+                    del file["selected_blocks"]
+                if lists is not None:
+                    file["selected_blocks"] = lists
+            return self.longspan("attend", path, "-o", "o.h5", *(options or ("--pattern", "selected:10")), ranks=3)
+
+        def with_last(*values):
+            lists = good.copy()
+            lists[-1, -1] = values
+            return lists
+
+        refused = self.assert_refused
+        refused(attend_with(None), 4, "no dataset /selected_blocks")
+        refused(attend_with(good[:-1]), 4, "/selected_blocks is .130, 4, 5.", "131")
+        refused(attend_with(good[:, 0]), 4, "/selected_blocks is .131, 5.")
+        refused(attend_with(good.astype("f4")), 4, "/selected_blocks", "integer")
+        refused(attend_with(good[:, :3]), 2, "3 lists", "heads 4")
+        refused(attend_with(with_last(0, 3, 3, -1, -1)), 2, "block 3 of query 130", "ascend")
+        refused(attend_with(with_last(0, 14, -1, -1, -1)), 2, "block 14 of query 130", "no such block")
+        refused(attend_with(with_last(0, 1 << 40, -1, -1, -1)), 2, "query 130", "no such block")
+        refused(attend_with(with_last(-1, 1, -1, -1, -1)), 2, "query 130", "-1 stands before it")
+        refused(attend_with(good, "--mask", "full"), 4, "/selected_blocks", "without --pattern selected:SIZE")
+        refused(attend_with(good, "--pattern", "selected:10", "--strategy", "ring"), 2, "'ring'", "'selected'")
+        refused(attend_with(good, "--pattern", "selected:10", "--layout", "zigzag"), 2, "'zigzag'", "'selected'")
+        refused(attend_with(good, "--pattern", "selected:0"), 2, "selected:0")
+        refused(attend_with(good, path="batch.h5"), 2, "'selected'", "batch 2")
+        refused(self.longspan("plan", "--tokens", "1k", "--ranks", "2", "--pattern", "selected:64", ranks=1), 2,
+                "selected:64", "selection")
+
+
+if __name__ == "__main__":
+    harness.main()
