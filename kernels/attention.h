@@ -35,6 +35,9 @@
  * row's bits depend on the grid and on the order of segments, not on the rank count. */
 enum { ATTENTION_KEY_BLOCK = 64 };
 
+/* Pooled keys that are scored together. */
+enum { BLOCK_SCORES_TILE = 32 };
+
 /* Query rows of a key head that are few: reading its keys takes longer than folding them. */
 enum { ATTENTION_FEW_ROWS = 16 };
 
@@ -139,6 +142,11 @@ typedef struct {
     unsigned features; /* CPU_* bits it needs, kernels/cpu.h */
     unsigned computes; /* bits 1 << attention_compute that it offers; COMPUTE_FP32 always */
     void (*fold)(const attention_call *call, const attention_span *spans, int64_t span_count);
+    /* scores[r][c] = q[r] . k[:, c] in float64 (kernels/block_scores.h), of `rows` rows [D] and `count` pooled keys, whose
+     * element d is at k + d * stride. Strides are multiples of BLOCK_SCORES_TILE at or above `count`, and all up to them
+     * may be read and written. */
+    void (*block_scores)(const float *q, int rows, const float *k, int64_t stride, int dim, int64_t count,
+                         double *scores, int64_t score_stride);
     double (*peak)(double seconds); /* float32 multiply-add flop/s of one thread on this ISA, measured for `seconds` */
     double (*tile_peak)(double seconds); /* the same of bfloat16 tile products; NULL without a matrix unit */
 } attention_kernel;

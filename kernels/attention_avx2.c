@@ -7,11 +7,13 @@
 #define TILE 4
 #define SCORE_TILE 4
 #include "kernels/attention_blocked.h"
+#include "kernels/block_scores.h"
 
 const attention_kernel attention_avx2 = {
     .name = "avx2",
     .features = CPU_AVX2,
     .computes = 1u << COMPUTE_FP32,
     .fold = blocked_fold,
+    .block_scores = block_scores,
     .peak = blocked_peak,
 };

@@ -6,11 +6,13 @@
 #define TILE 2
 #define SCORE_TILE 2
 #include "kernels/attention_blocked.h"
+#include "kernels/block_scores.h"
 
 const attention_kernel attention_portable = {
     .name = "portable",
     .features = 0,
     .computes = 1u << COMPUTE_FP32,
     .fold = blocked_fold,
+    .block_scores = block_scores,
     .peak = blocked_peak,
 };

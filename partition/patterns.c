@@ -208,6 +208,11 @@ static const char *fault_of_blocks(const pattern_choice *c)
 
 enum { RUNS = 0, ANY = 0 };
 
+static const char *fault_of_moba(const pattern_choice *c)
+{
+    return c->items[0].begin < 1 || c->items[1].begin < 1 ? "BLOCK and TOPK are at least 1" : NULL;
+}
+
 /* clang-format off */
 const pattern_kind pattern_kinds[] = {
     {"sinks", "sinks:COUNT,LEFT", "the first COUNT keys, and the LEFT before the query (StreamingLLM)",
@@ -228,6 +233,8 @@ const pattern_kind pattern_kinds[] = {
      1, 1, 1, JOINS_DOCUMENTS, make_blocks, fault_of_blocks},
     {"selected", "selected:SIZE", "the blocks of SIZE keys that are listed for each query (top-k)",
      1, 1, 1, BLOCKS_ARE_SELECTED, NULL, fault_of_blocks},
+    {"moba", "moba:BLOCK,TOPK", "the own block and those before of the TOPK - 1 best mean keys (MoBA)",
+     2, 2, 2, BLOCKS_ARE_SELECTED, NULL, fault_of_moba},
 };
 /* clang-format on */
 const int pattern_kind_count = (int)(sizeof pattern_kinds / sizeof pattern_kinds[0]);

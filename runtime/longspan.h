@@ -123,7 +123,7 @@ typedef struct {
      * block_keys[block_offsets[i + 1]], ascending. ceil(N / SIZE) + 1 offsets. Blocks count from the first token. */
     const int64_t *block_offsets, *block_keys;
     int64_t block_offset_count, block_key_count;
-    /* For "selected:SIZE": which blocks each query sees. Made for a problem that is equal but for this; may be destroyed
+    /* For "selected:SIZE" and "moba:BLOCK,TOPK": which blocks each query sees. Made for a problem that is equal but for this; may be destroyed
      * once there is a plan. */
     const longspan_selection *selection;
     const int64_t *key_lengths; /* [B]: only keys j < key_lengths[b] exist for batch item b; NULL: all M */
@@ -190,6 +190,12 @@ LONGSPAN_API longspan_range longspan_selection_tokens(const longspan_context *co
 LONGSPAN_API longspan_status longspan_selection_create(longspan_context *context, const longspan_problem *problem,
                                                        int lists, int64_t most, const int32_t *blocks,
                                                        longspan_selection **selection_p);
+/* Collective. Blocks that q [T, H, D] and k [T, G, D] of this rank choose, as they are, by the pattern "moba:BLOCK,TOPK":
+ * for each query head the block of p_i and, of those before it, the TOPK - 1 with the largest q . mean(k), of equal ones
+ * the first (arXiv 2502.13189). The same choice at any rank count. Needs `causal` alone. Sends 4 G D bytes a block to
+ * every rank. Errors as above. */
+LONGSPAN_API longspan_status longspan_selection_choose(longspan_context *context, const longspan_problem *problem,
+                                                       const void *q, const void *k, longspan_selection **selection_p);
 /* Not collective. The lists of this rank, [T, lists, most], as above. The selection's own. */
 LONGSPAN_API const int32_t *longspan_selection_blocks(const longspan_selection *selection, int *lists_p,
                                                       int64_t *most_p);

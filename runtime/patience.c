@@ -119,6 +119,13 @@ void wait_allgather(const void *in, int in_count, MPI_Datatype in_type, void *ou
     wait_for_all(&request, comm, "a gathering");
 }
 
+void wait_allgatherv_in_place(void *data, const int *counts, const int *places, MPI_Datatype type, MPI_Comm comm)
+{
+    MPI_Request request;
+    MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, data, counts, places, type, comm, &request);
+    wait_for_all(&request, comm, "a gathering");
+}
+
 void wait_alltoall(const void *in, int in_count, MPI_Datatype in_type, void *out, int out_count, MPI_Datatype out_type,
                    MPI_Comm comm)
 {

@@ -1,6 +1,7 @@
 #include "runtime/selection.h"
 
 #include "partition/selected.h"
+#include "runtime/moba.h"
 #include "runtime/patience.h"
 #include "runtime/problem.h"
 
@@ -30,6 +31,7 @@ longspan_status selection_check(const longspan_problem *p, const pattern_choice 
     if (strcmp(p->layout, "auto") != 0 && strcmp(p->layout, "contiguous") != 0)
         failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "layout '%.40s' with pattern '%s': it needs contiguous", p->layout,
                     name);
+    if (strcmp(name, "moba") == 0) moba_check(p, f);
     return f->status;
 }
 
@@ -118,6 +120,26 @@ static void check_list(const longspan_selection *s, const int32_t *list, int64_t
                         "selected block %d of query %lld, list %d, of the %lld blocks of %lld keys: %s", (int)list[i],
                         (long long)token, index, (long long)blocks, (long long)s->chosen.size, wrong);
     }
+}
+
+longspan_status longspan_selection_choose(longspan_context *context, const longspan_problem *problem, const void *q,
+                                          const void *k, longspan_selection **selection_p)
+{
+    failure f = {0};
+    longspan_problem p;
+    pattern_choice choice;
+    *selection_p = NULL;
+    if (selection_begin(context, problem, &p, &choice, &f) != LONGSPAN_OK) return f.status;
+    if (strcmp(choice.kind->name, "moba") != 0)
+        failure_set(&f, LONGSPAN_ERROR_ARGUMENT, "pattern '%s' chooses nothing: longspan_selection_create",
+                    choice.kind->name);
+    const longspan_range queries = longspan_selection_tokens(context, &p, LONGSPAN_QUERIES);
+    const longspan_range keys = longspan_selection_tokens(context, &p, LONGSPAN_KEYS);
+    if ((queries.begin < queries.end && !q) || (keys.begin < keys.end && !k))
+        failure_set(&f, LONGSPAN_ERROR_ARGUMENT, "q or k is NULL on a rank that has some");
+    if (context_agree(context, &f) != LONGSPAN_OK) return f.status;
+    *selection_p = moba_select(context, &p, &choice, q, k, &f);
+    return f.status;
 }
 
 longspan_status longspan_selection_create(longspan_context *context, const longspan_problem *problem, int lists,
