@@ -188,6 +188,150 @@ static void bits_do_not_depend_on_the_rank_count(void **state)
     if (aligned) assert_true(one.fingerprint == all.fingerprint);
 }
 
+/* This rank's rows of a tensor, as run_problem makes them. */
+static float *make_rows(const test_problem *t, tensor which, longspan_range own, int heads)
+{
+    const int dim = t->problem.dim;
+    float *rows = malloc(((size_t)(own.end - own.begin) * (size_t)(heads * dim) + 1) * sizeof *rows);
+    assert_non_null(rows);
+    for (int64_t i = own.begin; i < own.end; i++)
+        for (int h = 0; h < heads; h++)
+            for (int d = 0; d < dim; d++) {
+                const float made = (float)made_number(t->seed, (int)which, 0, i, h, d);
+                rows[((i - own.begin) * heads + h) * dim + d] =
+                    t->replace ? t->replace(which, 0, i, h, d, made) : made;
+            }
+    return rows;
+}
+
+/* Into `lists`: of every query and head the own block, and of those before it the most - 1 of the highest q . mean(k). */
+static void choose_by_definition(const test_problem *t, const shape *s)
+{
+    const longspan_problem p = oracle_defaults(&t->problem);
+    const int group = p.heads / p.kv_heads;
+    float *q = make_rows(t, TENSOR_Q, (longspan_range){0, p.queries}, p.heads);
+    float *k = make_rows(t, TENSOR_K, (longspan_range){0, p.keys}, p.kv_heads);
+    for (int64_t i = 0; i < p.queries * p.heads * s->most; i++) lists[i] = -1;
+    for (int64_t i = 0; i < p.queries; i++)
+        for (int h = 0; h < p.heads; h++) {
+            const int64_t position = i + p.keys - p.queries, own = position / s->size;
+            bool chosen[MOST_TOKENS] = {false};
+            if (position < 0) continue;
+            chosen[own] = true;
+            for (int64_t n = 1; n < s->most; n++) {
+                int64_t best = -1;
+                double best_score = 0;
+                for (int64_t b = 0; b < own; b++) {
+                    double score = 0;
+                    for (int64_t j = b * s->size; j < (b + 1) * s->size; j++)
+                        for (int d = 0; d < p.dim; d++)
+                            score += (double)q[(i * p.heads + h) * p.dim + d] *
+                                     (double)k[(j * p.kv_heads + h / group) * p.dim + d];
+                    if (chosen[b] || (best >= 0 && score <= best_score)) continue;
+                    best = b;
+                    best_score = score;
+                }
+                if (best >= 0) chosen[best] = true;
+            }
+            int64_t count = 0;
+            for (int64_t b = 0; b <= own; b++)
+                if (chosen[b]) lists[(i * p.heads + h) * s->most + count++] = (int32_t)b;
+        }
+    free(q);
+    free(k);
+}
+
+static longspan_selection *choose_by_library(longspan_context *context, const test_problem *t)
+{
+    longspan_selection *selection = NULL;
+    const longspan_range queries = longspan_selection_tokens(context, &t->problem, LONGSPAN_QUERIES);
+    const longspan_range keys = longspan_selection_tokens(context, &t->problem, LONGSPAN_KEYS);
+    float *q = make_rows(t, TENSOR_Q, queries, t->problem.heads), *k = make_rows(t, TENSOR_K, keys, t->problem.kv_heads);
+    const longspan_status status = longspan_selection_choose(context, &t->problem, q, k, &selection);
+    free(q);
+    free(k);
+    if (status != LONGSPAN_OK) fail_msg("%s", longspan_context_error(context));
+    return selection;
+}
+
+/* Chooses as defined, and computes what the definition lets heads see. */
+static void assert_moba_right(longspan_context *context, test_problem *t, const shape *s, const char *what)
+{
+    char text[64];
+    int list_count;
+    int64_t most;
+    snprintf(text, sizeof text, "moba:%lld,%lld", (long long)s->size, (long long)s->most);
+    t->problem.causal = 1;
+    t->problem.pattern = text;
+    t->context = context;
+    choose_by_definition(t, s);
+    allow(&t->problem, s);
+    longspan_selection *selection = choose_by_library(context, t);
+    const int32_t *blocks = longspan_selection_blocks(selection, &list_count, &most);
+    const longspan_range own = longspan_selection_tokens(context, &t->problem, LONGSPAN_QUERIES);
+    int wrong = list_count != t->problem.heads || most > s->most;
+    for (int64_t i = 0; !wrong && i < (own.end - own.begin) * list_count; i++)
+        for (int64_t n = 0; n < s->most; n++)
+            wrong = wrong || (n < most ? blocks[i * most + n] : -1) != lists[(own.begin * list_count + i) * s->most + n];
+    MPI_Allreduce(MPI_IN_PLACE, &wrong, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
+    if (wrong) fail_msg("%s, %s, on %d ranks: other blocks are chosen than defined", text, what, ranks);
+    t->problem.selection = selection;
+    t->allowed = allowed;
+    t->allowed_by_head = true;
+    const test_result r = run_problem(t);
+    longspan_selection_destroy(&selection);
+    if (r.status != LONGSPAN_OK || !(r.relative_rms <= 1e-6) || !(r.worst_lse <= 2e-6) || r.mismatches != 0)
+        fail_msg("%s, %s, on %d ranks: status %d %s, relative RMS %.3g, lse %.3g, %lld mismatches", text, what, ranks,
+                 r.status, r.text, r.relative_rms, r.worst_lse, (long long)r.mismatches);
+    const int64_t bytes = bytes_needed(context, t, s);
+    if (r.bytes_received != bytes || r.bytes_sent != bytes)
+        fail_msg("%s, %s: %lld bytes sent, %lld needed", text, what, (long long)r.bytes_sent, (long long)bytes);
+    t->problem.selection = NULL;
+    t->problem.pattern = NULL;
+}
+
+/* All keys alike: all blocks score the same. */
+static float equal_keys(tensor t, int64_t b, int64_t token, int head, int element, float made)
+{
+    (void)b;
+    (void)token;
+    return t == TENSOR_K ? (float)(head + 1) * (element % 2 ? 0.25f : -0.5f) : made;
+}
+
+static void moba_chooses_as_defined_and_is_right(void **state)
+{
+    (void)state;
+    static const int64_t sizes[][2] = {{16, 3}, {37, 2}, {5, 6}, {1, 4}, {64, 1}, {400, 2}};
+    longspan_context *context = default_context(1);
+    for (int n = 0; n < 6; n++) {
+        const shape s = {sizes[n][0], sizes[n][1], 4};
+        test_problem t = make_problem(n == 3 ? 29 : 151, 4, 2, 16);
+        t.seed += (uint64_t)n;
+        assert_moba_right(context, &t, &s, "sizes");
+    }
+    for (int n = 0; n < 3; n++) {
+        const shape s = {8, 3, 4};
+        test_problem t = make_problem(61, 4, n == 0 ? 4 : 1, 12);
+        if (n == 1) t.problem.keys = 100;
+        if (n == 2) t.problem.keys = 40;
+        if (n == 0) t.replace = equal_keys;
+        assert_moba_right(context, &t, &s, (const char *[]){"ties", "more keys", "fewer keys"}[n]);
+    }
+    longspan_context_destroy(&context);
+}
+
+static void assert_choice_refused(longspan_context *context, const longspan_problem *p, longspan_status status,
+                                  const char *first, const char *second)
+{
+    static const float zeros[64 * 4 * 8];
+    longspan_selection *selection = NULL;
+    const longspan_status got = longspan_selection_choose(context, p, zeros, zeros, &selection);
+    const char *text = longspan_context_error(context);
+    int wrong = got != status || selection || !strstr(text, first) || !strstr(text, second);
+    MPI_Allreduce(MPI_IN_PLACE, &wrong, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
+    if (wrong) fail_msg("expected %d with '%s' and '%s', got %d: %s", status, first, second, got, text);
+}
+
 static void assert_refused(longspan_context *context, const longspan_problem *p, int list_count, int64_t most,
                            const int32_t *blocks, longspan_status status, const char *first, const char *second)
 {
@@ -197,6 +341,29 @@ static void assert_refused(longspan_context *context, const longspan_problem *p,
     int wrong = got != status || selection || !strstr(text, first) || !strstr(text, second);
     MPI_Allreduce(MPI_IN_PLACE, &wrong, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
     if (wrong) fail_msg("expected %d with '%s' and '%s', got %d: %s", status, first, second, got, text);
+}
+
+static void moba_refuses_what_it_does_not_know(void **state)
+{
+    (void)state;
+    static const int64_t documents[] = {0, 30, 64};
+    longspan_context *context = default_context(1);
+    longspan_problem good = make_problem(64, 4, 2, 8).problem, p;
+    good.pattern = "moba:16,2";
+    good.causal = 1;
+    p = good, p.causal = 0, assert_choice_refused(context, &p, LONGSPAN_ERROR_UNSUPPORTED, "'moba'", "causal");
+    p = good, p.window_left = 5, assert_choice_refused(context, &p, LONGSPAN_ERROR_UNSUPPORTED, "'moba'", "window");
+    p = good, p.prefix = 5, assert_choice_refused(context, &p, LONGSPAN_ERROR_UNSUPPORTED, "'moba'", "prefix");
+    p = good, p.chunk = 5, assert_choice_refused(context, &p, LONGSPAN_ERROR_UNSUPPORTED, "'moba'", "chunks");
+    p = good, p.rope_dim = 4, assert_choice_refused(context, &p, LONGSPAN_ERROR_UNSUPPORTED, "'moba'", "RoPE");
+    p = good, p.documents = documents, p.document_count = 2;
+    assert_choice_refused(context, &p, LONGSPAN_ERROR_UNSUPPORTED, "'moba'", "documents");
+    p = good, p.pattern = "selected:16";
+    assert_choice_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "'selected'", "longspan_selection_create");
+    p = good, p.pattern = "moba:16,0", assert_choice_refused(context, &p, LONGSPAN_ERROR_ARGUMENT, "moba:16,0", "");
+    memset(lists, 0, sizeof lists);
+    assert_refused(context, &good, 1, 1, lists, LONGSPAN_ERROR_ARGUMENT, "'moba'", "longspan_selection_choose");
+    longspan_context_destroy(&context);
 }
 
 static void wrong_lists_are_refused(void **state)
@@ -269,6 +436,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(queries_without_keys_are_right),
         cmocka_unit_test(bits_do_not_depend_on_the_rank_count),
         cmocka_unit_test(wrong_lists_are_refused),
+        cmocka_unit_test(moba_chooses_as_defined_and_is_right),
+        cmocka_unit_test(moba_refuses_what_it_does_not_know),
         cmocka_unit_test(plans_without_their_selection_are_refused),
     };
     mpi_group_begin(&argc, &argv);
