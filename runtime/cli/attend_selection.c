@@ -33,8 +33,46 @@ static int32_t *read_lists(const input_file *input, longspan_range own, selectio
     return lists;
 }
 
+static bool read_choosers(const session *s, const input_file *input, const longspan_problem *p, job *j, failure *f)
+{
+    const longspan_range queries = longspan_selection_tokens(j->context, p, LONGSPAN_QUERIES);
+    const longspan_range keys = longspan_selection_tokens(j->context, p, LONGSPAN_KEYS);
+    const attention_shapes *shapes = &input->shapes;
+    const size_t size = io_type_size(shapes->q.type);
+    j->q = job_allocate("q", queries.end - queries.begin, shapes->q.heads, shapes->q.dim, size, f);
+    j->k = job_allocate("k", keys.end - keys.begin, shapes->k.heads, shapes->k.dim, size, f);
+    if (!session_agree(s, f)) return false;
+    if (input_file_read(s->comm, input, "/q", &shapes->q, &queries, queries.begin < queries.end, j->q, f) == LONGSPAN_OK &&
+        input_file_read(s->comm, input, "/k", &shapes->k, &keys, keys.begin < keys.end, j->k, f) == LONGSPAN_OK)
+        return true;
+    session_fail(s, f);
+    return false;
+}
+
+static bool choose(const session *s, const input_file *input, longspan_problem *problem, job *j, failure *f)
+{
+    if (problem->batch == 1 && !read_choosers(s, input, problem, j, f)) return false; /* of more, the library refuses */
+    const bool made =
+        job_check(s, j, longspan_selection_choose(j->context, problem, j->q, j->k, &j->selection), f);
+    problem->selection = j->selection;
+    j->selection_is_chosen = made;
+    return made;
+}
+
+output_dataset attend_selection_dataset(const longspan_selection *selection, int64_t tokens)
+{
+    int lists;
+    int64_t most;
+    longspan_selection_blocks(selection, &lists, &most);
+    return (output_dataset){
+        .name = "/selected_blocks", .type = OUTPUT_INT32, .rank = 3, .extent = {tokens, lists, most}};
+}
+
 bool attend_select(const session *s, const input_file *input, longspan_problem *problem, job *j, failure *f)
 {
+    pattern_choice choice;
+    selection_is_wanted(problem, &choice);
+    if (strcmp(choice.kind->name, "selected") != 0) return choose(s, input, problem, j, f);
     const longspan_range own = longspan_selection_tokens(j->context, problem, LONGSPAN_QUERIES);
     selection_shape shape = {0};
     int32_t *lists = read_lists(input, own, &shape, f);

@@ -20,7 +20,8 @@ static const options_spec spec = {
     .summary =
         "Exact softmax attention over /q, /k and /v of IN; writes /out and /lse to OUT.\n"
         "What IN holds besides always applies, together with --mask: packed /documents, /key_lengths of batch\n"
-        "items, and /alibi_slopes and /sinks of heads.\n"
+        "items, and /alibi_slopes and /sinks of heads; /selected_blocks with --pattern selected:SIZE. With moba the\n"
+        "blocks that q and k choose are written to OUT as /selected_blocks.\n"
         "With a linear --attention: the recurrence of that name, over what IN holds for it of /log_decay, /beta,\n"
         "/bonus and /features, from /state if IN has one; writes /out, and with --state the /state to go on from.",
     .example = "mpirun -np 4 longspan attend in.h5 -o out.h5 --mask causal\n"
@@ -32,7 +33,7 @@ static const options_spec spec = {
              TAKES_STATE,
 };
 
-enum { DATASETS = 2 }; /* /out and /lse */
+enum { DATASETS = 3 }; /* /out, /lse and, where attend has chosen them, /selected_blocks */
 
 /* What the result says of itself, counted over all ranks. */
 typedef struct {
@@ -64,20 +65,21 @@ static attend_checks check_result(const session *s, const job *j, double flops, 
     return checks;
 }
 
-static bool read_inputs(const session *s, const input_file *input, job *j, failure *f)
+/* `chosen`: blocks were chosen by q and k, which are there. */
+static bool read_inputs(const session *s, const input_file *input, bool chosen, job *j, failure *f)
 {
-    return file_rows_read(s, j, LONGSPAN_QUERIES, input, "/q", &input->shapes.q, j->q, f) &&
-           file_rows_read(s, j, LONGSPAN_KEYS, input, "/k", &input->shapes.k, j->k, f) &&
+    return (chosen || (file_rows_read(s, j, LONGSPAN_QUERIES, input, "/q", &input->shapes.q, j->q, f) &&
+                       file_rows_read(s, j, LONGSPAN_KEYS, input, "/k", &input->shapes.k, j->k, f))) &&
            file_rows_read(s, j, LONGSPAN_KEYS, input, "/v", &input->shapes.v, j->v, f);
 }
 
-/* The two datasets in the shape of /q: with the batch axis where it has one. */
+/* Out and lse in the shape of /q: with the batch axis where it has one. */
 static void describe_datasets(const tensor_shape *q, const longspan_problem *p, output_dataset datasets[DATASETS])
 {
     const int first = q->batched ? 1 : 0;
     datasets[0] = (output_dataset){.name = "/out", .type = (output_type)p->out_type, .rank = first + 3};
     datasets[1] = (output_dataset){.name = "/lse", .type = OUTPUT_FLOAT32, .rank = first + 2};
-    for (int i = 0; i < DATASETS; i++) {
+    for (int i = 0; i < 2; i++) {
         datasets[i].extent[0] = q->batch;
         datasets[i].extent[first] = q->tokens;
         datasets[i].extent[first + 1] = q->heads;
@@ -90,7 +92,9 @@ static bool write_result(const session *s, const options *o, const job *j, const
     char program[64], mask_name[MASK_NAME_SIZE], *relative = NULL, *absolute = NULL;
     output_dataset datasets[DATASETS];
     output_file output;
+    const int dataset_count = j->selection_is_chosen ? DATASETS : DATASETS - 1;
     describe_datasets(q, &j->problem, datasets);
+    if (j->selection_is_chosen) datasets[2] = attend_selection_dataset(j->selection, q->tokens);
     snprintf(program, sizeof program, "longspan %s", longspan_version());
     if (s->rank == 0) result_file_name_input(o->output, o->arguments[0], &relative, &absolute, f);
     if (!session_agree(s, f)) return false;
@@ -111,12 +115,18 @@ static bool write_result(const session *s, const options *o, const job *j, const
     output_attribute attributes[HOW + RESULT_PROBLEM_ATTRIBUTES];
     memcpy(attributes, how, sizeof how);
     const int described = result_file_describe(&j->problem, mask_name, attributes + HOW);
-    if (output_file_begin(s->comm, o->output, o->force, datasets, DATASETS, attributes, HOW + described, &output, f) ==
+    if (output_file_begin(s->comm, o->output, o->force, datasets, dataset_count, attributes, HOW + described, &output, f) ==
         LONGSPAN_OK) {
         const size_t heads = (size_t)q->heads, value_dim = (size_t)j->problem.value_dim;
         const size_t size = number_size((kernel_type)j->problem.out_type);
         file_rows_write(s, j, &output, 0, q->batched, heads * value_dim * size, j->out, f);
         file_rows_write(s, j, &output, 1, q->batched, heads * sizeof *j->lse, j->lse, f);
+        if (j->selection_is_chosen) {
+            int lists;
+            int64_t most;
+            const int32_t *blocks = longspan_selection_blocks(j->selection, &lists, &most);
+            file_rows_write(s, j, &output, 2, false, (size_t)lists * (size_t)most * sizeof *blocks, blocks, f);
+        }
         output_file_commit(s->comm, &output, f);
     }
     free(relative);
@@ -204,7 +214,7 @@ static void attend(session *s, const options *o, failure *f)
     if (!job_plan(s, &problem, &j, f)) goto done;
     if (selects) j.selection_pairs = attend_selection_pairs(s, &j);
     const double reading = MPI_Wtime();
-    if (!read_inputs(s, &input, &j, f)) goto done;
+    if (!read_inputs(s, &input, j.selection_is_chosen, &j, f)) goto done;
     trace_file_phase(j.trace, "read", reading);
     const double computing = MPI_Wtime();
 

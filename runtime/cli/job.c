@@ -141,11 +141,14 @@ static void allocate_arrays(job *j, failure *f)
     const size_t size = number_size((kernel_type)p->type), out_size = number_size((kernel_type)p->out_type);
     j->query_ranges = plan_ranges(j->plan, LONGSPAN_QUERIES, &j->query_range_count, f);
     j->key_ranges = plan_ranges(j->plan, LONGSPAN_KEYS, &j->key_range_count, f);
-    j->q = job_allocate("q", queries, p->heads, p->dim, size, f);
-    longspan_plan_key_arrays(j->plan, &j->k, &j->v);
-    j->plan_has_keys = j->k != NULL;
-    if (!j->plan_has_keys) {
-        j->k = job_allocate("k", keys, p->kv_heads, p->dim, size, f);
+    void *plan_k;
+    if (!j->q) j->q = job_allocate("q", queries, p->heads, p->dim, size, f);
+    longspan_plan_key_arrays(j->plan, &plan_k, &j->v);
+    j->plan_has_keys = plan_k != NULL;
+    if (j->plan_has_keys) {
+        j->k = plan_k;
+    } else {
+        if (!j->k) j->k = job_allocate("k", keys, p->kv_heads, p->dim, size, f);
         j->v = job_allocate("v", keys, p->kv_heads, p->value_dim, size, f);
     }
     j->out = job_allocate("out", queries, p->heads, p->value_dim, out_size, f);

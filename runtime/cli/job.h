@@ -15,6 +15,7 @@ typedef struct {
     longspan_context *context;
     longspan_plan *plan;
     longspan_selection *selection; /* NULL but where queries have lists of blocks */
+    bool selection_is_chosen;      /* by q and k, not given */
     double selection_pairs;        /* (query, key) pairs that one head sees by them, mean over heads */
     longspan_range *query_ranges, *key_ranges;
     int64_t query_range_count, key_range_count;

@@ -28,15 +28,14 @@ def seen_of(selected, size, heads=HEADS, tokens=N):
 class Selected(harness.Case):
     def test_results_equal_float64_under_the_explicit_mask_and_pass_verify(self):
         arrays, wanted = {}, {}
-        for lists in (1, KV_HEADS, HEADS):
-            for size in (10, 32, 1):
-                name = f"{lists}-{size}.h5"
-                arrays[name] = oracle.make_input(self.path(name), N, heads=HEADS, kv_heads=KV_HEADS, dim=24, value_dim=8)
-                selected = draw_lists(lists, -(-N // size), 5)
-                wanted[name] = seen_of(selected, size)
-                with h5py.File(self.path(name), "a") as file:
-                    file["selected_blocks"] = selected.astype("i4" if size == 32 else "i8")
-        cases = [(name, mask, ranks) for name in arrays for mask in ("full", "causal") for ranks in (1, 3, 8)]
+        for lists, size in ((1, 10), (KV_HEADS, 1), (HEADS, 32)):
+            name = f"{lists}-{size}.h5"
+            arrays[name] = oracle.make_input(self.path(name), N, heads=HEADS, kv_heads=KV_HEADS, dim=24, value_dim=8)
+            selected = draw_lists(lists, -(-N // size), 5)
+            wanted[name] = seen_of(selected, size)
+            with h5py.File(self.path(name), "a") as file:
+                file["selected_blocks"] = selected.astype("i4" if size == 32 else "i8")
+        cases = [(name, mask, ranks) for name in arrays for mask, ranks in (("causal", 1), ("causal", 3), ("full", 5))]
 
         def attend(case):
             name, mask, ranks = case
@@ -55,6 +54,41 @@ class Selected(harness.Case):
         with h5py.File(self.path("causal-3-4-32.h5"), "a") as file:
             file["out"][130, 3] += 0.01
         self.assertEqual(self.longspan("verify", "4-32.h5", "causal-3-4-32.h5", "--rows", "131").status, 3)
+
+    def test_moba_chooses_the_blocks_of_the_best_mean_keys(self):
+        size, most = 16, 3
+        q, k, v = oracle.make_input(self.path("in.h5"), N, heads=HEADS, kv_heads=KV_HEADS, dim=24)
+        means = numpy.stack([k[0, b * size:(b + 1) * size].mean(0) for b in range(-(-N // size))])
+        scores = numpy.einsum("ihd,bhd->ihb", q[0], numpy.repeat(means, HEADS // KV_HEADS, 1))
+        own = numpy.arange(N)[:, None, None] // size
+        blocks = numpy.arange(scores.shape[2])
+        scores = numpy.where(blocks < own, scores, numpy.where(blocks == own, numpy.inf, -numpy.inf))
+        best = numpy.argsort(-scores, 2, kind="stable")[:, :, :most]
+        chosen = numpy.where(numpy.isneginf(numpy.take_along_axis(scores, best, 2)), 99, best)
+        chosen = numpy.sort(chosen, 2)
+        chosen[chosen == 99] = -1
+        seen = seen_of(chosen, size) & oracle.visible(N, N, True)
+        for ranks in (1, 2, 5):
+            run = self.succeed("attend", "in.h5", "-o", "out.h5", "--force", "--mask", "causal", "--pattern",
+                               f"moba:{size},{most}", "--report", "report.json", ranks=ranks)
+            self.assertIn("select", run.err)
+            oracle.check(self, self.path("out.h5"), oracle.attention(q, k, v, seen), "float32", str(ranks))
+            with h5py.File(self.path("out.h5")) as file:
+                self.assertTrue(numpy.array_equal(file["selected_blocks"][...], chosen))
+            self.succeed("verify", "in.h5", "out.h5", "--rows", "131", ranks=2)
+        for row, message in (((0, 1, -1), "1 of 524"), ((1, 2, 8), "1 of 524"), ((0, 1, 7), "1 of 524")):
+            with h5py.File(self.path("out.h5"), "a") as file:
+                if tuple(file["selected_blocks"][130, 2]) == row:
+                    continue
+                file["selected_blocks"][130, 2] = row
+            result = self.longspan("verify", "in.h5", "out.h5", "--rows", "131")
+            self.assertEqual(result.status, 3, str(result))
+            self.assertIn(message + " lists of blocks are not those of the best scores", result.out)
+        self.assert_refused(self.longspan("attend", "in.h5", "-o", "o.h5", "--pattern", "moba:16,3"), 2, "'moba'", "causal")
+        self.assert_refused(self.longspan("attend", "in.h5", "-o", "o.h5", "--pattern", "moba:16,3", "--mask",
+                                          "causal+window:40"), 2, "'moba'", "window")
+        self.assert_refused(self.longspan("attend", "in.h5", "-o", "o.h5", "--pattern", "moba:16,3", "--mask", "causal",
+                                          "--rope", "10000"), 2, "'moba'", "RoPE")
 
     def test_what_does_not_go_together_is_refused(self):
         oracle.make_input(self.path("in.h5"), N, heads=HEADS, kv_heads=KV_HEADS)
