@@ -5,6 +5,7 @@
 #include "runtime/patience.h"
 #include "runtime/problem.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -205,6 +206,30 @@ double selection_pairs(const longspan_selection *s, const mask *m)
                     range_intersect((range){blocks[i] * c->size, (blocks[i] + 1) * c->size}, seen));
     }
     return pairs * (s->heads / c->lists);
+}
+
+static double rank_of(double score)
+{
+    return isnan(score) ? -INFINITY : score;
+}
+
+int64_t selection_best(const double *scores, range blocks, int64_t most, int32_t *best, int32_t *chosen)
+{
+    int64_t held = 0;
+    for (int64_t b = blocks.begin; b < blocks.end && most > 0; b++) {
+        int64_t at = held;
+        while (at > 0 && rank_of(scores[b]) > rank_of(scores[best[at - 1]])) at--;
+        if (at == most) continue;
+        if (held < most) held++;
+        memmove(best + at + 1, best + at, (size_t)(held - 1 - at) * sizeof *best);
+        best[at] = (int32_t)b;
+    }
+    for (int64_t i = 0; i < held; i++) {
+        int64_t at = i;
+        for (; at > 0 && chosen[at - 1] > best[i]; at--) chosen[at] = chosen[at - 1];
+        chosen[at] = best[i];
+    }
+    return held;
 }
 
 /* Tells the owners what this rank needs of them; *own_p is told what others need of it. */

@@ -32,6 +32,10 @@ longspan_selection *selection_make(longspan_context *context, const longspan_pro
 /* Not collective. Pairs of this rank, of all its heads, that the lists and the mask let queries see. */
 double selection_pairs(const longspan_selection *s, const mask *m);
 
+/* Not collective. The `most` blocks of a range with the highest scores, of equal ones the first and NaN as -inf, in
+ * ascending order into `chosen`; how many. `best` is room for as many. */
+int64_t selection_best(const double *scores, range blocks, int64_t most, int32_t *best, int32_t *chosen);
+
 /* Collective. The problem as its strategy sees it, with this rank's lists and what others ask for in *own_p, whose
  * array `asked` is to be freed: each rank tells the others once which runs of keys it needs. Agrees on *f. */
 longspan_status selection_schedule(longspan_context *context, const longspan_problem *problem,
