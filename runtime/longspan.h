@@ -202,6 +202,33 @@ LONGSPAN_API const int32_t *longspan_selection_blocks(const longspan_selection *
 /* Not collective. Sets the handle to NULL; a NULL handle is allowed. */
 LONGSPAN_API void longspan_selection_destroy(longspan_selection **selection_p);
 
+/* Native sparse attention (arXiv 2502.11089), of a problem with the pattern "nsa:LENGTH,STRIDE,BLOCK,TOP,WINDOW" (the
+ * paper's l, d, l', n, w) and `causal` alone:
+ *
+ *     out_i = g_i0 attention(q_i, pooled) + g_i1 attention(q_i, TOP blocks) + g_i2 attention(q_i, the last WINDOW keys)
+ *
+ * of each head. Pooled keys and values are means of LENGTH rows, one every STRIDE, seen once they are complete; a query
+ * with none of them gets 0 for the first term. The heads of a key head select alike: the first block of BLOCK keys, the
+ * own one and the one before it, and those that the pooled blocks weigh most, of equal ones the first; the same at any
+ * rank count. LENGTH and BLOCK are multiples of STRIDE, LENGTH <= BLOCK, TOP >= 3. Tokens of a rank as in
+ * longspan_selection_tokens. */
+typedef struct longspan_nsa longspan_nsa;
+/* Collective. Selects by q [T, H, D] and k [T, G, D] of this rank, which stay the caller's, and plans. Memory: 4 T H (3 E +
+ * 2) bytes for three results, and the pooled rows of all ranks, 4 G (D + E) (2 M / STRIDE). Errors: ARGUMENT, MISMATCH,
+ * UNSUPPORTED, MEMORY. */
+LONGSPAN_API longspan_status longspan_nsa_create(longspan_context *context, const longspan_problem *problem,
+                                                 const void *q, const void *k, longspan_nsa **nsa_p);
+/* Collective. q and k as they were in create, v [T, G, E], gates [T, H, 3], out [T, H, E] of out_type. May be called again
+ * and again. Error: ARGUMENT (a NULL array on a rank that has tokens). */
+LONGSPAN_API longspan_status longspan_nsa_execute(longspan_nsa *nsa, const void *q, const void *k, const void *v,
+                                                  const float *gates, void *out);
+/* Not collective. The blocks that were selected, a list a key head; the handle's own. */
+LONGSPAN_API const longspan_selection *longspan_nsa_selection(const longspan_nsa *nsa);
+/* Not collective. What the last execute did on this rank; `wait` has the pooling of v, whose bytes are not counted. */
+LONGSPAN_API void longspan_nsa_timing(const longspan_nsa *nsa, longspan_timing *timing_p);
+/* Collective. Sets the handle to NULL; a NULL handle is allowed. */
+LONGSPAN_API void longspan_nsa_destroy(longspan_nsa **nsa_p);
+
 /* Collective. Allocates all that execute needs: the state of the local queries, 4 B T H (E + 2) bytes, and the buffers
  * of the strategy, two shards of k and v under the ring. Errors: ARGUMENT (also a `compute` of the context that its
  * kernel does not offer), MISMATCH, UNSUPPORTED, MEMORY (also of shared memory). */

@@ -34,7 +34,7 @@ longspan_status problem_pattern(const longspan_problem *p, pattern **pattern_p, 
     if ((choice.kind->flags & BLOCKS_ARE_SELECTED) && !p->selection)
         return failure_set(f, LONGSPAN_ERROR_ARGUMENT,
                            "pattern '%.100s' needs a selection: what queries see is known where their lists are (attend "
-                           "has them; longspan_selection_create)",
+                           "has them; longspan_selection_create, longspan_nsa_create)",
                            p->pattern);
     if (choice.kind->flags & BLOCKS_ARE_SELECTED) return f->status;
     const int64_t size = choice.items[0].begin > 0 ? choice.items[0].begin : 1;

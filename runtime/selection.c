@@ -2,6 +2,7 @@
 
 #include "partition/selected.h"
 #include "runtime/moba.h"
+#include "runtime/nsa.h"
 #include "runtime/patience.h"
 #include "runtime/problem.h"
 
@@ -33,6 +34,7 @@ longspan_status selection_check(const longspan_problem *p, const pattern_choice 
         failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "layout '%.40s' with pattern '%s': it needs contiguous", p->layout,
                     name);
     if (strcmp(name, "moba") == 0) moba_check(p, f);
+    if (strcmp(name, "nsa") == 0) nsa_check(p, f);
     return f->status;
 }
 
@@ -132,8 +134,8 @@ longspan_status longspan_selection_choose(longspan_context *context, const longs
     *selection_p = NULL;
     if (selection_begin(context, problem, &p, &choice, &f) != LONGSPAN_OK) return f.status;
     if (strcmp(choice.kind->name, "moba") != 0)
-        failure_set(&f, LONGSPAN_ERROR_ARGUMENT, "pattern '%s' chooses nothing: longspan_selection_create",
-                    choice.kind->name);
+        failure_set(&f, LONGSPAN_ERROR_ARGUMENT, "pattern '%s' is not moba: %s", choice.kind->name,
+                    strcmp(choice.kind->name, "nsa") == 0 ? "longspan_nsa_create" : "longspan_selection_create");
     const longspan_range queries = longspan_selection_tokens(context, &p, LONGSPAN_QUERIES);
     const longspan_range keys = longspan_selection_tokens(context, &p, LONGSPAN_KEYS);
     if ((queries.begin < queries.end && !q) || (keys.begin < keys.end && !k))
@@ -155,8 +157,8 @@ longspan_status longspan_selection_create(longspan_context *context, const longs
         context_agree_equal(context, equal, 2, &f) != LONGSPAN_OK)
         return f.status;
     if (strcmp(choice.kind->name, "selected") != 0)
-        failure_set(&f, LONGSPAN_ERROR_ARGUMENT, "pattern '%s' selects by itself: longspan_selection_choose",
-                    choice.kind->name);
+        failure_set(&f, LONGSPAN_ERROR_ARGUMENT, "pattern '%s' selects by itself: %s", choice.kind->name,
+                    strcmp(choice.kind->name, "nsa") == 0 ? "longspan_nsa_create" : "longspan_selection_choose");
     if (lists != 1 && lists != p.kv_heads && lists != p.heads)
         failure_set(&f, LONGSPAN_ERROR_ARGUMENT, "selected blocks have %d lists, not 1, kv_heads %d or heads %d", lists,
                     p.kv_heads, p.heads);
