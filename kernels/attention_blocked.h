@@ -37,10 +37,10 @@ typedef struct {
 } lane_ranges;
 
 /* scores += total, or = total the first time. */
-INLINE void scores_add(vector *restrict scores, vector total[restrict SCORE_TILE][VECTORS], bool first_time)
+INLINE void scores_add(vector *restrict scores, vector total[restrict SCORE_TILE][VECTORS], int width, bool first_time)
 {
     for (int j = 0; j < SCORE_TILE; j++)
-        for (int x = 0; x < VECTORS; x++) {
+        for (int x = 0; x < width; x++) {
             if (!first_time) total[j][x] += scores[j * VECTORS + x];
             scores[j * VECTORS + x] = total[j][x];
         }
@@ -48,88 +48,89 @@ INLINE void scores_add(vector *restrict scores, vector total[restrict SCORE_TILE
 
 /* S of SCORE_TILE keys. For the rounding error the sums over D have three levels: DOT_CHUNK products, their sums within
  * DOT_GROUP, and the groups. */
-INLINE void tile_scores(const float *restrict q, const float *restrict k, int dim, vector *restrict scores)
+INLINE void tile_scores(const float *restrict q, const float *restrict k, int64_t k_stride, int dim, int width,
+                        vector *restrict scores)
 {
     vector total[SCORE_TILE][VECTORS] = {{{0}}};
     for (int chunk = 0; chunk < dim; chunk += DOT_CHUNK) {
         const int end = dim - chunk < DOT_CHUNK ? dim : chunk + DOT_CHUNK;
         vector s[SCORE_TILE][VECTORS];
-        if (chunk > 0 && chunk % DOT_GROUP == 0) scores_add(scores, total, chunk == DOT_GROUP);
+        if (chunk > 0 && chunk % DOT_GROUP == 0) scores_add(scores, total, width, chunk == DOT_GROUP);
         for (int j = 0; j < SCORE_TILE; j++)
-            for (int x = 0; x < VECTORS; x++) s[j][x] = (vector){0};
+            for (int x = 0; x < width; x++) s[j][x] = (vector){0};
 #pragma GCC unroll 2
         for (int d = chunk; d < end; d++) {
             const vector *row = (const vector *)(q + d * SUB_LANES);
             for (int j = 0; j < SCORE_TILE; j++)
-                for (int x = 0; x < VECTORS; x++) s[j][x] = multiply_add(splat(k[j * dim + d]), row[x], s[j][x]);
+                for (int x = 0; x < width; x++) s[j][x] = multiply_add(splat(k[j * k_stride + d]), row[x], s[j][x]);
         }
         if (chunk % DOT_GROUP == 0) {
             for (int j = 0; j < SCORE_TILE; j++)
-                for (int x = 0; x < VECTORS; x++) total[j][x] = s[j][x];
+                for (int x = 0; x < width; x++) total[j][x] = s[j][x];
         } else {
             for (int j = 0; j < SCORE_TILE; j++)
-                for (int x = 0; x < VECTORS; x++) total[j][x] += s[j][x];
+                for (int x = 0; x < width; x++) total[j][x] += s[j][x];
         }
     }
-    scores_add(scores, total, dim <= DOT_GROUP);
+    scores_add(scores, total, width, dim <= DOT_GROUP);
 }
 
 /* The largest score of each lane; keys that it does not see get -inf. NaN compares false: it does not become the
  * reference, but reaches the row through P. A zero is +0, whichever came first. */
-INLINE void largest_scores(float *restrict scores, int first, int last, const lane_ranges *seen,
+INLINE void largest_scores(float *restrict scores, int first, int last, int width, const lane_ranges *seen,
                            vector *restrict largest)
 {
-    for (int x = 0; x < VECTORS; x++) largest[x] = splat(-INFINITY);
+    for (int x = 0; x < width; x++) largest[x] = splat(-INFINITY);
     for (int j = first; j < last; j++) {
         vector *row = (vector *)(scores + j * SUB_LANES);
-        for (int x = 0; x < VECTORS; x++) {
+        for (int x = 0; x < width; x++) {
             if (seen) row[x] = blend((seen->first[x] <= j) & (seen->last[x] > j), row[x], splat(-INFINITY));
             largest[x] = larger(row[x], largest[x]);
         }
     }
-    for (int x = 0; x < VECTORS; x++) largest[x] += 0.0f;
+    for (int x = 0; x < width; x++) largest[x] += 0.0f;
 }
 
 /* o of TILE value columns. With `seen`, lanes that do not see a key leave its values alone, so that NaN and Inf in them
  * go no further; otherwise 0 * v = 0 does the same without a choice. */
 INLINE void tile_values(const float *restrict p, const float *restrict v, int64_t v_stride, int first, int last,
-                        const lane_ranges *seen, const vector *restrict rescale, float *restrict o)
+                        int width, const lane_ranges *seen, const vector *restrict rescale, float *restrict o)
 {
     vector sum[TILE][VECTORS];
     for (int e = 0; e < TILE; e++)
-        for (int x = 0; x < VECTORS; x++) sum[e][x] = (vector){0};
+        for (int x = 0; x < width; x++) sum[e][x] = (vector){0};
     for (int j = first; j < last; j++) {
         const vector *row = (const vector *)(p + j * SUB_LANES);
         const float *values = v + j * v_stride;
         for (int e = 0; e < TILE; e++)
-            for (int x = 0; x < VECTORS; x++) {
+            for (int x = 0; x < width; x++) {
                 const vector added = multiply_add(splat(values[e]), row[x], sum[e][x]);
                 sum[e][x] = seen ? blend((seen->first[x] <= j) & (seen->last[x] > j), added, sum[e][x]) : added;
             }
     }
     vector *out = (vector *)o;
     for (int e = 0; e < TILE; e++)
-        for (int x = 0; x < VECTORS; x++)
+        for (int x = 0; x < width; x++)
             out[e * VECTORS + x] = multiply_add(out[e * VECTORS + x], rescale[x], sum[e][x]);
 }
 
 /* Scores in `scores` become probabilities; m and l take them up. */
-INLINE void probabilities(float *restrict scores, int first, int last, const vector *restrict largest,
+INLINE void probabilities(float *restrict scores, int first, int last, int width, const vector *restrict largest,
                           vector *restrict m, vector *restrict l, vector *restrict rescale)
 {
     vector reference[VECTORS], sum[VECTORS];
-    for (int x = 0; x < VECTORS; x++) {
+    for (int x = 0; x < width; x++) {
         reference[x] = reference_move(largest[x], &m[x], &rescale[x]);
         sum[x] = (vector){0};
     }
     for (int j = first; j < last; j++) {
         vector *row = (vector *)(scores + j * SUB_LANES);
-        for (int x = 0; x < VECTORS; x++) {
+        for (int x = 0; x < width; x++) {
             row[x] = exp2_vector(row[x] - reference[x]);
             sum[x] += row[x];
         }
     }
-    for (int x = 0; x < VECTORS; x++) l[x] = multiply_add(l[x], rescale[x], sum[x]);
+    for (int x = 0; x < width; x++) l[x] = multiply_add(l[x], rescale[x], sum[x]);
 }
 
 /* The share of the block's next rows that belongs to key `key` of a sub-block, one of SCORE_TILE. */
@@ -164,8 +165,8 @@ static __attribute__((noinline)) void scores_apply_terms(const fold_task *task, 
     }
 }
 
-/* Folds keys [first, last) of the block, a multiple of TILE, into one sub-block. */
-INLINE void sub_block_update(const fold_task *task, int sub, const key_block *block, int first, int last,
+/* Folds keys [first, last) of the block, a multiple of TILE, into the first `width` vectors of a sub-block. */
+INLINE void sub_block_update(const fold_task *task, int sub, const key_block *block, int first, int last, int width,
                              const lane_ranges *seen, const lane_ranges *choose)
 {
     const int dim = task->call->dim, padded = value_dim_padded(task->call->value_dim);
@@ -176,34 +177,57 @@ INLINE void sub_block_update(const fold_task *task, int sub, const key_block *bl
 
     for (int j = first; j < last; j += SCORE_TILE) {
         next_rows_fetch(task, sub, block, j);
-        tile_scores(q, block->k + j * dim, dim, (vector *)(task->space.scores + j * SUB_LANES));
+        tile_scores(q, block->k + j * block->k_stride, block->k_stride, dim, width,
+                    (vector *)(task->space.scores + j * SUB_LANES));
     }
     if (scores_have_terms(task)) scores_apply_terms(task, sub, first, last);
-    largest_scores(task->space.scores, first, last, seen, largest);
-    probabilities(task->space.scores, first, last, largest, (vector *)(task->space.m + sub * SUB_LANES),
+    largest_scores(task->space.scores, first, last, width, seen, largest);
+    probabilities(task->space.scores, first, last, width, largest, (vector *)(task->space.m + sub * SUB_LANES),
                   (vector *)(task->space.l + sub * SUB_LANES), rescale);
     for (int e = 0; e < padded; e += TILE)
-        tile_values(task->space.scores, block->v + e, v_stride, first, last, choose, rescale,
+        tile_values(task->space.scores, block->v + e, v_stride, first, last, width, choose, rescale,
                     o + (size_t)e * SUB_LANES);
 }
 
 /* The three ways of a sub-block, each compiled on its own: no mask code at all; lanes that do not see every key; and
- * such lanes beside values that are not finite. */
+ * such lanes beside values that are not finite. The first two once more for the end of the rows, where a sub-block has
+ * one vector of them, or two: those of a sparse pattern have many such ends. */
 static __attribute__((noinline)) void update_unmasked(const fold_task *task, int sub, const key_block *block)
 {
-    sub_block_update(task, sub, block, 0, block->keys, NULL, NULL);
+    sub_block_update(task, sub, block, 0, block->keys, VECTORS, NULL, NULL);
+}
+
+static __attribute__((noinline)) void update_unmasked_narrow(const fold_task *task, int sub, const key_block *block,
+                                                             int width)
+{
+    if (width == 1) sub_block_update(task, sub, block, 0, block->keys, 1, NULL, NULL);
+    else sub_block_update(task, sub, block, 0, block->keys, 2, NULL, NULL);
 }
 
 static __attribute__((noinline)) void update_boundary(const fold_task *task, int sub, const key_block *block, int first,
                                                       int last, const lane_ranges *seen)
 {
-    sub_block_update(task, sub, block, first, last, seen, NULL);
+    sub_block_update(task, sub, block, first, last, VECTORS, seen, NULL);
+}
+
+static __attribute__((noinline)) void update_boundary_narrow(const fold_task *task, int sub, const key_block *block,
+                                                             int first, int last, int width, const lane_ranges *seen)
+{
+    if (width == 1) sub_block_update(task, sub, block, first, last, 1, seen, NULL);
+    else sub_block_update(task, sub, block, first, last, 2, seen, NULL);
 }
 
 static __attribute__((noinline)) void update_choosing(const fold_task *task, int sub, const key_block *block, int first,
                                                       int last, const lane_ranges *seen)
 {
-    sub_block_update(task, sub, block, first, last, seen, seen);
+    sub_block_update(task, sub, block, first, last, VECTORS, seen, seen);
+}
+
+/* Vectors of a sub-block that hold rows. */
+static int width_of(const fold_task *task, int sub)
+{
+    const int vectors = (task->rows - sub * SUB_LANES + LANES - 1) / LANES;
+    return vectors < VECTORS ? vectors : VECTORS;
 }
 
 static bool values_finite(const key_block *block, int value_dim)
@@ -246,19 +270,22 @@ static void sub_block_fold(const fold_task *task, int sub, const key_block *bloc
         first = within_block(bounds->begin_min, block);
         last = within_block(bounds->end_max, block);
     }
+    const int width = width_of(task, sub);
     if (whole) {
-        update_unmasked(task, sub, block);
+        if (width > 2) update_unmasked(task, sub, block);
+        else update_unmasked_narrow(task, sub, block, width);
         return;
     }
     const lane_ranges seen = ranges_of_lanes(task, sub, block, look_inside);
     first -= first % TILE;
     last += (TILE - last % TILE) % TILE;
-    if (values_finite(block, task->call->value_dim)) update_boundary(task, sub, block, first, last, &seen);
-    else update_choosing(task, sub, block, first, last, &seen);
+    if (!values_finite(block, task->call->value_dim)) update_choosing(task, sub, block, first, last, &seen);
+    else if (width > 2) update_boundary(task, sub, block, first, last, &seen);
+    else update_boundary_narrow(task, sub, block, first, last, width, &seen);
 }
 
 /* What scores need to know of the positions of the block's keys: rotated in their copy, and kept for the slopes. */
-static void block_place(const fold_task *task, const attention_segment *segment, int64_t begin, int keys)
+static void keys_place(const fold_task *task, const attention_segment *segment, int64_t begin, int keys)
 {
     for (int j = 0; j < keys; j++) {
         const int64_t position = key_position(segment, begin + j);
@@ -268,45 +295,91 @@ static void block_place(const fold_task *task, const attention_segment *segment,
     for (int j = keys; j < ATTENTION_KEY_BLOCK; j++) task->space.key_positions[j] = 0;
 }
 
-static key_block block_prepare(const fold_task *task, const attention_segment *segment, int64_t begin, int64_t end)
-{
-    const attention_call *call = task->call;
-    const int keys = (int)(end - begin);
-    const int64_t left = segment->end - end, next = left > 0 ? keys : 0; /* no address past the array */
-    const int64_t k_offset =
-        (begin - segment->begin) * segment->k_token_stride + task->kv_head * segment->k_head_stride;
-    const int64_t v_offset =
-        (begin - segment->begin) * segment->v_token_stride + task->kv_head * segment->v_head_stride;
+/* Keys [begin, end) of a segment: what of it lies in one block of the grid. */
+typedef struct {
+    int segment;
+    int64_t begin, end;
+} block_place;
 
-    rows_copy(call->type, segment->k, k_offset, segment->k_token_stride, keys, call->dim, call->dim, call->dim,
-              task->space.k);
-    rows_copy(call->type, segment->v, v_offset, segment->v_token_stride, keys, call->value_dim,
-              value_dim_padded(call->value_dim), (int64_t)value_row_floats(call->value_dim), task->space.v);
-    if (task->rotary || call->scores.slopes) block_place(task, segment, begin, keys);
-    return (key_block){
-        .k = task->space.k,
-        .v = task->space.v,
-        .begin = begin,
-        .keys = keys,
-        .next_k = rows_in_memory(segment->k, k_offset + next * segment->k_token_stride, segment->k_token_stride,
-                                 call->dim, call->type),
-        .next_v = rows_in_memory(segment->v, v_offset + next * segment->v_token_stride, segment->v_token_stride,
-                                 call->value_dim, call->type),
-        .next_keys = left < ATTENTION_KEY_BLOCK ? (int)left : ATTENTION_KEY_BLOCK,
-    };
+/* The next block with a key that some row of the task sees, from key `key` of a segment on. False if there is none. */
+static bool block_find(const fold_task *task, int segment, int64_t key, block_place *place_p)
+{
+    for (; segment < task->span->segment_count; segment++, key = 0) {
+        const attention_segment *keys = &task->span->segments[segment];
+        int64_t begin, end;
+        keys_of_task(task, keys, &begin, &end);
+        if (key > begin) begin = key;
+        if (begin >= end) continue;
+        const int64_t from = begin - begin % ATTENTION_KEY_BLOCK, to = from + ATTENTION_KEY_BLOCK;
+        *place_p = (block_place){segment, from > keys->begin ? from : keys->begin, to < keys->end ? to : keys->end};
+        return true;
+    }
+    return false;
 }
 
-static void segment_fold(const fold_task *task, const attention_segment *segment)
+static memory_rows keys_in_memory(const fold_task *task, const block_place *place)
+{
+    const attention_segment *segment = &task->span->segments[place->segment];
+    return rows_in_memory(
+        segment->k, (place->begin - segment->begin) * segment->k_token_stride + task->kv_head * segment->k_head_stride,
+        segment->k_token_stride, task->call->dim, task->call->type);
+}
+
+static memory_rows values_in_memory(const fold_task *task, const block_place *place)
+{
+    const attention_segment *segment = &task->span->segments[place->segment];
+    return rows_in_memory(
+        segment->v, (place->begin - segment->begin) * segment->v_token_stride + task->kv_head * segment->v_head_stride,
+        segment->v_token_stride, task->call->value_dim, task->call->type);
+}
+
+/* A copy pays where many sub-blocks read it. */
+static bool keys_fit_in_place(const fold_task *task, int keys)
+{
+    return task->sub_blocks <= 2 && task->call->type == KERNEL_FLOAT32 && !task->rotary && keys % TILE == 0;
+}
+
+/* `next`: the block that comes after this one; NULL if none does. */
+static key_block block_prepare(const fold_task *task, const block_place *place, const block_place *next)
+{
+    const attention_call *call = task->call;
+    const attention_segment *segment = &task->span->segments[place->segment];
+    const int keys = (int)(place->end - place->begin);
+    const int64_t before = place->begin - segment->begin;
+
+    const int64_t k_offset = before * segment->k_token_stride + task->kv_head * segment->k_head_stride;
+    key_block block = {
+        .begin = place->begin, .keys = keys, .k = task->space.k, .k_stride = call->dim, .v = task->space.v};
+
+    if (keys_fit_in_place(task, keys)) {
+        block.k = (const float *)segment->k + k_offset;
+        block.k_stride = segment->k_token_stride;
+    } else {
+        rows_copy(call->type, segment->k, k_offset, segment->k_token_stride, keys, call->dim, call->dim, call->dim,
+                  task->space.k);
+    }
+    rows_copy(call->type, segment->v, before * segment->v_token_stride + task->kv_head * segment->v_head_stride,
+              segment->v_token_stride, keys, call->value_dim, value_dim_padded(call->value_dim),
+              (int64_t)value_row_floats(call->value_dim), task->space.v);
+    if (task->rotary || call->scores.slopes) keys_place(task, segment, place->begin, keys);
+    if (next) {
+        block.next_k = keys_in_memory(task, next);
+        block.next_v = values_in_memory(task, next);
+        block.next_keys = (int)(next->end - next->begin);
+    }
+    return block;
+}
+
+static void blocks_fold(const fold_task *task)
 {
     const int64_t flop_of_key = (int64_t)SUB_LANES * 2 * (task->call->dim + task->call->value_dim);
-    int64_t begin, end;
-    keys_of_task(task, segment, &begin, &end);
-    for (int64_t grid = begin / ATTENTION_KEY_BLOCK; begin < end && grid * ATTENTION_KEY_BLOCK < end; grid++) {
-        const int64_t from = grid * ATTENTION_KEY_BLOCK, to = from + ATTENTION_KEY_BLOCK;
-        const key_block block = block_prepare(task, segment, from > segment->begin ? from : segment->begin,
-                                              to < segment->end ? to : segment->end);
+    block_place place, next;
+    bool more = block_find(task, 0, 0, &place);
+    for (; more; place = next) {
+        more = block_find(task, place.segment, place.end, &next);
+        const key_block block = block_prepare(task, &place, more ? &next : NULL);
         for (int sub = 0; sub < task->sub_blocks; sub++) {
-            sub_block_fold(task, sub, &block, segment->look_inside);
+            sub_block_fold(task, sub, &block, task->span->segments[place.segment].look_inside);
             poll_after(task, flop_of_key * block.keys);
         }
     }
@@ -321,7 +394,7 @@ static __attribute__((noinline)) void task_run(fold_task *task)
         state_load(task, sub);
         poll_after(task, POLL_INTERVAL / 8);
     }
-    for (int i = 0; i < task->span->segment_count; i++) segment_fold(task, &task->span->segments[i]);
+    blocks_fold(task);
     for (int sub = 0; sub < task->sub_blocks; sub++) {
         state_store(task, sub);
         poll_after(task, POLL_INTERVAL / 8);
@@ -393,9 +466,9 @@ static void span_task_run(fold_task *task, const attention_span *span, int64_t t
     else few_run(task, task->kv_head, all_heads ? heads : 1, &(few_team){0}, 0, task->thread, 1);
 }
 
-/* Whether all threads are to work on one span after the other: every span is of few rows, and there are not enough tasks
- * to keep all threads busy to the end. Of more than FEW_ROWS rows the blocked form is faster while it has a task for
- * each thread. */
+/* Whether all threads are to work on one span after the other: every span is of few rows, and there are not enough
+ * tasks to keep all threads busy to the end. Of more than FEW_ROWS rows the blocked form is faster while it has a task
+ * for each thread. */
 static bool threads_share_tasks(const attention_call *call, const attention_span *spans, int64_t span_count,
                                 int64_t tasks)
 {

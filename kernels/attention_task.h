@@ -37,9 +37,11 @@ typedef struct {
 } memory_rows;
 
 /* One block of keys in the workspace: k [keys][D], v [keys][value_row_floats], float32, padded with rows of zeros up to
- * a multiple of TILE. Copied because rows that lie far apart share too few sets of the cache. */
+ * a multiple of TILE. Copied because rows that lie far apart share too few sets of the cache; keys that few rows read
+ * stay where they are. */
 typedef struct {
     const float *k, *v;
+    int64_t k_stride;
     int64_t begin;
     int keys;
     memory_rows next_k, next_v; /* the rows after it: fetched bit by bit while it is folded, or the copy would wait */

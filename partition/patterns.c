@@ -176,6 +176,31 @@ static int make_bigbird(pattern *p, const pattern_choice *c, range queries, rang
     return 0;
 }
 
+/* Block i of queries sees block j of keys where number j of the sequence of number i of SEED's is below PERCENT modulo
+ * 100. */
+static bool is_drawn(uint64_t seed, int64_t i, int64_t j, int64_t percent)
+{
+    return splitmix(splitmix(seed, (uint64_t)i), (uint64_t)j) % 100 < (uint64_t)percent;
+}
+
+static int make_random(pattern *p, const pattern_choice *c, range queries, range keys, int64_t shift)
+{
+    (void)queries, (void)keys, (void)shift;
+    const int64_t size = number(c, 0), percent = number(c, 1), blocks = p->keys / size + (p->keys % size != 0);
+    const uint64_t seed = c->count > 2 ? (uint64_t)c->items[2].begin : 1;
+    int64_t count = 0;
+    for (int64_t i = 0; i < blocks; i++)
+        for (int64_t j = 0; j < blocks; j++) count += is_drawn(seed, i, j, percent);
+    if (pattern_make_blocks(p, size, count) != 0) return -1;
+    count = 0;
+    for (int64_t i = 0; i < blocks; i++) {
+        for (int64_t j = 0; j < blocks; j++)
+            if (is_drawn(seed, i, j, percent)) p->blocks.columns[count++] = j;
+        p->blocks.offsets[i + 1] = count;
+    }
+    return 0;
+}
+
 /* Blocks of SIZE tokens that are given as arrays; pattern_make puts them in. */
 static int make_blocks(pattern *p, const pattern_choice *c, range queries, range keys, int64_t shift)
 {
@@ -206,6 +231,11 @@ static const char *fault_of_blocks(const pattern_choice *c)
     return number(c, 0) < 1 ? "a block has at least 1 token" : NULL;
 }
 
+static const char *fault_of_random(const pattern_choice *c)
+{
+    return number(c, 1) > 100 ? "a chance is at most 100 in 100" : fault_of_blocks(c);
+}
+
 enum { RUNS = 0, ANY = 0 };
 
 static const char *fault_of_moba(const pattern_choice *c)
@@ -232,6 +262,8 @@ const pattern_kind pattern_kinds[] = {
      2, 3, 3, JOINS_DOCUMENTS, make_dilated, fault_of_step},
     {"bigbird", "bigbird:BLOCK,RANDOM[,SEED]", "the first, last, own, next, and RANDOM other blocks (Big Bird)",
      2, 3, 3, 0, make_bigbird, fault_of_blocks},
+    {"random", "random:BLOCK,PERCENT[,SEED]", "each block with a chance of PERCENT in 100, for scaling studies",
+     2, 3, 3, 0, make_random, fault_of_random},
     {"strided", "strided:LENGTH", "the LENGTH keys before, and every LENGTH-th (Sparse Transformer)",
      1, 1, 1, JOINS_DOCUMENTS, make_strided, fault_of_length},
     {"fixed", "fixed:LENGTH,LAST", "the own LENGTH tokens, and the LAST of each before (Sparse Transformer)",
@@ -387,7 +419,7 @@ int pattern_make(const pattern_choice *choice, const mask *m, const pattern_bloc
         complain(why, "pattern '%s' with packed documents: its tokens are those of one sequence", kind->name);
         return 1;
     }
-    if (kind->make == make_bigbird && m->queries != m->keys) {
+    if ((kind->make == make_bigbird || kind->make == make_random) && m->queries != m->keys) {
         complain(why, "pattern '%s' needs as many keys as queries", kind->name);
         return 1;
     }

@@ -48,8 +48,8 @@ static const struct {
     const char *name;
     bool (*sees)(const definition *d, int64_t p, int64_t j);
 } definitions[] = {
-    {"sinks", sees_sinks},     {"dilated", sees_dilated}, {"bigbird", sees_block},
-    {"strided", sees_strided}, {"fixed", sees_fixed},     {"blocks", sees_block},
+    {"sinks", sees_sinks}, {"dilated", sees_dilated}, {"bigbird", sees_block}, {"strided", sees_strided},
+    {"fixed", sees_fixed}, {"blocks", sees_block},    {"random", sees_block},
 };
 
 /* Patterns of listed tokens. */
@@ -110,17 +110,28 @@ static void draw_blocks(const definition *d, int64_t row, int64_t count)
     }
 }
 
+/* Each with its chance: splitmix64 draws a number for it. */
+static void draw_each(const definition *d, int64_t row, int64_t count)
+{
+    uint64_t seed = (d->choice.count > 2 ? (uint64_t)d->numbers[2] : 1) + (uint64_t)row * UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t state = next_random(&seed);
+    for (int64_t i = 0; i < count; i++) d->blocks[i] = (int64_t)(next_random(&state) % 100) < d->numbers[1];
+}
+
 static bool set_blocks(definition *d)
 {
     const longspan_problem *p = d->problem;
-    const bool drawn = strcmp(d->choice.kind->name, "bigbird") == 0;
+    const char *name = d->choice.kind->name;
+    const bool bigbird = strcmp(name, "bigbird") == 0, random = strcmp(name, "random") == 0;
     d->blocks = NULL;
-    if (!drawn && strcmp(d->choice.kind->name, "blocks") != 0) return true;
+    if (!bigbird && !random && strcmp(name, "blocks") != 0) return true;
     const int64_t size = d->numbers[0], row = d->query->query / size, count = p->keys / size + (p->keys % size != 0);
     d->blocks = calloc((size_t)count + 1, sizeof *d->blocks);
     if (!d->blocks) return false;
-    if (drawn) draw_blocks(d, row, count);
-    for (int64_t i = drawn ? 0 : p->block_offsets[row]; !drawn && i < p->block_offsets[row + 1]; i++)
+    if (bigbird) draw_blocks(d, row, count);
+    if (random) draw_each(d, row, count);
+    if (bigbird || random) return true;
+    for (int64_t i = p->block_offsets[row]; i < p->block_offsets[row + 1]; i++)
         if (p->block_keys[i] < count) d->blocks[p->block_keys[i]] = true;
     return true;
 }

@@ -82,15 +82,16 @@ class Patterns(harness.Case):
             del file["block_offsets"]
         self.assert_refused(self.longspan("attend", "in.h5", "-o", "o.h5"), 4, "/block_offsets and /block_keys")
 
-    def test_bigbird_is_the_same_at_every_rank_count_and_passes_verify(self):
+    def test_what_is_drawn_is_the_same_at_every_rank_count_and_passes_verify(self):
         oracle.make_input(self.path("in.h5"), N, heads=2, dim=16)
-        results = []
-        for ranks in (1, 2, 5):
-            self.succeed("attend", "in.h5", "-o", "out.h5", "--force", "--pattern", "bigbird:8,2,7", ranks=ranks)
-            self.succeed("verify", "in.h5", "out.h5", "--rows", "131", ranks=1)
-            results.append(oracle.read_result(self.path("out.h5"))[0])
-        for result in results[1:]:
-            self.assertLess(numpy.abs(result - results[0]).max(), 1e-5)
+        for pattern in ("bigbird:8,2,7", "random:8,30,7"):
+            results = []
+            for ranks in (1, 2, 5):
+                self.succeed("attend", "in.h5", "-o", "out.h5", "--force", "--pattern", pattern, ranks=ranks)
+                self.succeed("verify", "in.h5", "out.h5", "--rows", "131", ranks=1)
+                results.append(oracle.read_result(self.path("out.h5"))[0])
+            for result in results[1:]:
+                self.assertLess(numpy.abs(result - results[0]).max(), 1e-5)
 
     def test_verify_notices_another_pattern_than_was_computed(self):
         oracle.make_input(self.path("in.h5"), N)

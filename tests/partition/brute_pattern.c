@@ -34,6 +34,13 @@ static bool in_bigbird(int64_t row, int64_t column, int64_t blocks, int64_t rand
     return seen[column];
 }
 
+static bool in_random(int64_t row, int64_t column, int64_t percent, uint64_t seed)
+{
+    uint64_t of_rows = seed + (uint64_t)row * 0x9e3779b97f4a7c15;
+    uint64_t state = draw(&of_rows) + (uint64_t)column * 0x9e3779b97f4a7c15;
+    return draw(&state) % 100 < (uint64_t)percent;
+}
+
 bool brute_in_pattern(const brute_pattern *x, int64_t p, int64_t j, int64_t keys)
 {
     const int64_t *n = x->numbers;
@@ -48,6 +55,8 @@ bool brute_in_pattern(const brute_pattern *x, int64_t p, int64_t j, int64_t keys
         return false;
     case BRUTE_BIGBIRD:
         return in_bigbird(p / n[0], j / n[0], (keys + n[0] - 1) / n[0], n[1], (uint64_t)n[2]);
+    case BRUTE_RANDOM:
+        return in_random(p / n[0], j / n[0], n[1], (uint64_t)n[2]);
     case BRUTE_STRIDED:
         return j <= p && (p - j <= n[0] || (p - j) % n[0] == 0);
     case BRUTE_FIXED:
@@ -81,9 +90,9 @@ static int put_set(const bool set[512], char *text, int size)
 
 void brute_pattern_text(const brute_pattern *x, char *text, int size)
 {
-    static const char *const names[] = {"sinks",   "global", "dilated",        "bigbird",
+    static const char *const names[] = {"sinks",   "global", "dilated",        "bigbird", "random",
                                         "strided", "fixed",  "vertical-slash", "blocks"};
-    static const int counts[] = {2, 2, 3, 3, 1, 2, 0, 1};
+    static const int counts[] = {2, 2, 3, 3, 3, 1, 2, 0, 1};
     int used = snprintf(text, (size_t)size, "%s:", names[x->name]);
     for (int i = 0; i < counts[x->name]; i++)
         used += snprintf(text + used, (size_t)(size - used), "%s%lld", i ? "," : "", (long long)x->numbers[i]);
@@ -116,10 +125,12 @@ void brute_pattern_draw(brute_pattern *x, brute_name name, int64_t queries, int6
     *x = (brute_pattern){.name = name, .offsets = offsets, .columns = columns};
     for (int i = 0; i < 3; i++) x->numbers[i] = between(&state, 0, between(&state, 1, keys));
     if (name == BRUTE_DILATED || name == BRUTE_STRIDED || name == BRUTE_FIXED || name == BRUTE_BIGBIRD ||
-        name == BRUTE_BLOCKS)
+        name == BRUTE_RANDOM || name == BRUTE_BLOCKS)
         x->numbers[0] = between(&state, 1, between(&state, 1, keys));
     if (name == BRUTE_FIXED) x->numbers[1] = between(&state, 0, x->numbers[0]);
-    if (name == BRUTE_BIGBIRD || name == BRUTE_BLOCKS) x->numbers[0] = between(&state, 1, keys / 5 + 1);
+    if (name == BRUTE_BIGBIRD || name == BRUTE_RANDOM || name == BRUTE_BLOCKS)
+        x->numbers[0] = between(&state, 1, keys / 5 + 1);
+    if (name == BRUTE_RANDOM) x->numbers[1] = between(&state, 0, 100);
     if (name == BRUTE_BIGBIRD) x->numbers[1] = between(&state, 0, 3);
     if (name == BRUTE_GLOBAL || name == BRUTE_VERTICAL_SLASH) draw_set(&state, keys, x->first);
     if (name == BRUTE_VERTICAL_SLASH) draw_set(&state, keys, x->second);

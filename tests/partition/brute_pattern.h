@@ -11,6 +11,7 @@ typedef enum {
     BRUTE_GLOBAL,         /* LEFT, RIGHT, and the token sets `first` */
     BRUTE_DILATED,        /* STEP, LEFT, RIGHT */
     BRUTE_BIGBIRD,        /* BLOCK, RANDOM, SEED */
+    BRUTE_RANDOM,         /* BLOCK, PERCENT, SEED */
     BRUTE_STRIDED,        /* LENGTH */
     BRUTE_FIXED,          /* LENGTH, LAST */
     BRUTE_VERTICAL_SLASH, /* columns `first`, diagonals `second` */

@@ -66,8 +66,14 @@ static void a_plan_without_memory_fails_and_sets_nothing(void **state)
 static void a_pattern_without_memory_fails_and_sets_nothing(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"sinks:2,3", "global:3,3,20", "dilated:2,3,1",           "bigbird:4,2",
-                                        "strided:5", "fixed:6,2",     "vertical-slash:3,9/0-4,7"};
+    static const char *const texts[] = {"sinks:2,3",
+                                        "global:3,3,20",
+                                        "dilated:2,3,1",
+                                        "bigbird:4,2",
+                                        "strided:5",
+                                        "fixed:6,2",
+                                        "vertical-slash:3,9/0-4,7",
+                                        "random:4,30"};
     const mask m = mask_full(40, 40);
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         int64_t needed = 0;

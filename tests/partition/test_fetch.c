@@ -207,7 +207,7 @@ static bool make_trial(trial *t, brute_name name, uint64_t *state)
 {
     static int64_t offsets[513], columns[MOST_COLUMNS];
     const int64_t n = random_between(state, 1, LARGEST), grain = random_between(state, 1, 5);
-    const int64_t keys = random_next(state) % 4 == 0 && name != BRUTE_BIGBIRD ? random_between(state, 1, LARGEST) : n;
+    const int64_t keys = random_next(state) % 4 == 0 && name != BRUTE_BIGBIRD && name != BRUTE_RANDOM ? random_between(state, 1, LARGEST) : n;
     const int ranks = (int)random_between(state, 1, MOST_RANKS);
     t->problem = problem_of(LAYOUT_CONTIGUOUS, n, keys, grain, ranks, random_next(state) % 2);
     mask *m = &t->problem.mask;
@@ -308,6 +308,7 @@ static void plans_for_4096_ranks_are_made(void **unused)
                                         "global:256,256,0-3",
                                         "dilated:16,256",
                                         "bigbird:64,3",
+                                        "random:512,10",
                                         "strided:1024",
                                         "fixed:1024,8",
                                         "vertical-slash:0-7,5000,9000/0-1023,4096"};

@@ -122,7 +122,7 @@ static void named_patterns_are_their_definitions_under_every_mask(void **unused)
         const brute_name name = (brute_name)(round % BRUTE_PATTERNS);
         const int64_t n = random_between(&state, 1, LARGEST);
         const int64_t keys =
-            random_next(&state) % 3 == 0 && name != BRUTE_BIGBIRD ? random_between(&state, 1, LARGEST) : n;
+            random_next(&state) % 3 == 0 && name != BRUTE_BIGBIRD && name != BRUTE_RANDOM ? random_between(&state, 1, LARGEST) : n;
         document_set documents;
         const mask m = random_mask(&state, n, keys, &documents);
         brute_pattern b;
@@ -135,7 +135,7 @@ static void named_patterns_are_their_definitions_under_every_mask(void **unused)
         const int64_t size = b.numbers[0] > 0 ? b.numbers[0] : 1, rows = (n + size - 1) / size;
         const pattern_blocks blocks = {rows, (keys + size - 1) / size, offsets[rows], offsets, columns};
         const int made = pattern_make(&choice, &m, name == BRUTE_BLOCKS ? &blocks : NULL, &p, why);
-        const bool alone = name == BRUTE_BIGBIRD || name == BRUTE_VERTICAL_SLASH;
+        const bool alone = name == BRUTE_BIGBIRD || name == BRUTE_RANDOM || name == BRUTE_VERTICAL_SLASH;
         assert_int_equal(made, m.documents && alone ? 1 : 0);
         if (made) {
             assert_non_null(strstr(why, "documents"));
@@ -280,6 +280,8 @@ static void texts_that_are_no_pattern_are_refused_with_the_reason(void **unused)
         {"fixed:0,0", "a length is at least 1"},
         {"fixed:4,5", "more tokens"},
         {"bigbird:0,3", "at least 1 token"},
+        {"random:0,3", "at least 1 token"},
+        {"random:4,101", "at most 100"},
         {"blocks:0", "at least 1 token"},
     };
     pattern_choice choice;
