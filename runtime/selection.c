@@ -75,7 +75,11 @@ longspan_status selection_begin(longspan_context *context, const longspan_proble
     longspan_problem p = *problem;
     p.selection = NULL;
     if (problem_check_equal(context, &p, f) != LONGSPAN_OK) return f->status;
-    if (problem_complete(&p, f) == LONGSPAN_OK && !selection_is_wanted(&p, choice_p))
+    char why[PATTERN_WHY_SIZE];
+    problem_complete(&p, f);
+    if (p.pattern && !pattern_choice_parse(p.pattern, choice_p, why))
+        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "pattern %s", why);
+    else if (!p.pattern || !(choice_p->kind->flags & BLOCKS_ARE_SELECTED))
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "pattern '%.100s' is none whose blocks are selected",
                     p.pattern ? p.pattern : "");
     if (f->status == LONGSPAN_OK) selection_check(&p, choice_p, f);
