@@ -210,6 +210,24 @@ void longspan_nsa_timing(const longspan_nsa *nsa, longspan_timing *timing_p)
     *timing_p = nsa->timing;
 }
 
+static double pooled_flops(const longspan_nsa *n)
+{
+    const longspan_problem *p = &n->problem;
+    double pairs = 0;
+    for (int64_t t = 0; t < n->tokens; t++) pairs += (double)n->visible_end[t];
+    return 2.0 * (p->dim + p->value_dim) * p->heads * pairs;
+}
+
+double nsa_flops(const longspan_nsa *nsa)
+{
+    return pooled_flops(nsa) + nsa->selected->flops + nsa->window->flops;
+}
+
+const char *nsa_compute_name(const longspan_nsa *nsa)
+{
+    return plan_compute_name(nsa->selected);
+}
+
 /* The first branch: this rank's queries against all pooled keys. */
 static void fold_pooled(longspan_nsa *n)
 {
@@ -284,10 +302,7 @@ longspan_status longspan_nsa_execute(longspan_nsa *n, const void *q, const void 
     if (longspan_plan_tokens(n->selected, LONGSPAN_KEYS) > 0 && (!k || !v))
         failure_set(&f, LONGSPAN_ERROR_ARGUMENT, "k or v is NULL on a rank that has keys");
     if (context_agree(n->context, &f) != LONGSPAN_OK) return f.status;
-    double flops = 0;
-    for (int64_t t = 0; t < n->tokens; t++)
-        flops += 2.0 * (p->dim + p->value_dim) * p->heads * (double)n->visible_end[t];
-    n->timing = (longspan_timing){.flops = flops, .steps = 1};
+    n->timing = (longspan_timing){.flops = pooled_flops(n), .steps = 1};
 
     const int64_t width = (int64_t)p->kv_heads * p->value_dim;
     block_means_gather(&n->values, (kernel_type)p->type, v, n->stretches);

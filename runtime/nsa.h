@@ -28,4 +28,8 @@ void nsa_pool(const nsa_sizes *sizes, const float *stretches, int64_t count, int
 longspan_selection *nsa_select(longspan_context *context, const longspan_problem *branch, const nsa_sizes *sizes,
                                const void *q, const float *lanes, failure *f);
 
+/* Not collective. The arithmetic of the two branches that are plans; flops of this rank in all three. */
+const char *nsa_compute_name(const longspan_nsa *nsa);
+double nsa_flops(const longspan_nsa *nsa);
+
 #endif

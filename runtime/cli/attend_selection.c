@@ -12,6 +12,8 @@ bool attend_selects(const char *path, const input_file *input, const longspan_pr
     const bool wanted = selection_is_wanted(problem, &choice), listed = wanted && strcmp(choice.kind->name, "selected") == 0;
     if (!listed && tensor_file_has(input->file, "/selected_blocks"))
         failure_set(f, LONGSPAN_ERROR_IO, "%s: /selected_blocks has no meaning without --pattern selected:SIZE", path);
+    if ((!wanted || strcmp(choice.kind->name, "nsa") != 0) && tensor_file_has(input->file, "/gates"))
+        failure_set(f, LONGSPAN_ERROR_IO, "%s: /gates has no meaning without --pattern nsa:...", path);
     return wanted;
 }
 

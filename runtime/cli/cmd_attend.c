@@ -20,8 +20,8 @@ static const options_spec spec = {
     .summary =
         "Exact softmax attention over /q, /k and /v of IN; writes /out and /lse to OUT.\n"
         "What IN holds besides always applies, together with --mask: packed /documents, /key_lengths of batch\n"
-        "items, and /alibi_slopes and /sinks of heads; /selected_blocks with --pattern selected:SIZE. With moba the\n"
-        "blocks that q and k choose are written to OUT as /selected_blocks.\n"
+        "items, and /alibi_slopes and /sinks of heads; /selected_blocks with --pattern selected:SIZE. With moba and\n"
+        "nsa the blocks that q and k choose are written to OUT as /selected_blocks; nsa needs /gates, and has no /lse.\n"
         "With a linear --attention: the recurrence of that name, over what IN holds for it of /log_decay, /beta,\n"
         "/bonus and /features, from /state if IN has one; writes /out, and with --state the /state to go on from.",
     .example = "mpirun -np 4 longspan attend in.h5 -o out.h5 --mask causal\n"
@@ -270,6 +270,7 @@ static exit_status run(session *s, options *o)
 {
     failure f = {0};
     if (o->linear) attend_linear(s, o, &f);
+    else if (o->pattern && strncmp(o->pattern, "nsa:", strlen("nsa:")) == 0) attend_nsa(s, o, &f);
     else attend(s, o, &f);
     return session_exit_status(&f);
 }

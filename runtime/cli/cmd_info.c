@@ -100,6 +100,7 @@ static void print_softmax(const input_file *input)
     if (extras->key_lengths) printf(", key lengths");
     if (extras->block_offsets) printf(", a list of blocks");
     if (tensor_file_has(input->file, "/selected_blocks")) printf(", selected blocks");
+    if (tensor_file_has(input->file, "/gates")) printf(", gates");
     if (extras->alibi_slopes) printf(", ALiBi slopes");
     if (extras->sinks) printf(", sinks");
     printf("\n");

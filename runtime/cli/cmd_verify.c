@@ -392,6 +392,10 @@ static void verify(session *s, const options *o, failure *f)
         verify_linear(s, o, &result, threads, rows, f);
         goto done;
     }
+    if (result.is_nsa) {
+        verify_nsa(s, o, &result, threads, rows, f);
+        goto done;
+    }
     verdict all = {.out.token = -1, .lse.token = -1};
     verify_rows(s, &result, threads, o->seed, rows, &all, f);
     if (f->status != LONGSPAN_OK) goto done;

@@ -207,16 +207,18 @@ static void check_used(const attribute_reader *r, const char *input_path, const 
 static void find_selection(const attribute_reader *reader, const pattern_choice *choice, result_file *r)
 {
     io_error error;
+    r->is_nsa = strcmp(choice->kind->name, "nsa") == 0;
     r->selection_is_chosen = strcmp(choice->kind->name, "moba") == 0;
     r->selection_most = r->selection_is_chosen ? choice->items[1].begin : 0;
-    r->selection_file = r->selection_is_chosen ? r->file : r->input.file;
-    r->selection_size = choice->items[0].begin;
+    r->selection_file = r->selection_is_chosen || r->is_nsa ? r->file : r->input.file;
+    r->selection_size = choice->items[r->is_nsa ? 2 : 0].begin;
     if (tensor_file_selection(r->selection_file, r->problem.queries, &r->selection, &error) != 0)
         failure_set(reader->f, LONGSPAN_ERROR_IO, "%s", error.text);
     const int lists = r->selection.lists;
-    if (reader->f->status == LONGSPAN_OK && r->selection_is_chosen && lists != r->problem.heads)
+    const int chosen = r->is_nsa ? r->problem.kv_heads : r->problem.heads;
+    if (reader->f->status == LONGSPAN_OK && (r->selection_is_chosen || r->is_nsa) && lists != chosen)
         failure_set(reader->f, LONGSPAN_ERROR_IO, "%s: /selected_blocks has %d lists a query, not one of each of %d heads",
-                    reader->path, lists, r->problem.heads);
+                    reader->path, lists, chosen);
     if (reader->f->status == LONGSPAN_OK && lists != 1 && lists != r->problem.kv_heads && lists != r->problem.heads)
         failure_set(reader->f, LONGSPAN_ERROR_IO, "%s: /selected_blocks has %d lists a query, not 1, %d or %d",
                     r->input_path, lists, r->problem.kv_heads, r->problem.heads);

@@ -20,4 +20,7 @@ type_limits verify_limits_of(io_type type);
 void verify_linear(const session *s, const options *o, const result_file *result, int threads, int64_t rows,
                    failure *f);
 
+/* Collective. The same of native sparse attention. */
+void verify_nsa(const session *s, const options *o, const result_file *result, int threads, int64_t rows, failure *f);
+
 #endif

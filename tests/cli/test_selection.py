@@ -1,5 +1,8 @@
 """Blocks of keys that each query selects, in longspan attend: against numpy in float64 under an explicit mask of every head,
 by longspan verify, and what is refused."""
+import json
+import shutil
+
 import harness
 import h5py
 import numpy
@@ -35,7 +38,7 @@ class Selected(harness.Case):
             wanted[name] = seen_of(selected, size)
             with h5py.File(self.path(name), "a") as file:
                 file["selected_blocks"] = selected.astype("i4" if size == 32 else "i8")
-        cases = [(name, mask, ranks) for name in arrays for mask, ranks in (("causal", 1), ("causal", 3), ("full", 5))]
+        cases = [(name, mask, ranks) for name in arrays for mask, ranks in (("causal", 3), ("full", 5))]
 
         def attend(case):
             name, mask, ranks = case
@@ -68,14 +71,18 @@ class Selected(harness.Case):
         chosen = numpy.sort(chosen, 2)
         chosen[chosen == 99] = -1
         seen = seen_of(chosen, size) & oracle.visible(N, N, True)
-        for ranks in (1, 2, 5):
-            run = self.succeed("attend", "in.h5", "-o", "out.h5", "--force", "--mask", "causal", "--pattern",
-                               f"moba:{size},{most}", "--report", "report.json", ranks=ranks)
+
+        def attend(ranks):
+            out = f"{ranks}.h5" if ranks > 1 else "out.h5"
+            run = self.succeed("attend", "in.h5", "-o", out, "--mask", "causal", "--pattern", f"moba:{size},{most}",
+                               ranks=ranks)
             self.assertIn("select", run.err)
-            oracle.check(self, self.path("out.h5"), oracle.attention(q, k, v, seen), "float32", str(ranks))
-            with h5py.File(self.path("out.h5")) as file:
+            oracle.check(self, self.path(out), oracle.attention(q, k, v, seen), "float32", str(ranks))
+            with h5py.File(self.path(out)) as file:
                 self.assertTrue(numpy.array_equal(file["selected_blocks"][...], chosen))
-            self.succeed("verify", "in.h5", "out.h5", "--rows", "131", ranks=2)
+            self.succeed("verify", "in.h5", out, "--rows", "131", ranks=2)
+
+        harness.in_parallel(attend, (1, 2, 5))
         for row, message in (((0, 1, -1), "1 of 524"), ((1, 2, 8), "1 of 524"), ((0, 1, 7), "1 of 524")):
             with h5py.File(self.path("out.h5"), "a") as file:
                 if tuple(file["selected_blocks"][130, 2]) == row:
@@ -90,6 +97,73 @@ class Selected(harness.Case):
         self.assert_refused(self.longspan("attend", "in.h5", "-o", "o.h5", "--pattern", "moba:16,3", "--mask", "causal",
                                           "--rope", "10000"), 2, "'moba'", "RoPE")
 
+    def test_nsa_adds_pooled_keys_selected_blocks_and_a_window(self):
+        length, stride, block, top, window = 8, 4, 16, 4, 20
+        q, k, v = oracle.make_input(self.path("in.h5"), N, heads=HEADS, kv_heads=KV_HEADS, dim=24, value_dim=8)
+        gates = numpy.random.default_rng(5).random((N, HEADS, 3)).astype("f4")
+        pattern = ("--pattern", f"nsa:{length},{stride},{block},{top},{window}", "--mask", "causal")
+        self.assert_refused(self.longspan("attend", "in.h5", "-o", "o.h5", *pattern), 4, "no dataset /gates")
+        with h5py.File(self.path("in.h5"), "a") as file:
+            file["gates"] = gates
+        p = numpy.arange(N)
+        starts = numpy.arange(0, N - length + 1, stride)
+        pooled_k, pooled_v = (numpy.stack([x[0, c:c + length].mean(0) for c in starts])[None] for x in (k, v))
+        complete = starts + length - 1 <= p[:, None]
+        # Aligned at the right: numpy's query positions do not matter, `complete` says what is seen.
+        first = oracle.attention(q, pooled_k, pooled_v, complete)[0]
+        scores = numpy.einsum("ihd,chd->ihc", q[0], numpy.repeat(pooled_k[0], HEADS // KV_HEADS, 1)) * 24**-0.5
+        scores = numpy.where(complete[:, None], scores, -numpy.inf)
+        with numpy.errstate(invalid="ignore"):
+            weights = numpy.exp(scores - scores.max(2, keepdims=True))
+            weights = numpy.nan_to_num(weights / weights.sum(2, keepdims=True))
+        blocks = numpy.arange(-(-N // block))
+        begin, end = numpy.maximum(starts[:, None], blocks * block), numpy.minimum(starts[:, None] + length, (blocks + 1) * block)
+        shared = numpy.maximum(end - begin, 0) // stride
+        weight = (weights @ shared).reshape(N, KV_HEADS, HEADS // KV_HEADS, -1).sum(2)
+        own = (p // block)[:, None, None]
+        weight = numpy.where((blocks == 0) | (blocks == own) | (blocks == own - 1), numpy.inf, weight)
+        weight = numpy.where(blocks <= own, weight, -numpy.inf)
+        best = numpy.argsort(-weight, 2, kind="stable")[:, :, :top]
+        chosen = numpy.sort(numpy.where(numpy.isneginf(numpy.take_along_axis(weight, best, 2)), 99, best), 2)
+        chosen[chosen == 99] = -1
+        causal = oracle.visible(N, N, True)
+        second = oracle.attention(q, k, v, seen_of(chosen, block) & causal)[0]
+        third = oracle.attention(q, k, v, causal & (p[None, :] > p[:, None] - window))[0]
+        exact = sum(gates[None, :, :, i, None].astype("f8") * x for i, x in enumerate((first, second, third)))
+
+        def attend(ranks):
+            out = f"{ranks}.h5" if ranks > 1 else "out.h5"
+            run = self.succeed("attend", "in.h5", "-o", out, *pattern, "--report", f"{ranks}.json", ranks=ranks)
+            self.assertIn("select", run.err)
+            with h5py.File(self.path(out)) as file:
+                self.assertTrue(numpy.array_equal(file["selected_blocks"][...], chosen))
+                self.assertNotIn("lse", file)
+                self.assertLess(oracle.relative_rms(file["out"][...][None], exact), 1e-6)
+            self.assertIn("PASSED", self.succeed("verify", "in.h5", out, "--rows", "131", ranks=2).out)
+            with open(self.path(f"{ranks}.json")) as file:
+                self.assertGreater(json.load(file)["select"]["max"], 0)
+
+        harness.in_parallel(attend, (1, 3, 5))
+        for name, at in (("out", (100, 1, 2)), ("selected_blocks", (130, 1, 1))):
+            shutil.copy(self.path("out.h5"), self.path("bad.h5"))
+            with h5py.File(self.path("bad.h5"), "a") as file:
+                left = [b for b in range(1, 7) if b not in chosen[130, 1]]
+                file[name][at] = file[name][at] + 1e-3 if name == "out" else sorted(left)[0]
+                if name == "selected_blocks":
+                    row = file[name][130, 1]
+                    file[name][130, 1] = numpy.sort(row)
+            self.assertEqual(self.longspan("verify", "in.h5", "bad.h5", "--rows", "131", ranks=3).status, 3)
+        for options in (("--mask", "causal"), ("--mask", "causal", "--pattern", "moba:16,2")):
+            self.assert_refused(self.longspan("attend", "in.h5", "-o", "o.h5", *options), 4, "/gates", "--pattern nsa")
+        self.assert_refused(self.longspan("attend", "in.h5", "-o", "o.h5", *pattern[:2]), 2, "'nsa'", "causal")
+        self.assert_refused(self.longspan("attend", "in.h5", "-o", "o.h5", *pattern, "--softcap", "3"), 2, "'nsa'", "softcap")
+        self.assert_refused(self.longspan("attend", "in.h5", "-o", "o.h5", "--pattern", "nsa:8,3,16,4,9"), 2, "nsa:8,3",
+                            "STRIDE")
+        with h5py.File(self.path("in.h5"), "a") as file:
+            del file["gates"]
+            file["gates"] = gates[:, :, :2]
+        self.assert_refused(self.longspan("attend", "in.h5", "-o", "o.h5", *pattern), 4, "/gates needs 131 x 4 x 3")
+
     def test_what_does_not_go_together_is_refused(self):
         oracle.make_input(self.path("in.h5"), N, heads=HEADS, kv_heads=KV_HEADS)
         oracle.make_input(self.path("batch.h5"), N, heads=HEADS, kv_heads=KV_HEADS, batch=2)
@@ -101,7 +175,7 @@ class Selected(harness.Case):
                     del file["selected_blocks"]
                 if lists is not None:
                     file["selected_blocks"] = lists
-            return self.longspan("attend", path, "-o", "o.h5", *(options or ("--pattern", "selected:10")), ranks=3)
+            return self.longspan("attend", path, "-o", "o.h5", *(options or ("--pattern", "selected:10")), ranks=2)
 
         def with_last(*values):
             lists = good.copy()
