@@ -25,7 +25,14 @@
 enum { OUTPUT_MAX_RANK = 4, OUTPUT_MAX_PIECE = 64 << 20 /* bytes of one pwrite, at most */ };
 
 /* The first three as io_type. */
-typedef enum { OUTPUT_FLOAT32, OUTPUT_FLOAT16, OUTPUT_BFLOAT16, OUTPUT_INT64, OUTPUT_FLOAT64 } output_type;
+typedef enum {
+    OUTPUT_FLOAT32,
+    OUTPUT_FLOAT16,
+    OUTPUT_BFLOAT16,
+    OUTPUT_INT64,
+    OUTPUT_FLOAT64,
+    OUTPUT_INT32
+} output_type;
 
 size_t output_type_size(output_type type);
 

@@ -22,12 +22,14 @@ static int fail_hdf5(const char *part, const char *what, const char *name, io_er
 
 size_t output_type_size(output_type type)
 {
+    if (type == OUTPUT_INT32) return 4;
     return type == OUTPUT_INT64 || type == OUTPUT_FLOAT64 ? 8 : io_type_size((io_type)type);
 }
 
 static hid_t create_type(output_type type)
 {
     if (type == OUTPUT_INT64) return H5Tcopy(H5T_NATIVE_INT64);
+    if (type == OUTPUT_INT32) return H5Tcopy(H5T_NATIVE_INT32);
     return type == OUTPUT_FLOAT64 ? H5Tcopy(H5T_NATIVE_DOUBLE) : tensor_type_create((io_type)type);
 }
 

@@ -91,6 +91,19 @@ int tensor_file_extras(const tensor_file *file, const attention_shapes *shapes, 
                        io_error *error);
 void attention_extras_free(attention_extras *extras); /* {0} allowed */
 
+/* /selected_blocks [N, lists, most], any integer type: for each query lists of blocks of keys, -1 behind the last. The
+ * shape is checked here, with `tokens` queries; what the lists say is checked by those who take them. Values that int32
+ * does not hold are read as its nearest. */
+typedef struct {
+    int64_t tokens;
+    int lists;
+    int64_t most;
+} selection_shape;
+int tensor_file_selection(const tensor_file *file, int64_t tokens, selection_shape *shape_p, io_error *error);
+/* Rows [begin, end), (end - begin) * lists * most values. */
+int tensor_file_read_selection(const tensor_file *file, const selection_shape *shape, int64_t begin, int64_t end,
+                               int32_t *target, io_error *error);
+
 /* Rows [begin, end) of a number a row of /out, as /threshold, of batch item b: [N, H] or [B, N, H] float32, checked against
  * the given extents. */
 int tensor_file_read_row_values(const tensor_file *file, const char *dataset, const tensor_shape *out_shape, int64_t b,

@@ -35,6 +35,9 @@
  * row's bits depend on the grid and on the order of segments, not on the rank count. */
 enum { ATTENTION_KEY_BLOCK = 64 };
 
+/* Pooled keys that are scored together. */
+enum { BLOCK_SCORES_TILE = 32 };
+
 /* Query rows of a key head that are few: reading its keys takes longer than folding them. */
 enum { ATTENTION_FEW_ROWS = 16 };
 
@@ -103,7 +106,29 @@ typedef struct {
     const int64_t *positions; /* [tokens] in the sequence of keys; read only where scores depend on positions */
     const attention_segment *segments;
     int segment_count;
+    /* Not NULL: not all rows of the tokens, but `listed_rows` rows of key head `kv_head` alone, each once: row r is query
+     * head r % (H / G) of that key head at token r / (H / G) of the span. */
+    const int64_t *listed;
+    int64_t listed_rows;
+    int kv_head;
 } attention_span;
+
+/* Query rows of each of its key heads, and how many these are. */
+static inline int64_t attention_span_rows(const attention_span *span, int group)
+{
+    return span->listed ? span->listed_rows : span->tokens * group;
+}
+
+static inline int attention_span_heads(const attention_span *span, int kv_heads)
+{
+    return span->listed ? 1 : kv_heads;
+}
+
+/* Which row it is of the span's tokens, counted token * (H / G) + query head: row i of attention_span_rows. */
+static inline int64_t attention_span_row(const attention_span *span, int64_t i)
+{
+    return span->listed ? span->listed[i] : i;
+}
 
 /* What all spans of a call share. */
 typedef struct {
@@ -134,6 +159,11 @@ typedef struct {
     unsigned features; /* CPU_* bits it needs, kernels/cpu.h */
     unsigned computes; /* bits 1 << attention_compute that it offers; COMPUTE_FP32 always */
     void (*fold)(const attention_call *call, const attention_span *spans, int64_t span_count);
+    /* scores[r][c] = q[r] . k[:, c] in float64 (kernels/block_scores.h), of `rows` rows [D] and `count` pooled keys, whose
+     * element d is at k + d * stride. Strides are multiples of BLOCK_SCORES_TILE at or above `count`, and all up to them
+     * may be read and written. */
+    void (*block_scores)(const float *q, int rows, const float *k, int64_t stride, int dim, int64_t count,
+                         double *scores, int64_t score_stride);
     double (*peak)(double seconds); /* float32 multiply-add flop/s of one thread on this ISA, measured for `seconds` */
     double (*tile_peak)(double seconds); /* the same of bfloat16 tile products; NULL without a matrix unit */
 } attention_kernel;

@@ -79,21 +79,27 @@ typedef struct {
     sweep sweep;
 } amx_task;
 
+/* Which row of the span's tokens a lane is. */
+static int64_t amx_span_row(const amx_task *task, int lane)
+{
+    return attention_span_row(task->place.span, task->place.first_row + lane);
+}
+
 static int64_t amx_query_offset(const amx_task *task, int lane)
 {
-    const int64_t index = task->place.first_row + lane, head = task->place.kv_head * task->group + index % task->group;
+    const int64_t index = amx_span_row(task, lane), head = task->place.kv_head * task->group + index % task->group;
     return index / task->group * task->place.span->q_token_stride + head * task->place.span->q_head_stride;
 }
 
 static int64_t amx_query_position(const amx_task *task, int lane)
 {
-    return task->place.span->positions[(task->place.first_row + lane) / task->group];
+    return task->place.span->positions[amx_span_row(task, lane) / task->group];
 }
 
 /* Row of a [T, R] array of the state. */
 static int64_t amx_state_row(const amx_task *task, int lane)
 {
-    const int64_t index = task->place.first_row + lane;
+    const int64_t index = amx_span_row(task, lane);
     const int rows = task->place.span->state.token_rows ? task->place.span->state.token_rows : task->call->heads;
     return index / task->group * rows + task->place.kv_head * task->group + index % task->group;
 }
@@ -106,7 +112,7 @@ static void poll_of_blocked(void *queue, double fraction)
 
 /* Folds keys [begin, end) of the segment into the rows of lanes [first, first + count), at most 32, by the blocked
  * fold; `state` holds these rows alone, one after the other. Runs of whole tokens go as they are, others as fewer
- * heads. */
+ * heads, listed rows one by one. */
 static void lanes_fold_blocked(amx_task *task, const attention_segment *segment, int64_t begin, int64_t end, int first,
                                int count, attention_state state)
 {
@@ -122,10 +128,11 @@ static void lanes_fold_blocked(amx_task *task, const attention_segment *segment,
     if (segment->positions) keys.positions = segment->positions + (begin - segment->begin);
 
     for (int done = 0, rows; done < count; done += rows) {
-        const int64_t index = task->place.first_row + first + done, token = index / task->group;
+        const int64_t index = amx_span_row(task, first + done), token = index / task->group;
         const int member = (int)(index % task->group), left = count - done;
-        const bool whole = member == 0 && left >= task->group;
-        const int heads = whole ? task->group : left < task->group - member ? left : task->group - member;
+        const bool listed = task->place.span->listed != NULL, whole = !listed && member == 0 && left >= task->group;
+        const int most = listed ? 1 : left < task->group - member ? left : task->group - member;
+        const int heads = whole ? task->group : most;
         const int tokens = whole ? left / task->group : 1;
         const int head = task->place.kv_head * task->group + member;
         rows = tokens * heads;
@@ -141,6 +148,7 @@ static void lanes_fold_blocked(amx_task *task, const attention_segment *segment,
         part.mark = NULL; /* within this thread's share */
         if (call->scores.slopes) part.scores.slopes = call->scores.slopes + head;
         attention_span span = *task->place.span;
+        span.listed = NULL;
         span.q = (const char *)span.q + amx_query_offset(task, first + done) * size;
         span.tokens = tokens;
         span.state = (attention_state){state.o + (int64_t)done * call->value_dim, state.m + done, state.l + done, 0};
@@ -267,7 +275,7 @@ static void amx_slopes_load(const amx_task *task, int sub)
 {
     for (int lane = sub * AMX_SUB_LANES; lane < (sub + 1) * AMX_SUB_LANES; lane++) {
         const bool real = lane < task->place.rows;
-        const int head = task->place.kv_head * task->group + (int)((task->place.first_row + lane) % task->group);
+        const int head = task->place.kv_head * task->group + (int)(amx_span_row(task, lane) % task->group);
         task->space.slope[lane] = real ? score_slope(task->call->scores.slopes[head]) : 0;
         task->space.position[lane] = real ? (int32_t)(uint32_t)amx_query_position(task, lane) : 0;
     }
@@ -321,7 +329,7 @@ static void amx_visible_load(amx_task *task, bool look_inside)
         for (int lane = sub * AMX_SUB_LANES; lane < (sub + 1) * AMX_SUB_LANES; lane++) {
             int64_t begin = 0, end = 0;
             if (look_inside && lane < task->place.rows) {
-                const int64_t token = (task->place.first_row + lane) / task->group;
+                const int64_t token = amx_span_row(task, lane) / task->group;
                 begin = task->place.span->visible_begin[token];
                 end = task->place.span->visible_end[token];
                 if (begin >= end) begin = end = bounds->end_min = 0;

@@ -1,5 +1,5 @@
-/* What every form of the fold does around its tasks. A task is a run of `lanes` of the tokens * group query rows that
- * share a key head, of one span. Threads draw tasks from one counter. */
+/* What every form of the fold does around its tasks. A task is a run of `lanes` of a span's query rows that share a
+ * key head. Threads draw tasks from one counter. */
 #ifndef KERNELS_ATTENTION_AMX_TASKS_H
 #define KERNELS_ATTENTION_AMX_TASKS_H
 
@@ -30,13 +30,18 @@ typedef struct {
 
 static inline int64_t span_blocks(const attention_call *call, const attention_span *span, int lanes)
 {
-    return (span->tokens * (call->heads / call->kv_heads) + lanes - 1) / lanes;
+    return (attention_span_rows(span, call->heads / call->kv_heads) + lanes - 1) / lanes;
+}
+
+static inline int64_t span_tasks(const attention_call *call, const attention_span *span, int lanes)
+{
+    return span_blocks(call, span, lanes) * attention_span_heads(span, call->kv_heads);
 }
 
 static inline int64_t tasks_of(const attention_call *call, const attention_span *spans, int64_t span_count, int lanes)
 {
     int64_t tasks = 0;
-    for (int64_t s = 0; s < span_count; s++) tasks += span_blocks(call, &spans[s], lanes) * call->kv_heads;
+    for (int64_t s = 0; s < span_count; s++) tasks += span_tasks(call, &spans[s], lanes);
     return tasks;
 }
 
@@ -70,16 +75,16 @@ static inline bool task_draw(task_queue *queue, task_cursor *cursor, task_place 
     const attention_call *call = queue->call;
     const int64_t drawn = atomic_fetch_add(&queue->drawn, 1);
     if (drawn >= queue->tasks) return false;
-    int64_t blocks = span_blocks(call, &queue->spans[cursor->span], queue->lanes);
-    while (drawn - cursor->passed >= blocks * call->kv_heads) {
-        cursor->passed += blocks * call->kv_heads;
-        blocks = span_blocks(call, &queue->spans[--cursor->span], queue->lanes);
-    }
+    for (int64_t tasks; drawn - cursor->passed >= (tasks = span_tasks(call, &queue->spans[cursor->span], queue->lanes));
+         cursor->span--)
+        cursor->passed += tasks;
     const attention_span *span = &queue->spans[cursor->span];
-    const int64_t t = drawn - cursor->passed, first_row = (blocks - 1 - t / call->kv_heads) * queue->lanes;
-    const int64_t rows = span->tokens * (call->heads / call->kv_heads) - first_row;
+    const int heads = attention_span_heads(span, call->kv_heads);
+    const int64_t blocks = span_blocks(call, span, queue->lanes), t = drawn - cursor->passed;
+    const int64_t first_row = (blocks - 1 - t / heads) * queue->lanes;
+    const int64_t rows = attention_span_rows(span, call->heads / call->kv_heads) - first_row;
     *place_p = (task_place){.span = span,
-                            .kv_head = (int)(t % call->kv_heads),
+                            .kv_head = (span->listed ? span->kv_head : 0) + (int)(t % heads),
                             .rows = rows < queue->lanes ? (int)rows : queue->lanes,
                             .first_row = first_row};
     return true;

@@ -7,6 +7,7 @@
 #define TILE 8
 #define SCORE_TILE 4
 #include "kernels/attention_blocked.h"
+#include "kernels/block_scores.h"
 #include "kernels/entmax_blocked.h"
 
 const attention_kernel attention_avx512 = {
@@ -14,6 +15,7 @@ const attention_kernel attention_avx512 = {
     .features = CPU_AVX2 | CPU_AVX512,
     .computes = 1u << COMPUTE_FP32,
     .fold = blocked_fold,
+    .block_scores = block_scores,
     .peak = blocked_peak,
 };
 

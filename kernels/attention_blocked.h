@@ -464,7 +464,7 @@ static __attribute__((noinline)) void task_run(fold_task *task)
 
 static int64_t span_rows(const attention_call *call, const attention_span *span)
 {
-    return span->tokens * (call->heads / call->kv_heads);
+    return attention_span_rows(span, call->heads / call->kv_heads);
 }
 
 static int64_t span_blocks(const attention_call *call, const attention_span *span, int lanes)
@@ -472,11 +472,16 @@ static int64_t span_blocks(const attention_call *call, const attention_span *spa
     return (span_rows(call, span) + lanes - 1) / lanes;
 }
 
+static int span_first_head(const attention_span *span)
+{
+    return span->listed ? span->kv_head : 0;
+}
+
 /* One a key head and block of rows; of few rows one for all heads. */
 static int64_t span_tasks(const attention_call *call, const attention_span *span, int lanes)
 {
-    if (span_rows(call, span) <= FEW_ROWS) return span->tokens > 0;
-    return span_blocks(call, span, lanes) * call->kv_heads;
+    if (span_rows(call, span) <= FEW_ROWS) return span_rows(call, span) > 0;
+    return span_blocks(call, span, lanes) * attention_span_heads(span, call->kv_heads);
 }
 
 static int64_t tasks_of(const attention_call *call, const attention_span *spans, int64_t span_count, int lanes)
@@ -513,10 +518,11 @@ static void span_task_run(fold_task *task, const attention_span *span, int64_t t
 {
     const int64_t blocks = span_blocks(task->call, span, lanes);
     const bool all_heads = span_rows(task->call, span) <= FEW_ROWS;
-    task_choose(task, span, (blocks - 1 - t / task->call->kv_heads) * lanes, lanes);
-    task->kv_head = (int)(t % task->call->kv_heads);
+    const int heads = attention_span_heads(span, task->call->kv_heads);
+    task_choose(task, span, (blocks - 1 - t / heads) * lanes, lanes);
+    task->kv_head = span_first_head(span) + (int)(t % heads);
     if (task->rows > FEW_ROWS) task_run(task);
-    else few_run(task, task->kv_head, all_heads ? task->call->kv_heads : 1, &(few_team){0}, 0, task->thread, 1);
+    else few_run(task, task->kv_head, all_heads ? heads : 1, &(few_team){0}, 0, task->thread, 1);
 }
 
 /* Whether all threads are to work on one span after the other: every span is of few rows, and there are not enough
@@ -531,10 +537,10 @@ static bool threads_share_tasks(const attention_call *call, const attention_span
     return call->threads > 1 && most <= FEW_ROWS_MOST && tasks < (most > FEW_ROWS ? 1 : 4) * (int64_t)call->threads;
 }
 
-static int64_t spans_with_tokens(const attention_span *spans, int64_t span_count)
+static int64_t spans_with_rows(const attention_call *call, const attention_span *spans, int64_t span_count)
 {
     int64_t count = 0;
-    for (int64_t s = 0; s < span_count; s++) count += spans[s].tokens > 0;
+    for (int64_t s = 0; s < span_count; s++) count += span_rows(call, &spans[s]) > 0;
     return count;
 }
 
@@ -543,9 +549,10 @@ static void tasks_run_together(fold_task *task, few_team *team, const attention_
 {
     int64_t ticket = 0;
     for (int64_t s = 0; s < span_count; s++) {
-        if (spans[s].tokens == 0) continue;
+        if (span_rows(task->call, &spans[s]) == 0) continue;
         task_choose(task, &spans[s], 0, FEW_ROWS_MOST);
-        ticket = few_run(task, 0, task->call->kv_heads, team, ticket, 0, task->call->threads);
+        const int heads = attention_span_heads(&spans[s], task->call->kv_heads);
+        ticket = few_run(task, span_first_head(&spans[s]), heads, team, ticket, 0, task->call->threads);
         if (task->thread == 0) atomic_fetch_add(&task->queue->finished, 1);
     }
 }
@@ -573,7 +580,7 @@ static void blocked_fold(const attention_call *call, const attention_span *spans
     task_queue queue = {.tasks = tasks_of(call, spans, span_count, lanes)};
     if (queue.tasks == 0) return;
     const bool together = threads_share_tasks(call, spans, span_count, queue.tasks);
-    if (together) queue.tasks = spans_with_tokens(spans, span_count);
+    if (together) queue.tasks = spans_with_rows(call, spans, span_count);
     few_team team = {0};
 
 #pragma omp parallel num_threads(call->threads)

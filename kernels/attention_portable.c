@@ -6,6 +6,7 @@
 #define TILE 2
 #define SCORE_TILE 2
 #include "kernels/attention_blocked.h"
+#include "kernels/block_scores.h"
 #include "kernels/entmax_blocked.h"
 
 const attention_kernel attention_portable = {
@@ -13,6 +14,7 @@ const attention_kernel attention_portable = {
     .features = 0,
     .computes = 1u << COMPUTE_FP32,
     .fold = blocked_fold,
+    .block_scores = block_scores,
     .peak = blocked_peak,
 };
 

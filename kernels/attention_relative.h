@@ -45,7 +45,7 @@ static bool relative_visible_load(fold_task *task, const attention_segment *segm
     bool any = false;
     visible_clear(task);
     for (int lane = 0; lane < task->rows; lane++) {
-        const int64_t token = (task->first_row + lane) / task->group, position = query_position(task, lane);
+        const int64_t token = span_token(task, lane), position = query_position(task, lane);
         const int64_t inside = key_at_position(segment, position - relative->left);
         const int64_t after = key_at_position(segment, position + relative->right + 1);
         int64_t begin = segment->begin, end = segment->end;

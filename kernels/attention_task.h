@@ -63,7 +63,7 @@ typedef struct {
     sub_block_bounds bounds[SUB_BLOCKS];
     int thread;
     int kv_head, group; /* query heads kv_head * group + [0, group) */
-    int64_t first_row;  /* of the tokens * group rows of this key head */
+    int64_t first_row;  /* of the span's rows of this key head, attention_span_rows */
     int rows, sub_blocks;
     score_cap cap;         /* 0: none */
     rotary_angles *rotary; /* NULL: none */
@@ -115,22 +115,32 @@ INLINE vector reference_move(vector largest, vector *m, vector *rescale)
     return (vector)((integers)grown & (integers)(grown != -INFINITY));
 }
 
+/* Of the span's tokens: the row, and the token, of a row of the task. */
+static int64_t span_row(const fold_task *task, int row)
+{
+    return attention_span_row(task->span, task->first_row + row);
+}
+
+static int64_t span_token(const fold_task *task, int row)
+{
+    return span_row(task, row) / task->group;
+}
+
 static int query_head(const fold_task *task, int row)
 {
-    return task->kv_head * task->group + (int)((task->first_row + row) % task->group);
+    return task->kv_head * task->group + (int)(span_row(task, row) % task->group);
 }
 
 /* Row of the span's state for a row of the task. */
 static int64_t state_row(const fold_task *task, int row)
 {
     const int64_t token_rows = task->span->state.token_rows ? task->span->state.token_rows : task->call->heads;
-    return (task->first_row + row) / task->group * token_rows + query_head(task, row);
+    return span_token(task, row) * token_rows + query_head(task, row);
 }
 
 static int64_t query_offset(const fold_task *task, int row)
 {
-    const int64_t token = (task->first_row + row) / task->group;
-    return token * task->span->q_token_stride + query_head(task, row) * task->span->q_head_stride;
+    return span_token(task, row) * task->span->q_token_stride + query_head(task, row) * task->span->q_head_stride;
 }
 
 static bool span_looks_inside(const attention_span *span)
@@ -147,7 +157,7 @@ static int64_t key_position(const attention_segment *segment, int64_t key)
 
 static int64_t query_position(const fold_task *task, int row)
 {
-    return task->span->positions[(task->first_row + row) / task->group];
+    return task->span->positions[span_token(task, row)];
 }
 
 /* A query of the task, rotated, plus the row of its head in `bias` [H, D] unless NULL, times scale * log2(e). */
@@ -253,7 +263,7 @@ static void visible_load(fold_task *task)
 {
     visible_clear(task);
     for (int lane = 0; lane < task->rows; lane++) {
-        const int64_t token = (task->first_row + lane) / task->group;
+        const int64_t token = span_token(task, lane);
         visible_set(task, lane, task->span->visible_begin[token], task->span->visible_end[token]);
     }
 }

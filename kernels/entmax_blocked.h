@@ -389,7 +389,7 @@ static void queries_load_all(entmax_task *task)
     if (span_looks_inside(fold->span)) visible_load(fold);
     for (int sub = 0; sub < fold->sub_blocks; sub++) {
         queries_load(fold, sub);
-        if (fold->call->scores.slopes) slopes_load(fold, sub);
+        if (fold->call->scores.slopes) terms_load(fold, sub);
         poll_after(fold, POLL_INTERVAL / 8);
     }
 }

@@ -19,7 +19,7 @@ void cost_of_step(const schedule *s, int64_t step, const schedule_problem *probl
     const schedule_step *at = &s->steps[step];
     cost_step c = {.folds = at->fold_count};
     for (int64_t i = 0; i < at->fold_count; i++)
-        c.pairs += schedule_fold_pairs(problem, &at->folds[i]) * heads_count(at->folds[i].heads);
+        c.pairs += schedule_fold_all_pairs(problem, &at->folds[i]);
     for (int64_t i = 0; i < at->transfer_count; i++) {
         const schedule_transfer *t = &at->transfers[i];
         const int64_t bytes = range_length(t->rows) * heads_count(t->heads) * sizes->row_bytes[t->kind];

@@ -246,6 +246,20 @@ static const char *fault_of_random(const pattern_choice *c)
 
 enum { RUNS = 0, ANY = 0 };
 
+static const char *fault_of_moba(const pattern_choice *c)
+{
+    return c->items[0].begin < 1 || c->items[1].begin < 1 ? "BLOCK and TOPK are at least 1" : NULL;
+}
+
+static const char *fault_of_nsa(const pattern_choice *c)
+{
+    const int64_t length = c->items[0].begin, stride = c->items[1].begin, block = c->items[2].begin;
+    if (stride < 1 || length < stride || length % stride != 0) return "LENGTH is a multiple of STRIDE";
+    if (block < length || block % stride != 0) return "BLOCK is a multiple of STRIDE, and at least LENGTH";
+    if (c->items[3].begin < 3) return "TOP is at least 3: the first block, the own one and the one before it";
+    return c->items[4].begin < 1 ? "WINDOW is at least 1" : NULL;
+}
+
 /* clang-format off */
 const pattern_kind pattern_kinds[] = {
     {"sinks", "sinks:COUNT,LEFT", "the first COUNT keys, and the LEFT before the query (StreamingLLM)",
@@ -270,6 +284,12 @@ const pattern_kind pattern_kinds[] = {
      2, ANY, PATTERN_MOST_ITEMS, TWO_LISTS | JOINS_DOCUMENTS, NULL, &longnet_terms, longnet_fault},
     {"blocks", "blocks:SIZE", "the blocks of keys that are listed for the query's block",
      1, 1, 1, JOINS_DOCUMENTS, make_blocks, NULL, fault_of_blocks},
+    {"selected", "selected:SIZE", "the blocks of SIZE keys that are listed for each query (top-k)",
+     1, 1, 1, BLOCKS_ARE_SELECTED, NULL, NULL, fault_of_blocks},
+    {"moba", "moba:BLOCK,TOPK", "the own block and those before of the TOPK - 1 best mean keys (MoBA)",
+     2, 2, 2, BLOCKS_ARE_SELECTED, NULL, NULL, fault_of_moba},
+    {"nsa", "nsa:LENGTH,STRIDE,BLOCK,TOP,WINDOW", "pooled keys, selected blocks and a window, gated (NSA)",
+     5, 5, 5, BLOCKS_ARE_SELECTED, NULL, NULL, fault_of_nsa},
 };
 /* clang-format on */
 const int pattern_kind_count = (int)(sizeof pattern_kinds / sizeof pattern_kinds[0]);

@@ -35,6 +35,7 @@ typedef struct {
 enum {
     TWO_LISTS = 1,       /* one '/' stands between two items */
     JOINS_DOCUMENTS = 2, /* may be of packed documents */
+    BLOCKS_ARE_SELECTED = 4, /* no pattern is made: queries have lists of blocks (partition/selection.h) */
 };
 
 /* Of a kind that is a sum of patterns: its terms, partition/pattern_sum.h. */

@@ -83,15 +83,18 @@ double prediction_fold_seconds(const schedule_problem *problem, const cost_sizes
 {
     const int heads = heads_count(fold->heads), kv_heads = heads_count(heads_of_keys(problem, fold->heads));
     const int64_t tokens = schedule_fold_queries(fold);
-    const double rows = (double)tokens * heads / kv_heads; /* that share a key */
+    const double rows = fold->listed ? (double)fold->listed_rows : (double)tokens * heads / kv_heads; /* that share a key */
     const double elements = elements_of(sizes), batch = (double)sizes->batch;
 
-    const double keys = (double)rows_seen(problem, fold, fold->query_rows);
+    const int64_t all_keys = schedule_fold_keys(fold);
+    const double keys = fold->listed ? (double)all_keys : (double)rows_seen(problem, fold, fold->query_rows);
     const double reading = keys * kv_heads * elements * batch * few_seconds(machine, rows);
     *reading_p = rows <= (double)prediction_few_rows[PREDICTION_FEW - 1];
     if (*reading_p) return reading;
     const int64_t tile = (int64_t)machine->lanes * kv_heads / heads;
-    const double scores = pairs_computed(problem, fold, tile > 1 ? tile : 1) * heads * batch;
+    const int64_t tiles = (fold->listed_rows - 1) / machine->lanes + 1;
+    const double scores = fold->listed ? (double)(tiles * machine->lanes) * keys * kv_heads * batch
+                                       : pairs_computed(problem, fold, tile > 1 ? tile : 1) * heads * batch;
     const double computing = scores * (machine->score_seconds + elements * machine->product_seconds);
     *reading_p = reading > computing;
     return larger(reading, computing);
@@ -112,7 +115,7 @@ typedef struct {
 static bool same_queries(const schedule_fold *a, const schedule_fold *b)
 {
     return a->query_origin == b->query_origin && a->query_rows.begin == b->query_rows.begin &&
-           a->heads.begin == b->heads.begin;
+           a->heads.begin == b->heads.begin && a->listed == b->listed;
 }
 
 static work work_of_step(const schedule *s, const schedule_step *step, const schedule_problem *problem,
@@ -132,8 +135,9 @@ static work work_of_step(const schedule *s, const schedule_step *step, const sch
         *(reading ? &w.memory : &w.compute) += seconds;
         if (i > 0 && same_queries(f, f - 1)) continue;
         /* queries are read; states are read and written */
-        bytes += (double)schedule_fold_queries(f) *
-                 (row_bytes(sizes, ROWS_QUERIES, f->heads) + 2 * row_bytes(sizes, ROWS_STATES, f->heads));
+        const double heads = row_bytes(sizes, ROWS_QUERIES, f->heads) + 2 * row_bytes(sizes, ROWS_STATES, f->heads);
+        const double group = (double)problem->heads / problem->kv_heads;
+        bytes += f->listed ? (double)f->listed_rows / group * heads : (double)schedule_fold_queries(f) * heads;
     }
     for (int64_t i = 0; i < step->merge_count; i++)
         bytes += 3 * (double)step->merges[i].count * row_bytes(sizes, ROWS_STATES, step->merges[i].heads);
@@ -300,6 +304,15 @@ int prediction_make(const strategy *way, const schedule_problem *problem, const 
     if (failed) return -1;
     *prediction_p = p;
     return 0;
+}
+
+prediction prediction_of_rank(const schedule *s, const schedule_problem *problem, const cost_sizes *sizes,
+                              const prediction_machine *machine)
+{
+    walker own = {.rank = s->rank, .schedule = (schedule *)s};
+    prediction p = {.ranks_seen = 1};
+    walk(&own, 1, problem, sizes, machine, &p);
+    return p;
 }
 
 /* The sample. */

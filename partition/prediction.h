@@ -63,6 +63,10 @@ typedef struct {
 int prediction_make(const strategy *way, const schedule_problem *problem, const cost_sizes *sizes,
                     const prediction_machine *machine, prediction *prediction_p);
 
+/* Of one rank's schedule, as if the other ranks were never waited for: where no rank can plan another's. */
+prediction prediction_of_rank(const schedule *s, const schedule_problem *problem, const cost_sizes *sizes,
+                              const prediction_machine *machine);
+
 enum { PREDICTION_ALL_RANKS = 16, PREDICTION_MANY_RANKS = 1024 };
 /* Ranks that stand for all P, ascending: all of them up to PREDICTION_ALL_RANKS, else those with the most pairs by
  * queries and by keys, the last and, up to PREDICTION_MANY_RANKS, the middle and the first; where heads are dealt, the

@@ -35,6 +35,7 @@ void schedule_destroy(schedule *s)
     for (int64_t i = 0; i < s->step_count; i++) step_free(&s->steps[i]);
     free(s->steps);
     free(s->slots);
+    free(s->listed);
     free(s);
 }
 
@@ -147,7 +148,7 @@ const char *schedule_problem_fault(const schedule_problem *problem)
 {
     const char *fault = schedule_sparse_problem_fault(problem);
     if (fault) return fault;
-    if (problem->pattern) return "it knows masks alone, not sparse patterns (--pattern); say fetch";
+    if (problem->pattern || problem->selection) return "it knows masks alone, not sparse patterns (--pattern); say fetch";
     return NULL;
 }
 
@@ -281,4 +282,25 @@ int64_t schedule_fold_pairs(const schedule_problem *problem, const schedule_fold
         rows.begin = run.end;
     }
     return pairs;
+}
+
+/* Pairs of one key head of a fold whose rows are listed. */
+static int64_t listed_pairs(const schedule_problem *problem, const schedule_fold *fold)
+{
+    const range keys = layout_hull(&problem->key_layout, fold->key_origin, fold->key_rows);
+    const int64_t group = problem->heads / problem->kv_heads;
+    if (!fold->look_inside) return fold->listed_rows * range_length(keys);
+    int64_t pairs = 0;
+    for (int64_t i = 0; i < fold->listed_rows; i++) {
+        const int64_t row = fold->query_rows.begin + fold->listed[i] / group;
+        const int64_t token = layout_token(&problem->query_layout, fold->query_origin, row);
+        pairs += range_length(range_intersect(mask_row(&problem->mask, token), keys));
+    }
+    return pairs;
+}
+
+int64_t schedule_fold_all_pairs(const schedule_problem *problem, const schedule_fold *fold)
+{
+    if (fold->listed) return listed_pairs(problem, fold) * heads_count(heads_of_keys(problem, fold->heads));
+    return schedule_fold_pairs(problem, fold) * heads_count(fold->heads);
 }

@@ -27,6 +27,7 @@
 #include "partition/layout.h"
 #include "partition/mask.h"
 #include "partition/pattern_sum.h"
+#include "partition/selection.h"
 
 enum { SLOT_HOME = -1 };
 
@@ -78,8 +79,14 @@ typedef struct {
     bool sliced;
     int64_t query_stride, key_stride, key_slot_stride;
     int64_t low, high; /* low <= key token - query token < high */
-    int turn; /* 0 if not sliced; folds of the same heads and of different turns, which ascend in a step, may have
-               * queries in common */
+    int turn; /* folds of the same heads and of different turns, which ascend in a step, may have queries in common; 0 but
+               * of patterns */
+
+    /* Of a selection: not all rows of the queries, but of each of its key heads those that are listed, as token row *
+     * (H / G) + query head of the key head. What they see the mask says. Folds of one turn and of the same key heads
+     * have the same list, the schedule's. NULL: all rows. */
+    const int64_t *listed;
+    int64_t listed_rows;
 } schedule_fold;
 
 /* A state slot's rows become those of nothing seen, all heads of the slot. */
@@ -113,6 +120,7 @@ typedef struct {
     int slot_count;
     schedule_step *steps;
     int64_t step_count;
+    int64_t *listed; /* where the lists of its folds are; NULL if they have none */
     bool shares_memory; /* folds read keys of other ranks of the node in place: home keys and all key slots lie in
                            shared memory; before the first step, and after each step, the ranks of a node wait for each
                            other. All ranks of a node have the same number of steps */
@@ -122,6 +130,7 @@ typedef struct {
 typedef struct {
     mask mask;
     const pattern_sum *pattern; /* seen is what both let see; NULL: the mask alone. The caller's */
+    const selection *selection; /* seen is what both let see; NULL: the mask alone. This rank's own, the caller's */
     layout query_layout; /* of N tokens */
     layout key_layout;   /* of M tokens, same ranks */
     int heads, kv_heads; /* H, G */
@@ -189,8 +198,10 @@ int64_t schedule_fold_queries(const schedule_fold *fold);
 int64_t schedule_fold_keys(const schedule_fold *fold);
 /* The transfers of a step that go in one message with transfer `first`, which is not joined: up to the result. */
 int64_t schedule_joined_end(const schedule_step *step, int64_t first);
-/* Pairs (query, key) of a fold, for one of its heads and one batch item. */
+/* Pairs (query, key) of a fold, for one of its heads and one batch item. Not of one whose rows are listed. */
 int64_t schedule_fold_pairs(const schedule_problem *problem, const schedule_fold *fold);
+/* Of all its heads together, and of any fold. */
+int64_t schedule_fold_all_pairs(const schedule_problem *problem, const schedule_fold *fold);
 
 /* The key heads that query heads share, H / G of them each. */
 static inline head_range heads_of_keys(const schedule_problem *problem, head_range heads)

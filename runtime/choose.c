@@ -1,4 +1,5 @@
 /* From a problem to a strategy and a layout: as named, or chosen. */
+#include "partition/selected.h"
 #include "runtime/entmax.h"
 
 #include <stdio.h>
@@ -85,6 +86,15 @@ static prediction_machine machine_for(const prediction_machine *machine, const l
     return m;
 }
 
+schedule_problem plan_scheduled(const longspan_problem *p, const placement *place)
+{
+    schedule_problem scheduled = make_scheduled(p, NULL, place);
+    layout *const axes[] = {&scheduled.query_layout, &scheduled.key_layout};
+    for (int i = 0; i < 2; i++)
+        axes[i]->grain = layout_default_grain(LAYOUT_CONTIGUOUS, axes[i]->tokens, axes[i]->ranks);
+    return scheduled;
+}
+
 longspan_status plan_rank(const longspan_problem *p, const pattern_sum *pattern, const placement *place,
                           choice **choices_p, int *count_p, failure *f)
 {
@@ -127,6 +137,10 @@ longspan_status plan_predict(const longspan_plan *plan, prediction *prediction_p
 {
     const cost_sizes sizes = plan_sizes(&plan->problem);
     const prediction_machine machine = machine_for(&plan->machine, &plan->problem);
+    if (plan->strategy == &strategy_selected) {
+        *prediction_p = prediction_of_rank(plan->schedule, &plan->scheduled, &sizes, &machine);
+        return LONGSPAN_OK;
+    }
     if (prediction_make(plan->strategy, &plan->scheduled, &sizes, &machine, prediction_p) != 0)
         return failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for a prediction");
     return LONGSPAN_OK;

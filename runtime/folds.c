@@ -43,7 +43,8 @@ static int64_t same_queries(const schedule_step *step, int64_t first, int64_t la
         if (a->query_origin != b->query_origin || a->query_rows.begin != b->query_rows.begin ||
             a->query_rows.end != b->query_rows.end || a->query_slot != b->query_slot ||
             a->query_stride != b->query_stride || a->query_slot_row != b->query_slot_row ||
-            a->state_slot != b->state_slot || a->state_slot_row != b->state_slot_row)
+            a->state_slot != b->state_slot || a->state_slot_row != b->state_slot_row || a->listed != b->listed ||
+            (a->listed && a->heads.begin != b->heads.begin))
             return i;
     }
     return last;
@@ -85,23 +86,34 @@ static bool has_wave(const fold_plan *folds, const schedule_step *step, const fo
     return next_group(folds, step, call, &next, &first, &last);
 }
 
+/* A list is of one key head, so spans of lists say which they are of, and calls are of all heads. */
+static head_range heads_of_calls(const fold_plan *folds, const schedule_fold *fold)
+{
+    return fold->listed ? heads_all(folds->problem->heads) : fold->heads;
+}
+
+static bool may_share_call(const schedule_fold *a, const schedule_fold *b)
+{
+    if (a->turn != b->turn || (a->listed == NULL) != (b->listed == NULL)) return false;
+    return a->listed || (a->heads.begin == b->heads.begin && a->heads.end == b->heads.end);
+}
+
 bool fold_call_next(const fold_plan *folds, const schedule_step *step, fold_call *call)
 {
     if (call->last > 0) {
         call->wave++;
         if (has_wave(folds, step, call)) return true;
         call->wave = 0;
-        if (heads_part(step->folds[call->first].heads, group_size(folds), ++call->part, &call->heads)) return true;
+        const head_range heads = heads_of_calls(folds, &step->folds[call->first]);
+        if (heads_part(heads, group_size(folds), ++call->part, &call->heads)) return true;
     }
     *call = (fold_call){.first = call->last, .last = call->last};
     do {
         if (call->last == step->fold_count) return false;
         call->first = call->last++;
         const schedule_fold *first = &step->folds[call->first];
-        while (call->last < step->fold_count && step->folds[call->last].heads.begin == first->heads.begin &&
-               step->folds[call->last].heads.end == first->heads.end && step->folds[call->last].turn == first->turn)
-            call->last++;
-    } while (!heads_part(step->folds[call->first].heads, group_size(folds), 0, &call->heads));
+        while (call->last < step->fold_count && may_share_call(first, &step->folds[call->last])) call->last++;
+    } while (!heads_part(heads_of_calls(folds, &step->folds[call->first]), group_size(folds), 0, &call->heads));
     return true;
 }
 
@@ -141,8 +153,9 @@ static void measure_call(const fold_plan *folds, const schedule_step *step, cons
     while (next_group(folds, step, call, &next, &first, &last)) {
         const schedule_fold *fold = &step->folds[first];
         const int64_t rows = schedule_fold_queries(fold);
-        n.spans += batch;
-        n.segments += batch * (last - first);
+        const int64_t spans = batch * (fold->listed ? heads_count(heads_of_keys(folds->scheduled, fold->heads)) : 1);
+        n.spans += spans;
+        n.segments += spans * (last - first);
         if (!numbers_are_home(folds, fold)) n.visible += rows * (folds->problem->key_lengths ? batch : 1);
         if (queries_need_list(folds, fold)) n.query_positions += rows;
         for (int64_t i = first; i < last; i++)
@@ -180,6 +193,7 @@ static double fold_flops(const fold_plan *folds, const schedule_fold *fold)
 {
     const longspan_problem *p = folds->problem;
     double pairs = 0;
+    if (fold->listed) return 2.0 * (p->dim + p->value_dim) * (double)schedule_fold_all_pairs(folds->scheduled, fold);
     if (p->key_lengths) {
         for (int64_t b = 0; b < p->batch; b++) {
             schedule_fold exists = *fold;
@@ -383,7 +397,8 @@ static attention_segment make_segment(const builder *x, const schedule_fold *fol
     const row_stores *holder = memory->node ? &memory->node[fold->holder - memory->node_first] : memory->own;
     const row_store *keys = row_stores_find(holder, ROWS_KEYS, fold->key_slot);
     const row_format *format = &memory->formats[ROWS_KEYS];
-    const int head = x->call->heads.begin / group_size(x->folds), held = heads_count(keys->heads);
+    const int held = heads_count(keys->heads);
+    const int head = fold->listed ? keys->heads.begin : x->call->heads.begin / group_size(x->folds);
     const range rows = fold->key_rows;
     const int64_t distance = fold->sliced ? fold->key_slot_stride : 1;
     int64_t first = rows.begin;
@@ -400,6 +415,18 @@ static attention_segment make_segment(const builder *x, const schedule_fold *fol
         .end = first + schedule_fold_keys(fold),
         .look_inside = fold->look_inside,
     };
+}
+
+/* The same of one key head, which is all that some slots hold. */
+static attention_segment make_listed_segment(const builder *x, const schedule_fold *fold, int head)
+{
+    const row_store *keys = row_stores_find(x->memory->own, ROWS_KEYS, fold->key_slot);
+    const row_format *format = &x->memory->formats[ROWS_KEYS];
+    attention_segment segment = make_segment(x, fold, 0);
+    segment.k = row_at(keys, format, 0, 0, fold->key_slot_row, head);
+    segment.v = row_at(keys, format, 1, 0, fold->key_slot_row, head);
+    segment.k_head_stride = segment.v_head_stride = 0;
+    return segment;
 }
 
 /* The span of folds of the same queries for a batch item; `key_positions` are those of all the folds' keys in a row. */
@@ -438,12 +465,34 @@ static void add_span(builder *x, const schedule_fold *folds, int64_t count, int6
     plan->spans[x->used.spans++] = span;
 }
 
+/* The spans of folds of the same list, one for each of its key heads. */
+static void add_listed_spans(builder *x, const schedule_fold *folds, int64_t count)
+{
+    const head_range kv_heads = heads_of_keys(x->folds->scheduled, folds->heads);
+    for (int head = kv_heads.begin; head < kv_heads.end; head++) {
+        attention_span span = make_span(x, folds, 0);
+        span.positions = positions_of_queries(x, folds);
+        span.listed = folds->listed;
+        span.listed_rows = folds->listed_rows;
+        span.kv_head = head;
+        span.segment_count = (int)count;
+        for (int64_t i = 0; i < count; i++)
+            x->folds->segments[x->used.segments++] = make_listed_segment(x, &folds[i], head);
+        set_visible(x, folds, 0, &span);
+        x->folds->spans[x->used.spans++] = span;
+    }
+}
+
 int64_t fold_call_spans(fold_plan *folds, const fold_memory *memory, const schedule_step *step, const fold_call *call)
 {
     builder x = {.folds = folds, .memory = memory, .call = call};
     int64_t next = call->first, first, last;
     while (next_group(folds, step, call, &next, &first, &last)) {
         const schedule_fold *same = &step->folds[first];
+        if (same->listed) {
+            add_listed_spans(&x, same, last - first);
+            continue;
+        }
         const int64_t *query_positions = positions_of_queries(&x, same), *key_positions = NULL;
         for (int64_t i = first; i < last; i++) {
             const int64_t *positions = positions_of_keys(&x, &step->folds[i]);

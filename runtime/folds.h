@@ -7,7 +7,8 @@
  *     in groups of 4 are the heads 3, 4 to 7 and 8, three calls at most;
  *   - under a striped layout, keys of another rank, since keys are numbered there by their row on the rank that owns
  * them, and a span says once which keys its rows see. Calls of the same queries follow each other, in waves;
- *   - folds of another turn, whose queries may be those of this one: slices of a sparse pattern.
+ *   - folds of another turn, whose queries may be those of this one: slices of a sparse pattern, or selected blocks. The
+ *     latter list their rows, a list a key head: those of all heads are spans of one call.
  *
  * Keys of other layouts are numbered by their token; those of a slice by their token over its stride, so that strided
  * queries and keys are rows that are further apart. */

@@ -60,6 +60,7 @@ typedef struct {
 
 typedef struct longspan_context longspan_context;
 typedef struct longspan_plan longspan_plan;
+typedef struct longspan_selection longspan_selection;
 
 /* From rank to rank, as "auto" and predictions see it. */
 typedef struct {
@@ -130,6 +131,9 @@ typedef struct {
      * the same block_keys, head after head. Blocks count from the first token. */
     const int64_t *block_offsets, *block_keys;
     int64_t block_offset_count, block_key_count;
+    /* For "selected:SIZE" and "moba:BLOCK,TOPK": which blocks each query sees. Made for a problem that is equal but for this; may be destroyed
+     * once there is a plan. */
+    const longspan_selection *selection;
     const int64_t *key_lengths; /* [B]: only keys j < key_lengths[b] exist for batch item b; NULL: all M */
 
     /* The score. */
@@ -197,8 +201,61 @@ LONGSPAN_API int longspan_context_error_rank(const longspan_context *context);
 LONGSPAN_API const char *longspan_status_string(longspan_status status);
 LONGSPAN_API const char *longspan_version(void);
 
+/* A selection: for every query the blocks of SIZE keys that it sees, if the mask lets it see them; blocks count from the
+ * first token. It is made before the plan, for a problem with a pattern whose blocks are selected, and every rank has
+ * the lists of its own queries alone. B = 1, without key_lengths.
+ *
+ * Not collective. The tokens of an axis that this rank has under a selection, and under the plan that takes it. */
+LONGSPAN_API longspan_range longspan_selection_tokens(const longspan_context *context, const longspan_problem *problem,
+                                                      longspan_axis axis);
+/* Collective. Blocks that were selected elsewhere, of the pattern "selected:SIZE": blocks [T, lists, most] of this rank's
+ * queries, each list ascending, with -1 behind its last block. lists, the same on all ranks as `most` is, is 1 (for all
+ * heads), G or H. Copied; a rank without queries may pass NULL. Errors: ARGUMENT, MISMATCH, UNSUPPORTED, MEMORY. */
+LONGSPAN_API longspan_status longspan_selection_create(longspan_context *context, const longspan_problem *problem,
+                                                       int lists, int64_t most, const int32_t *blocks,
+                                                       longspan_selection **selection_p);
+/* Collective. Blocks that q [T, H, D] and k [T, G, D] of this rank choose, as they are, by the pattern "moba:BLOCK,TOPK":
+ * for each query head the block of p_i and, of those before it, the TOPK - 1 with the largest q . mean(k), of equal ones
+ * the first (arXiv 2502.13189). The same choice at any rank count. Needs `causal` alone. Sends 4 G D bytes a block to
+ * every rank. Errors as above. */
+LONGSPAN_API longspan_status longspan_selection_choose(longspan_context *context, const longspan_problem *problem,
+                                                       const void *q, const void *k, longspan_selection **selection_p);
+/* Not collective. The lists of this rank, [T, lists, most], as above. The selection's own. */
+LONGSPAN_API const int32_t *longspan_selection_blocks(const longspan_selection *selection, int *lists_p,
+                                                      int64_t *most_p);
+/* Not collective. Sets the handle to NULL; a NULL handle is allowed. */
+LONGSPAN_API void longspan_selection_destroy(longspan_selection **selection_p);
+
+/* Native sparse attention (arXiv 2502.11089), of a problem with the pattern "nsa:LENGTH,STRIDE,BLOCK,TOP,WINDOW" (the
+ * paper's l, d, l', n, w) and `causal` alone:
+ *
+ *     out_i = g_i0 attention(q_i, pooled) + g_i1 attention(q_i, TOP blocks) + g_i2 attention(q_i, the last WINDOW keys)
+ *
+ * of each head. Pooled keys and values are means of LENGTH rows, one every STRIDE, seen once they are complete; a query
+ * with none of them gets 0 for the first term. The heads of a key head select alike: the first block of BLOCK keys, the
+ * own one and the one before it, and those that the pooled blocks weigh most, of equal ones the first; the same at any
+ * rank count. LENGTH and BLOCK are multiples of STRIDE, LENGTH <= BLOCK, TOP >= 3. Tokens of a rank as in
+ * longspan_selection_tokens. */
+typedef struct longspan_nsa longspan_nsa;
+/* Collective. Selects by q [T, H, D] and k [T, G, D] of this rank, which stay the caller's, and plans. Memory: 4 T H (3 E +
+ * 2) bytes for three results, and the pooled rows of all ranks, 4 G (D + E) (2 M / STRIDE). Errors: ARGUMENT, MISMATCH,
+ * UNSUPPORTED, MEMORY. */
+LONGSPAN_API longspan_status longspan_nsa_create(longspan_context *context, const longspan_problem *problem,
+                                                 const void *q, const void *k, longspan_nsa **nsa_p);
+/* Collective. q and k as they were in create, v [T, G, E], gates [T, H, 3], out [T, H, E] of out_type. May be called again
+ * and again. Error: ARGUMENT (a NULL array on a rank that has tokens). */
+LONGSPAN_API longspan_status longspan_nsa_execute(longspan_nsa *nsa, const void *q, const void *k, const void *v,
+                                                  const float *gates, void *out);
+/* Not collective. The blocks that were selected, a list a key head; the handle's own. */
+LONGSPAN_API const longspan_selection *longspan_nsa_selection(const longspan_nsa *nsa);
+/* Not collective. What the last execute did on this rank; `wait` has the pooling of v, whose bytes are not counted. */
+LONGSPAN_API void longspan_nsa_timing(const longspan_nsa *nsa, longspan_timing *timing_p);
+/* Collective. Sets the handle to NULL; a NULL handle is allowed. */
+LONGSPAN_API void longspan_nsa_destroy(longspan_nsa **nsa_p);
+
 /* Collective. Allocates all that execute needs: the state of the local queries, 4 B T H (E + 2) bytes, with alpha 8 B T H
- * (support + 4) more, and the buffers of the strategy, two shards of k and v under the ring. Errors: ARGUMENT (also a `compute` of the context that its
+ * (support + 4) more, and the buffers of the strategy, two shards of k and v under the ring. Errors: ARGUMENT (also a
+ * `compute` of the context that its
  * kernel does not offer), MISMATCH, UNSUPPORTED, MEMORY (also of shared memory). */
 LONGSPAN_API longspan_status longspan_plan_create(longspan_context *context, const longspan_problem *problem,
                                                   longspan_plan **plan_p);

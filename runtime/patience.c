@@ -119,6 +119,29 @@ void wait_allgather(const void *in, int in_count, MPI_Datatype in_type, void *ou
     wait_for_all(&request, comm, "a gathering");
 }
 
+void wait_allgatherv_in_place(void *data, const int *counts, const int *places, MPI_Datatype type, MPI_Comm comm)
+{
+    MPI_Request request;
+    MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, data, counts, places, type, comm, &request);
+    wait_for_all(&request, comm, "a gathering");
+}
+
+void wait_alltoall(const void *in, int in_count, MPI_Datatype in_type, void *out, int out_count, MPI_Datatype out_type,
+                   MPI_Comm comm)
+{
+    MPI_Request request;
+    MPI_Ialltoall(in, in_count, in_type, out, out_count, out_type, comm, &request);
+    wait_for_all(&request, comm, "an exchange of all with all");
+}
+
+void wait_alltoallv(const void *in, const int *in_counts, const int *in_places, MPI_Datatype in_type, void *out,
+                    const int *out_counts, const int *out_places, MPI_Datatype out_type, MPI_Comm comm)
+{
+    MPI_Request request;
+    MPI_Ialltoallv(in, in_counts, in_places, in_type, out, out_counts, out_places, out_type, comm, &request);
+    wait_for_all(&request, comm, "an exchange of all with all");
+}
+
 void wait_send(const void *data, int count, MPI_Datatype type, int to, MPI_Comm comm)
 {
     MPI_Request request;

@@ -30,6 +30,12 @@ void wait_allreduce(const void *in, void *out, int count, MPI_Datatype type, MPI
 void wait_exscan(const void *in, void *out, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm);
 void wait_allgather(const void *in, int in_count, MPI_Datatype in_type, void *out, int out_count, MPI_Datatype out_type,
                     MPI_Comm comm);
+/* Part `rank` of `data` is this rank's already. */
+void wait_allgatherv_in_place(void *data, const int *counts, const int *places, MPI_Datatype type, MPI_Comm comm);
+void wait_alltoall(const void *in, int in_count, MPI_Datatype in_type, void *out, int out_count, MPI_Datatype out_type,
+                   MPI_Comm comm);
+void wait_alltoallv(const void *in, const int *in_counts, const int *in_places, MPI_Datatype in_type, void *out,
+                    const int *out_counts, const int *out_places, MPI_Datatype out_type, MPI_Comm comm);
 void wait_send(const void *data, int count, MPI_Datatype type, int to, MPI_Comm comm);
 void wait_receive(void *data, int count, MPI_Datatype type, int from, MPI_Comm comm, MPI_Status *status_p);
 

@@ -1,6 +1,8 @@
 #include "runtime/entmax.h"
 
+#include "partition/selected.h"
 #include "runtime/patience.h"
+#include "runtime/selection.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -186,9 +188,22 @@ static void allocate_buffers(longspan_plan *plan, failure *f)
         failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the trace");
 }
 
-/* Local part of longspan_plan_create: everything after the arguments were found equal. */
+/* What is to be scheduled, and how: chosen, or of a selection, of which there is one way. */
+static void choose(longspan_plan *plan, const placement *place, const selection *own, failure *f)
+{
+    if (!own) {
+        plan_choose(&plan->problem, plan->pattern, place, &plan->scheduled, &plan->strategy, &plan->predicted_seconds, f);
+        return;
+    }
+    plan->scheduled = plan_scheduled(&plan->problem, place);
+    plan->scheduled.selection = own;
+    plan->strategy = &strategy_selected;
+}
+
+/* Local part of longspan_plan_create: everything after the arguments were found equal. `own`: of a selection, else NULL.
+ */
 static longspan_plan *build(longspan_context *context, const longspan_problem *problem, const placement *place,
-                            failure *f)
+                            const selection *own, failure *f)
 {
     longspan_plan *plan = calloc(1, sizeof *plan);
     if (!plan) {
@@ -198,9 +213,8 @@ static longspan_plan *build(longspan_context *context, const longspan_problem *p
     plan->context = context;
     plan->problem = *problem;
     if (problem_pattern(&plan->problem, &plan->pattern, f) != LONGSPAN_OK) return plan;
-    if (plan_choose(&plan->problem, plan->pattern, place, &plan->scheduled, &plan->strategy, &plan->predicted_seconds,
-                    f) != LONGSPAN_OK)
-        return plan;
+    choose(plan, place, own, f);
+    if (f->status != LONGSPAN_OK) return plan;
     choose_compute(plan, f);
     copy_arrays(plan, f);
     plan_relative_create(plan, f);
@@ -209,6 +223,8 @@ static longspan_plan *build(longspan_context *context, const longspan_problem *p
         failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the schedule");
         return plan;
     }
+    plan->scheduled.selection = NULL; /* the schedule says it all */
+    plan->problem.selection = NULL;
     plan->machine = place->machine;
     plan->names = plan_name_choice(&plan->scheduled, plan->strategy);
     plan->problem.strategy = plan->names.strategy;
@@ -235,6 +251,7 @@ static bool can_share(const longspan_context *context, const longspan_problem *p
 /* Collective. Fails on all ranks or on none, with NULL. */
 static longspan_plan *make(longspan_context *context, const longspan_problem *p, bool may_share, failure *f)
 {
+    selection own = {0};
     const placement place = {
         .ranks = context->ranks,
         .node_ranks = context->node.ranks,
@@ -243,11 +260,29 @@ static longspan_plan *make(longspan_context *context, const longspan_problem *p,
         .memory_bytes = context->seat.memory_bytes,
         .share_off = !context->share_memory,
     };
-    longspan_plan *plan = build(context, p, &place, f);
+    if (p->selection) {
+        const schedule_problem plain = plan_scheduled(p, &place);
+        if (selection_schedule(context, p, &plain, &own, f) != LONGSPAN_OK) {
+            free(own.asked);
+            return NULL;
+        }
+    }
+    longspan_plan *plan = build(context, p, &place, p->selection ? &own : NULL, f);
+    free(own.asked);
     if (context_agree(context, f) != LONGSPAN_OK ||
         (plan->schedule->shares_memory && plan_share_memory(plan, f) != LONGSPAN_OK))
         longspan_plan_destroy(&plan);
     return plan;
+}
+
+/* Collective. A rank can predict its own part alone. */
+static double predict_selected(const longspan_plan *plan)
+{
+    prediction own = {0};
+    failure none = {0};
+    plan_predict(plan, &own, &none);
+    wait_allreduce(MPI_IN_PLACE, &own.seconds, 1, MPI_DOUBLE, MPI_MAX, plan->context->comm);
+    return own.seconds;
 }
 
 longspan_status longspan_plan_create(longspan_context *context, const longspan_problem *problem, longspan_plan **plan_p)
@@ -256,7 +291,8 @@ longspan_status longspan_plan_create(longspan_context *context, const longspan_p
     failure f = {0};
     if (problem_check_equal(context, problem, &f) != LONGSPAN_OK) return f.status;
     longspan_problem p = *problem; /* the same on all ranks, and so is what is wrong with it */
-    if (problem_complete(&p, &f) == LONGSPAN_OK) check_compute(context, &p, &f);
+    if (problem_complete(&p, &f) == LONGSPAN_OK && selection_fits(context, &p, &f) == LONGSPAN_OK)
+        check_compute(context, &p, &f);
     if (f.status != LONGSPAN_OK) return context_agree(context, &f);
     const attention_compute compute = compute_of(context, &p);
     if (plan_agree_on_kernel(context, context->kernel->name, compute, &f) != LONGSPAN_OK) return f.status;
@@ -268,6 +304,7 @@ longspan_status longspan_plan_create(longspan_context *context, const longspan_p
         plan = make(context, &p, false, &f);
     }
     if (!plan) return f.status;
+    if (p.selection) plan->predicted_seconds = predict_selected(plan);
     context_expect(context, plan->predicted_seconds);
     *plan_p = plan;
     return LONGSPAN_OK;

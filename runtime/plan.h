@@ -76,6 +76,8 @@ longspan_status plan_rank(const longspan_problem *problem, const pattern_sum *pa
 /* The same, but only what is taken, and the seconds that an execute should take. */
 longspan_status plan_choose(const longspan_problem *problem, const pattern_sum *pattern, const placement *place,
                             schedule_problem *scheduled_p, const strategy **strategy_p, double *seconds_p, failure *f);
+/* Not collective. The same where there is no choice: a selection, in contiguous layouts; without its lists. */
+schedule_problem plan_scheduled(const longspan_problem *problem, const placement *place);
 /* Not collective. The names of what was chosen. */
 plan_names plan_name_choice(const schedule_problem *scheduled, const strategy *strategy);
 

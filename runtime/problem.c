@@ -150,12 +150,14 @@ static void check_scores(const longspan_problem *p, failure *f)
                         (double)p->sinks[h]);
 }
 
-/* Does a pattern count a key more than once? */
-static bool pattern_repeats(const char *text)
+/* Why entmax cannot honour a pattern; NULL if it can. */
+static const char *entmax_pattern_fault(const char *text)
 {
     pattern_choice choice;
     char why[PATTERN_WHY_SIZE];
-    return text && pattern_choice_parse(text, &choice, why) && choice.kind->terms;
+    if (!text || !pattern_choice_parse(text, &choice, why)) return NULL;
+    if (choice.kind->terms) return "it counts keys more than once, for which entmax has no meaning";
+    return choice.kind->flags & BLOCKS_ARE_SELECTED ? "entmax does not fold keys that each query selects" : NULL;
 }
 
 static void check_entmax(const longspan_problem *p, failure *f)
@@ -173,10 +175,9 @@ static void check_entmax(const longspan_problem *p, failure *f)
     if (p->sinks)
         failure_set(f, LONGSPAN_ERROR_UNSUPPORTED,
                     "sinks with alpha %g: they are terms of the denominator that softmax attention alone has", p->alpha);
-    if (pattern_repeats(p->pattern))
-        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED,
-                    "pattern '%.100s' with alpha %g: it counts keys more than once, for which entmax has no meaning",
-                    p->pattern, p->alpha);
+    const char *fault = entmax_pattern_fault(p->pattern);
+    if (fault)
+        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "pattern '%.100s' with alpha %g: %s", p->pattern, p->alpha, fault);
     if (p->relative_keys)
         failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "relative keys with alpha %g: softmax attention alone has them", p->alpha);
 }
@@ -230,6 +231,7 @@ longspan_status problem_check_equal(longspan_context *context, const longspan_pr
         {"block_key_count", p->block_key_count},
         {"block_offsets", problem_hash_array(p->block_offsets, sizeof *p->block_offsets, p->block_offset_count, most_tokens)},
         {"block_keys", problem_hash_array(p->block_keys, sizeof *p->block_keys, p->block_key_count, most_tokens)},
+        {"selection", p->selection != NULL},
         {"key_lengths", problem_hash_array(p->key_lengths, sizeof *p->key_lengths, p->batch, MOST_BATCH)},
         {"scale", agreement_bits(p->scale)},
         {"softcap", agreement_bits(p->softcap)},

@@ -1,6 +1,7 @@
 /* From the text of a sparse pattern to its slices and blocks. */
 #include "partition/patterns.h"
 #include "runtime/problem.h"
+#include "runtime/selection.h"
 
 static mask mask_of(const longspan_problem *p)
 {
@@ -33,6 +34,9 @@ longspan_status problem_pattern(const longspan_problem *p, pattern_sum **pattern
     pattern_choice choice;
     char why[PATTERN_WHY_SIZE];
     *pattern_p = NULL;
+    if (p->selection && !selection_is_wanted(p, &choice))
+        return failure_set(f, LONGSPAN_ERROR_ARGUMENT, "a selection needs a pattern whose blocks are selected, not '%.100s'",
+                           p->pattern ? p->pattern : "");
     if (!p->pattern) {
         if (p->block_offsets)
             failure_set(f, LONGSPAN_ERROR_ARGUMENT, "block_offsets need the pattern blocks:SIZE, but there is none");
@@ -40,6 +44,12 @@ longspan_status problem_pattern(const longspan_problem *p, pattern_sum **pattern
     }
     if (!pattern_choice_parse(p->pattern, &choice, why))
         return failure_set(f, LONGSPAN_ERROR_ARGUMENT, "pattern %s", why);
+    if ((choice.kind->flags & BLOCKS_ARE_SELECTED) && !p->selection)
+        return failure_set(f, LONGSPAN_ERROR_ARGUMENT,
+                           "pattern '%.100s' needs a selection: what queries see is known where their lists are (attend "
+                           "has them; longspan_selection_create, longspan_nsa_create)",
+                           p->pattern);
+    if (choice.kind->flags & BLOCKS_ARE_SELECTED) return f->status;
     const int64_t size = choice.items[0].begin > 0 ? choice.items[0].begin : 1;
     const pattern_blocks blocks = blocks_of(p, size);
     const mask m = mask_of(p);

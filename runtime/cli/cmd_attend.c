@@ -1,5 +1,6 @@
 /* longspan attend: attention over a file's q, k and v. */
 #include "runtime/cli/attend.h"
+#include "runtime/cli/attend_selection.h"
 #include "runtime/cli/command.h"
 #include "runtime/cli/entmax_option.h"
 #include "runtime/cli/file_rows.h"
@@ -21,7 +22,8 @@ static const options_spec spec = {
         "Exact softmax attention over /q, /k and /v of IN; writes /out and /lse to OUT.\n"
         "What IN holds besides always applies, together with --mask: packed /documents, /key_lengths of batch\n"
         "items, /alibi_slopes and /sinks of heads, and /relative_keys of a window, with /relative_bias_u and\n"
-        "/relative_bias_w.\n"
+        "/relative_bias_w; /selected_blocks with --pattern selected:SIZE. With moba and nsa the blocks that q and k\n"
+        "choose are written to OUT as /selected_blocks; nsa needs /gates, and has no /lse.\n"
         "With --attention sparsemax or entmax: weights that are 0 but for few keys; writes /threshold in place of /lse.\n"
         "With a linear --attention: the recurrence of that name, over what IN holds for it of /log_decay, /beta,\n"
         "/bonus and /features, from /state if IN has one; writes /out, and with --state the /state to go on from.",
@@ -34,7 +36,7 @@ static const options_spec spec = {
              TAKES_STATE,
 };
 
-enum { DATASETS = 2 }; /* /out and /lse, of entmax /threshold */
+enum { DATASETS = 3 }; /* /out; /lse, of entmax /threshold; and, where attend has chosen them, /selected_blocks */
 
 /* What the result says of itself, counted over all ranks. */
 typedef struct {
@@ -66,20 +68,21 @@ static attend_checks check_result(const session *s, const job *j, double flops, 
     return checks;
 }
 
-static bool read_inputs(const session *s, const input_file *input, job *j, failure *f)
+/* `chosen`: blocks were chosen by q and k, which are there. */
+static bool read_inputs(const session *s, const input_file *input, bool chosen, job *j, failure *f)
 {
-    return file_rows_read(s, j, LONGSPAN_QUERIES, input, "/q", &input->shapes.q, j->q, f) &&
-           file_rows_read(s, j, LONGSPAN_KEYS, input, "/k", &input->shapes.k, j->k, f) &&
+    return (chosen || (file_rows_read(s, j, LONGSPAN_QUERIES, input, "/q", &input->shapes.q, j->q, f) &&
+                       file_rows_read(s, j, LONGSPAN_KEYS, input, "/k", &input->shapes.k, j->k, f))) &&
            file_rows_read(s, j, LONGSPAN_KEYS, input, "/v", &input->shapes.v, j->v, f);
 }
 
-/* The two datasets in the shape of /q: with the batch axis where it has one. */
+/* Out and lse in the shape of /q: with the batch axis where it has one. */
 static void describe_datasets(const tensor_shape *q, const longspan_problem *p, output_dataset datasets[DATASETS])
 {
     const int first = q->batched ? 1 : 0;
     datasets[0] = (output_dataset){.name = "/out", .type = (output_type)p->out_type, .rank = first + 3};
     datasets[1] = (output_dataset){.name = p->alpha != 0 ? "/threshold" : "/lse", .type = OUTPUT_FLOAT32, .rank = first + 2};
-    for (int i = 0; i < DATASETS; i++) {
+    for (int i = 0; i < 2; i++) {
         datasets[i].extent[0] = q->batch;
         datasets[i].extent[first] = q->tokens;
         datasets[i].extent[first + 1] = q->heads;
@@ -92,7 +95,9 @@ static bool write_result(const session *s, const options *o, const job *j, const
     char program[64], attention[ENTMAX_NAME_SIZE], mask_name[MASK_NAME_SIZE], *relative = NULL, *absolute = NULL;
     output_dataset datasets[DATASETS];
     output_file output;
+    const int dataset_count = j->selection_is_chosen ? DATASETS : DATASETS - 1;
     describe_datasets(q, &j->problem, datasets);
+    if (j->selection_is_chosen) datasets[2] = attend_selection_dataset(j->selection, q->tokens);
     snprintf(program, sizeof program, "longspan %s", longspan_version());
     entmax_option_name(j->problem.alpha, attention);
     if (s->rank == 0) result_file_name_input(o->output, o->arguments[0], &relative, &absolute, f);
@@ -114,12 +119,18 @@ static bool write_result(const session *s, const options *o, const job *j, const
     output_attribute attributes[HOW + RESULT_PROBLEM_ATTRIBUTES];
     memcpy(attributes, how, sizeof how);
     const int described = result_file_describe(&j->problem, mask_name, attributes + HOW);
-    if (output_file_begin(s->comm, o->output, o->force, datasets, DATASETS, attributes, HOW + described, &output, f) ==
+    if (output_file_begin(s->comm, o->output, o->force, datasets, dataset_count, attributes, HOW + described, &output, f) ==
         LONGSPAN_OK) {
         const size_t heads = (size_t)q->heads, value_dim = (size_t)j->problem.value_dim;
         const size_t size = number_size((kernel_type)j->problem.out_type);
         file_rows_write(s, j, &output, 0, q->batched, heads * value_dim * size, j->out, f);
         file_rows_write(s, j, &output, 1, q->batched, heads * sizeof *j->lse, j->lse, f);
+        if (j->selection_is_chosen) {
+            int lists;
+            int64_t most;
+            const int32_t *blocks = longspan_selection_blocks(j->selection, &lists, &most);
+            file_rows_write(s, j, &output, 2, false, (size_t)lists * (size_t)most * sizeof *blocks, blocks, f);
+        }
         output_file_commit(s->comm, &output, f);
     }
     free(relative);
@@ -195,10 +206,20 @@ static void attend(session *s, const options *o, failure *f)
         session_fail(s, f);
         goto done;
     }
+    const bool selects = attend_selects(o->arguments[0], &input, &problem, f);
+    if (f->status != LONGSPAN_OK) {
+        session_fail(s, f);
+        goto done;
+    }
+    const double selecting = MPI_Wtime();
+    if (!job_open_context(s, o, bar_wanted ? progress_bar_update : NULL, &bar, &j, f)) goto done;
+    if (selects && !attend_select(s, &input, &problem, &j, f)) goto done;
     const double planning = MPI_Wtime();
-    if (!job_open(s, o, &problem, bar_wanted ? progress_bar_update : NULL, &bar, &j, f)) goto done;
+    if (selects) trace_file_phase(j.trace, "select", selecting);
+    if (!job_plan(s, &problem, &j, f)) goto done;
+    if (selects) j.selection_pairs = attend_selection_pairs(s, &j);
     const double reading = MPI_Wtime();
-    if (!read_inputs(s, &input, &j, f)) goto done;
+    if (!read_inputs(s, &input, j.selection_is_chosen, &j, f)) goto done;
     trace_file_phase(j.trace, "read", reading);
     const double computing = MPI_Wtime();
 
@@ -230,13 +251,16 @@ static void attend(session *s, const options *o, failure *f)
         {"wait", repeat.wait},
         {"finish", repeat.finish},
         {"write", report_reduce(s->comm, finished - writing)},
+        {"select", report_reduce(s->comm, planning - selecting)},
     };
+    const int phase_count = (int)(sizeof phases / sizeof phases[0]) - !selects;
     if (o->report) {
         json_t *root = s->rank == 0 ? report_json(o, &report, &phases[1].seconds, &phases[5].seconds, &checks) : NULL;
+        if (root && selects) json_object_set_new(root, "select", report_statistics_json(&phases[6].seconds));
         if (!run_report_write(s, o->report, o->force, root, f)) goto done;
     }
     if (s->rank == 0 && !s->quiet)
-        run_report_print(stderr, &report, &repeat, phases, sizeof phases / sizeof phases[0], finished - started);
+        run_report_print(stderr, &report, &repeat, phases, phase_count, finished - started);
     say_checks(s, &j, &checks);
     session_say(s, "  output   %s\n", o->output);
     if (o->report) session_say(s, "  report   %s\n", o->report);
@@ -251,6 +275,7 @@ static exit_status run(session *s, options *o)
 {
     failure f = {0};
     if (o->linear) attend_linear(s, o, &f);
+    else if (o->pattern && strncmp(o->pattern, "nsa:", strlen("nsa:")) == 0) attend_nsa(s, o, &f);
     else attend(s, o, &f);
     return session_exit_status(&f);
 }

@@ -100,6 +100,8 @@ static void print_softmax(const input_file *input)
     if (extras->key_lengths) printf(", key lengths");
     if (extras->block_offsets)
         printf(extras->block_lists > 1 ? ", lists of blocks for each head" : ", a list of blocks");
+    if (tensor_file_has(input->file, "/selected_blocks")) printf(", selected blocks");
+    if (tensor_file_has(input->file, "/gates")) printf(", gates");
     if (extras->alibi_slopes) printf(", ALiBi slopes");
     if (extras->sinks) printf(", sinks");
     if (extras->relative.keys)

@@ -9,6 +9,7 @@
 #include "runtime/cli/result_file.h"
 #include "runtime/cli/row_oracle.h"
 #include "runtime/cli/verify.h"
+#include "runtime/cli/verify_selection.h"
 #include "runtime/launch.h"
 #include "runtime/patience.h"
 
@@ -22,8 +23,8 @@ static const options_spec spec = {
     .usage = "verify IN.h5 OUT.h5 [OPTIONS]",
     .summary =
         "Recomputes sampled rows of OUT, all heads, in float64 from IN, and compares. The mask and the scores are\n"
-        "those that OUT's attributes name. Prints PASSED, or FAILED and exits with 3. One row is drawn from each of\n"
-        "--rows equal stretches of the sequence (64 unless given, all rows where there are fewer). Of a linear\n"
+        "those that OUT's attributes name; blocks that q and k choose are chosen again. Prints PASSED, or FAILED and\n"
+        "exits with 3. One row is drawn from each of --rows equal stretches of the sequence (64 unless given, all rows where there are fewer). Of a linear\n"
         "--attention, which OUT names: some value columns of some heads, over all tokens of the documents that the "
         "rows\n"
         "are in.",
@@ -66,6 +67,7 @@ typedef struct {
     double *top;     /* [rows, H] */
     double *stored;  /* [H, E] of one row */
     float *stored_lse;
+    verify_selection selected;
 } workshop;
 
 int64_t verify_sample_row(uint64_t seed, int64_t index, int64_t rows, int64_t total)
@@ -115,7 +117,7 @@ static bool group_sees(const sample *g, int64_t begin, int64_t end)
 {
     for (int r = 0; r < g->rows; r++)
         for (int64_t key = begin; key < end; key++)
-            if (oracle_sees(&g->row[r], key)) return true;
+            if (oracle_any_sees(&g->row[r], key)) return true;
     return false;
 }
 
@@ -233,6 +235,8 @@ static bool verify_group(workshop *w, sample *g, int64_t b, verdict *all, failur
         if (p->pattern && !g->row[r].allowed) failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory for the pattern");
         read_rows(w, w->result->input.file, "/q", &w->result->input.shapes.q, b, token, token + 1, q, f);
         oracle_turn(p, token + before, p->heads, q);
+        if (w->result->selection_file && f->status == LONGSPAN_OK)
+            verify_selection_row(&w->selected, w->result, token, q, &g->row[r], &all->wrong_lists, f);
         for (int h = 0; h < g->heads; h++) /* a sink counts once, whatever the rank count */
             oracle_sum_start(&g->row[r], h, p->sinks && w->s->rank == 0, g->sum + (r * g->heads + h) * g->sum_size);
     }
@@ -312,7 +316,7 @@ static void verify_rows(const session *s, const result_file *result, int threads
     if (most < 1) most = 1;
     workshop w = {.s = s, .result = result, .threads = threads};
     sample g;
-    bool going_on = workshop_open(&w, &g, most, &tokens, f);
+    bool going_on = workshop_open(&w, &g, most, &tokens, f) && verify_selection_open(s, result, &w.selected, f);
     while (going_on && next < rows) {
         const int64_t b = verify_sample_row(seed, next, rows, total) / p->queries;
         g.rows = 0;
@@ -324,6 +328,7 @@ static void verify_rows(const session *s, const result_file *result, int threads
         }
         going_on = verify_group(&w, &g, b, all, f);
     }
+    verify_selection_free(&w.selected);
     workshop_close(&w, &g, tokens);
 }
 
@@ -338,11 +343,14 @@ static void print_verdict(const options *o, const result_file *result, int64_t r
     const tensor_shape *q = &result->input.shapes.q;
     const double rms =
         all->square_reference > 0 ? sqrt(all->square_error / all->square_reference) : sqrt(all->square_error);
-    printf("%s: %s\n", o->arguments[1], all->over ? "FAILED" : "PASSED");
+    printf("%s: %s\n", o->arguments[1], all->over || all->wrong_lists ? "FAILED" : "PASSED");
     printf("  %lld of %lld rows x %d heads recomputed in float64 from %s, seed %llu\n", (long long)rows,
            (long long)(q->batch * q->tokens), q->heads, o->arguments[0], (unsigned long long)o->seed);
     verify_print_worst("out", &all->out);
     verify_print_worst("lse", &all->lse);
+    if (result->selection_is_chosen)
+        printf("  %lld of %lld lists of blocks are not those of the best scores\n", (long long)all->wrong_lists,
+               (long long)rows * q->heads);
     printf("  relative RMS error of out over these rows: %.3g\n", rms);
     if (all->over)
         printf("  %lld of %lld values are beyond their bound\n", (long long)all->over, (long long)all->values);
@@ -370,12 +378,16 @@ static void verify(session *s, const options *o, failure *f)
         verify_entmax(s, o, &result, threads, rows, f);
         goto done;
     }
+    if (result.is_nsa) {
+        verify_nsa(s, o, &result, threads, rows, f);
+        goto done;
+    }
     verdict all = {.out.token = -1, .lse.token = -1};
     verify_rows(s, &result, threads, o->seed, rows, &all, f);
     if (f->status != LONGSPAN_OK) goto done;
     wait_bcast(&all, sizeof all, MPI_BYTE, 0, s->comm);
     if (s->rank == 0) print_verdict(o, &result, rows, &all);
-    if (all.over) f->status = LONGSPAN_ERROR_VERIFICATION;
+    if (all.over || all.wrong_lists) f->status = LONGSPAN_ERROR_VERIFICATION;
 done:
     result_file_close(&result);
 }

@@ -147,11 +147,14 @@ static void allocate_arrays(job *j, failure *f)
     const size_t size = number_size((kernel_type)p->type), out_size = number_size((kernel_type)p->out_type);
     j->query_ranges = plan_ranges(j->plan, LONGSPAN_QUERIES, &j->query_range_count, f);
     j->key_ranges = plan_ranges(j->plan, LONGSPAN_KEYS, &j->key_range_count, f);
-    j->q = job_allocate("q", queries, p->heads, p->dim, size, f);
-    longspan_plan_key_arrays(j->plan, &j->k, &j->v);
-    j->plan_has_keys = j->k != NULL;
-    if (!j->plan_has_keys) {
-        j->k = job_allocate("k", keys, p->kv_heads, p->dim, size, f);
+    void *plan_k;
+    if (!j->q) j->q = job_allocate("q", queries, p->heads, p->dim, size, f);
+    longspan_plan_key_arrays(j->plan, &plan_k, &j->v);
+    j->plan_has_keys = plan_k != NULL;
+    if (j->plan_has_keys) {
+        j->k = plan_k;
+    } else {
+        if (!j->k) j->k = job_allocate("k", keys, p->kv_heads, p->dim, size, f);
         j->v = job_allocate("v", keys, p->kv_heads, p->value_dim, size, f);
     }
     j->out = job_allocate("out", queries, p->heads, p->value_dim, out_size, f);
@@ -244,7 +247,11 @@ bool job_open_context(const session *s, const options *o, void (*progress)(void 
 bool job_open(const session *s, const options *o, const longspan_problem *problem,
               void (*progress)(void *progress_data, double fraction), void *progress_data, job *job_p, failure *f)
 {
-    if (!job_open_context(s, o, progress, progress_data, job_p, f)) return false;
+    return job_open_context(s, o, progress, progress_data, job_p, f) && job_plan(s, problem, job_p, f);
+}
+
+bool job_plan(const session *s, const longspan_problem *problem, job *job_p, failure *f)
+{
     const double planning = MPI_Wtime();
     const longspan_status planned = longspan_plan_create(job_p->context, problem, &job_p->plan);
     trace_file_phase(job_p->trace, "plan", planning);
@@ -270,6 +277,7 @@ double job_pairs(const job *j)
 {
     const longspan_problem *p = &j->problem;
     double pairs = 0;
+    if (j->selection) return j->selection_pairs;
     for (int64_t b = 0; b < p->batch; b++) {
         const int64_t keys = p->key_lengths ? p->key_lengths[b] : p->keys;
         pairs += pairs_of(j, keys);
@@ -290,6 +298,7 @@ void job_close(job *j)
     free(j->out);
     free(j->lse);
     longspan_plan_destroy(&j->plan);
+    longspan_selection_destroy(&j->selection);
     longspan_context_destroy(&j->context);
     trace_destroy(j->trace);
     *j = (job){0};

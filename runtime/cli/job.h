@@ -14,6 +14,9 @@ typedef struct {
     int threads;
     longspan_context *context;
     longspan_plan *plan;
+    longspan_selection *selection; /* NULL but where queries have lists of blocks */
+    bool selection_is_chosen;      /* by q and k, not given */
+    double selection_pairs;        /* (query, key) pairs that one head sees by them, mean over heads */
     longspan_range *query_ranges, *key_ranges;
     int64_t query_range_count, key_range_count;
     void *q, *k, *v, *out; /* [B, T, heads, dim]; from malloc, so pages appear as they are written */
@@ -42,6 +45,8 @@ const attention_kernel *job_kernel(const char *isa, failure *f);
  * session_agree does: false, *f agreed on and printed. *job_p is to be closed in either case. */
 bool job_open(const session *s, const options *o, const longspan_problem *problem,
               void (*progress)(void *progress_data, double fraction), void *progress_data, job *job_p, failure *f);
+/* What it does once the context is open: plans, and allocates. */
+bool job_plan(const session *s, const longspan_problem *problem, job *j, failure *f);
 /* The parts of it that linear attention has too. job_open_context: the kernel, the threads, the trace and the context;
  * the rest is empty. job_check: true if the library's call succeeded, else false, *f set from it and printed; what it
  * failed with is agreed on. job_planned, not collective: the command waits as long as the library, which knows what the

@@ -206,6 +206,27 @@ static void check_used(const attribute_reader *r, const char *input_path, const 
                     what, input_path, there ? "some" : "none");
 }
 
+/* The lists of blocks of keys: the input's, or where attend has chosen them the result's. */
+static void find_selection(const attribute_reader *reader, const pattern_choice *choice, result_file *r)
+{
+    io_error error;
+    r->is_nsa = strcmp(choice->kind->name, "nsa") == 0;
+    r->selection_is_chosen = strcmp(choice->kind->name, "moba") == 0;
+    r->selection_most = r->selection_is_chosen ? choice->items[1].begin : 0;
+    r->selection_file = r->selection_is_chosen || r->is_nsa ? r->file : r->input.file;
+    r->selection_size = choice->items[r->is_nsa ? 2 : 0].begin;
+    if (tensor_file_selection(r->selection_file, r->problem.queries, &r->selection, &error) != 0)
+        failure_set(reader->f, LONGSPAN_ERROR_IO, "%s", error.text);
+    const int lists = r->selection.lists;
+    const int chosen = r->is_nsa ? r->problem.kv_heads : r->problem.heads;
+    if (reader->f->status == LONGSPAN_OK && (r->selection_is_chosen || r->is_nsa) && lists != chosen)
+        failure_set(reader->f, LONGSPAN_ERROR_IO, "%s: /selected_blocks has %d lists a query, not one of each of %d heads",
+                    reader->path, lists, chosen);
+    if (reader->f->status == LONGSPAN_OK && lists != 1 && lists != r->problem.kv_heads && lists != r->problem.heads)
+        failure_set(reader->f, LONGSPAN_ERROR_IO, "%s: /selected_blocks has %d lists a query, not 1, %d or %d",
+                    r->input_path, lists, r->problem.kv_heads, r->problem.heads);
+}
+
 static void read_pattern(const attribute_reader *reader, result_file *r)
 {
     pattern_choice choice;
@@ -218,6 +239,10 @@ static void read_pattern(const attribute_reader *reader, result_file *r)
         return;
     }
     r->problem.pattern = r->pattern;
+    if (choice.kind->flags & BLOCKS_ARE_SELECTED) {
+        find_selection(reader, &choice, r);
+        return;
+    }
     if (strncmp(r->pattern, "blocks:", strlen("blocks:")) != 0) return;
     if (r->input.extras.block_offsets) job_problem_set_blocks(r->input_path, &r->input, &r->problem, reader->f);
     else
@@ -230,7 +255,7 @@ static void check_pattern(const attribute_reader *reader, const result_file *r)
 {
     pattern_sum *made = NULL;
     failure why = {0};
-    if (reader->f->status != LONGSPAN_OK || !r->problem.pattern) return;
+    if (reader->f->status != LONGSPAN_OK || !r->problem.pattern || r->selection_file) return;
     if (problem_pattern(&r->problem, &made, &why) != LONGSPAN_OK)
         failure_set(reader->f, LONGSPAN_ERROR_IO, "%s, of the input %s: %.300s", reader->path, r->input_path, why.text);
     pattern_sum_destroy(made);

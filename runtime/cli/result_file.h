@@ -37,6 +37,12 @@ typedef struct {
     oracle_arithmetic arithmetic;
     input_file input;
     char pattern[PATTERN_TEXT_SIZE]; /* "" for none */
+    const tensor_file *selection_file; /* that holds the blocks which queries see, of selection_size keys; NULL: none */
+    selection_shape selection;
+    int64_t selection_size;
+    bool is_nsa;              /* native sparse attention: no /lse */
+    bool selection_is_chosen; /* by q and k: selection_most blocks a query, or all where there are fewer */
+    int64_t selection_most;
     char *input_path; /* where the input was found */
 } result_file;
 

@@ -35,6 +35,41 @@ static int64_t floor_divide(int64_t a, int64_t b)
     return a / b - (a % b < 0);
 }
 
+static bool mask_lets(const oracle_row *row, int64_t key)
+{
+    const longspan_problem *p = row->problem;
+    const int64_t i = row->position, j = key - row->begin;
+    if (key < row->begin || key >= row->end) return false;
+    if (p->causal && j > i && j >= p->prefix) return false;
+    if (p->window_left >= 0 && i - j > p->window_left) return false;
+    if (p->window_right >= 0 && j - i > p->window_right) return false;
+    if (p->chunk <= 0) return true;
+    const int64_t ahead = floor_divide(j, p->chunk) - floor_divide(i, p->chunk);
+    return (p->chunks_left < 0 || -ahead <= p->chunks_left) && (p->chunks_right < 0 || ahead <= p->chunks_right);
+}
+
+static bool is_listed(const oracle_row *row, int list, int64_t key)
+{
+    return row->selected[list * row->words + key / 64] >> (key % 64) & 1;
+}
+
+bool oracle_any_sees(const oracle_row *row, int64_t key)
+{
+    if (!mask_lets(row, key)) return false;
+    if (!row->selected) return !row->allowed || pattern_oracle_sees(row->allowed, key);
+    for (int list = 0; list < row->lists; list++)
+        if (is_listed(row, list, key)) return true;
+    return false;
+}
+
+int oracle_times(const oracle_row *row, int head, int64_t key)
+{
+    const longspan_problem *p = row->problem;
+    if (!mask_lets(row, key)) return 0;
+    if (!row->selected) return row->allowed ? pattern_oracle_times(row->allowed, head, key) : 1;
+    return is_listed(row, row->lists == 1 ? 0 : head / (p->heads / row->lists), key);
+}
+
 oracle_row oracle_row_make(const longspan_problem *problem, oracle_arithmetic arithmetic, int64_t batch_item,
                            int64_t query)
 {
@@ -59,7 +94,7 @@ oracle_row oracle_row_make(const longspan_problem *problem, oracle_arithmetic ar
         failure none = {0};
         problem_relative_sides(problem, &row.relative_left, &row.relative_right, &none);
     }
-    for (int64_t key = 0; key < problem->keys; key++) row.seen += oracle_sees(&row, key);
+    for (int64_t key = 0; key < problem->keys; key++) row.seen += oracle_any_sees(&row, key);
     if (row.allowed) row.seen *= pattern_oracle_most(row.allowed);
     return row;
 }
@@ -67,27 +102,29 @@ oracle_row oracle_row_make(const longspan_problem *problem, oracle_arithmetic ar
 void oracle_row_free(oracle_row *row)
 {
     pattern_oracle_destroy(row->allowed);
+    free(row->selected);
     row->allowed = NULL;
+    row->selected = NULL;
 }
 
-bool oracle_sees(const oracle_row *row, int64_t key)
+bool oracle_row_select(oracle_row *row, int64_t size, int lists, int64_t most, const int32_t *blocks)
 {
-    const longspan_problem *p = row->problem;
-    const int64_t i = row->position, j = key - row->begin;
-    if (key < row->begin || key >= row->end) return false;
-    if (row->allowed && !pattern_oracle_sees(row->allowed, key)) return false;
-    if (p->causal && j > i && j >= p->prefix) return false;
-    if (p->window_left >= 0 && i - j > p->window_left) return false;
-    if (p->window_right >= 0 && j - i > p->window_right) return false;
-    if (p->chunk <= 0) return true;
-    const int64_t ahead = floor_divide(j, p->chunk) - floor_divide(i, p->chunk);
-    return (p->chunks_left < 0 || -ahead <= p->chunks_left) && (p->chunks_right < 0 || ahead <= p->chunks_right);
-}
-
-int oracle_times(const oracle_row *row, int head, int64_t key)
-{
-    if (!oracle_sees(row, key)) return 0;
-    return row->allowed ? pattern_oracle_times(row->allowed, head, key) : 1;
+    const int64_t keys = row->problem->keys;
+    free(row->selected);
+    row->lists = lists;
+    row->words = keys / 64 + 1;
+    row->selected = calloc((size_t)(row->words * lists), sizeof *row->selected);
+    row->seen = 0;
+    for (int list = 0; list < lists && row->selected; list++) {
+        uint64_t *selected = row->selected + list * row->words;
+        int64_t seen = 0;
+        for (int64_t i = 0; i < most; i++)
+            for (int64_t j = blocks[list * most + i] * size; j >= 0 && j < keys && j / size == blocks[list * most + i]; j++)
+                selected[j / 64] |= UINT64_C(1) << j % 64;
+        for (int64_t j = 0; j < keys; j++) seen += mask_lets(row, j) && is_listed(row, list, j);
+        if (seen > row->seen) row->seen = seen;
+    }
+    return row->selected != NULL;
 }
 
 /* Elements of pair c. */

@@ -43,6 +43,11 @@ typedef struct {
     int64_t seen;       /* n, of any head, and as often as a key may count */
     int64_t relative_left, relative_right; /* of the offsets of the relative keys, where there are some */
     pattern_oracle *allowed; /* what a sparse pattern lets it see; NULL without one */
+    /* Bits of the keys that it has selected, [lists, words], in place of that: a list for all heads, or one a key head, or
+     * one a head; NULL without a selection. */
+    uint64_t *selected;
+    int lists;
+    int64_t words;
 } oracle_row;
 
 /* O(M): counts the keys one by one. To be freed; with a pattern `allowed` is NULL if memory ran out. */
@@ -51,8 +56,12 @@ oracle_row oracle_row_make(const longspan_problem *problem, oracle_arithmetic ar
 
 void oracle_row_free(oracle_row *row);
 
-/* Does any head see it? */
-bool oracle_sees(const oracle_row *row, int64_t key);
+/* The lists of a query, [lists, most] blocks of `size` keys and -1, in place of what its pattern lets it see; n becomes
+ * the most that any of them lets it see. False if memory ran out. */
+bool oracle_row_select(oracle_row *row, int64_t size, int lists, int64_t most, const int32_t *blocks);
+
+/* Does any head of the row see the key? */
+bool oracle_any_sees(const oracle_row *row, int64_t key);
 /* How often does a head see it? */
 int oracle_times(const oracle_row *row, int head, int64_t key);
 

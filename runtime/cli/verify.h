@@ -27,6 +27,7 @@ typedef struct {
 typedef struct {
     worst_case out, lse;
     int64_t values, over; /* values compared; beyond their bound */
+    int64_t wrong_lists;  /* of blocks that q and k do not choose */
     double square_error, square_reference;
 } verdict;
 
@@ -43,5 +44,8 @@ void verify_entmax(const session *s, const options *o, const result_file *result
  * to check is agreed on and printed. */
 void verify_linear(const session *s, const options *o, const result_file *result, int threads, int64_t rows,
                    failure *f);
+
+/* Collective. The same of native sparse attention. */
+void verify_nsa(const session *s, const options *o, const result_file *result, int threads, int64_t rows, failure *f);
 
 #endif

@@ -261,6 +261,28 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+/* Deals the rows of each key head to lists, of which the first gets one in 40; a span for each, made from spans[0],
+ * which is of all rows. */
+static int64_t list_spans(const problem_shape *s, int lists, int64_t *listed, attention_span *spans)
+{
+    const attention_span whole = spans[0];
+    const int64_t rows = s->tokens * (s->heads / s->kv_heads);
+    int64_t count = 0;
+    for (int g = 0; g < s->kv_heads; g++)
+        for (int list = 0; list < lists; list++) {
+            attention_span *span = &spans[count++];
+            *span = whole;
+            span->kv_head = g;
+            span->listed = listed;
+            for (int64_t r = 0; r < rows; r++) {
+                const int64_t dealt = r * 7919 + g, to = lists == 1 || dealt % 40 == 0 ? 0 : 1 + dealt % (lists - 1);
+                if (to == list) listed[span->listed_rows++] = r;
+            }
+            listed += span->listed_rows;
+        }
+    return count;
+}
+
 void problem_fold_keys(const problem *p, const attention_kernel *kernel, const fold_cut *cut, int64_t begin,
                        int64_t end, attention_state state)
 {
@@ -270,7 +292,8 @@ void problem_fold_keys(const problem *p, const attention_kernel *kernel, const f
     const int64_t span_count = (s->tokens + span_tokens - 1) / span_tokens;
     const size_t size = number_size(s->type);
     attention_segment *segments = allocate((size_t)(s->keys + 1) * sizeof *segments);
-    attention_span *spans = allocate((size_t)span_count * sizeof *spans);
+    attention_span *spans = allocate((size_t)(span_count + cut->lists * s->kv_heads) * sizeof *spans);
+    int64_t *listed = allocate((size_t)(s->tokens * s->heads * (cut->lists + 1)) * sizeof *listed);
     int segment_count = 0;
 
     for (int64_t j = begin; j < end; j = smaller(j + segment_keys, end))
@@ -325,8 +348,9 @@ void problem_fold_keys(const problem *p, const attention_kernel *kernel, const f
             call.threads, s->dim, s->value_dim, s->relative_left + s->relative_right + 1));
         call.scores.relative = &relative;
     }
-    kernel->fold(&call, spans, span_count);
+    kernel->fold(&call, spans, cut->lists ? list_spans(s, cut->lists, listed, spans) : span_count);
     free(relative.workspace);
+    free(listed);
     free(call.workspace);
     free(segments);
     free(spans);

@@ -69,6 +69,7 @@ typedef struct {
 typedef struct {
     int threads;
     int64_t span_tokens, segment_keys;
+    int lists; /* > 0: a span for each so many lists of rows of a key head, the first of a few rows */
     bool look_inside; /* also where the mask hides nothing */
     void (*poll)(void *data, double fraction);
     void *poll_data;

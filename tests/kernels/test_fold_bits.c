@@ -104,6 +104,18 @@ static void spans_may_be_cut_anywhere(void **unused)
     }
 }
 
+static void rows_may_be_listed(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < SHAPES; i++) {
+        problem p = shape_problem(i);
+        for (int lists = 1; lists <= 5; lists += 2)
+            for (int threads = 1; threads <= 3; threads += 2)
+                check_equal(&p, &(fold_cut){0}, &(fold_cut){.threads = threads, .lists = lists});
+        problem_destroy(&p);
+    }
+}
+
 static void threads_change_nothing(void **unused)
 {
     (void)unused;
@@ -353,6 +365,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_row_alone_is_the_row_among_others),
         cmocka_unit_test(spans_may_be_cut_anywhere),
+        cmocka_unit_test(rows_may_be_listed),
         cmocka_unit_test(threads_change_nothing),
         cmocka_unit_test(few_rows_have_their_bits_on_any_number_of_threads),
         cmocka_unit_test(more_rows_have_their_bits_when_threads_share_them),

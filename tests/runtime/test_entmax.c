@@ -181,25 +181,29 @@ static void rows_with_nothing_to_see_give_zero_and_minus_infinity(void **state)
 static void patterns_are_right(void **state)
 {
     (void)state;
-    enum { TOKENS = 97 };
-    static bool allowed[TOKENS * TOKENS];
-    static int64_t offsets[513], columns[8192];
+    enum { TOKENS = 97, HEADS = 4 };
+    static unsigned char times[HEADS * TOKENS * TOKENS];
+    static int64_t offsets[BRUTE_OFFSETS], columns[BRUTE_COLUMNS];
     char text[1024];
     for (int name = 0; name < BRUTE_PATTERNS; name++)
         for (int lists = 0; lists < 2; lists++) {
-            test_problem t = make_problem(TOKENS, 4, 2, 16);
+            test_problem t = make_problem(TOKENS, HEADS, 2, 16);
             brute_pattern b;
-            brute_pattern_draw(&b, (brute_name)name, TOKENS, TOKENS, (uint64_t)name, offsets, columns);
+            if (name == BRUTE_GLOBAL_TWICE || name == BRUTE_LONGNET) continue; /* refused: they count keys twice */
+            brute_pattern_draw(&b, (brute_name)name, HEADS, TOKENS, TOKENS, (uint64_t)name, offsets, columns);
             brute_pattern_text(&b, text, sizeof text);
-            for (int64_t i = 0; i < TOKENS; i++)
-                for (int64_t j = 0; j < TOKENS; j++) allowed[i * TOKENS + j] = brute_in_pattern(&b, i, j, TOKENS);
-            if (name == BRUTE_BLOCKS) {
-                const int64_t rows = (TOKENS + b.numbers[0] - 1) / b.numbers[0];
-                t.problem.block_offsets = b.offsets, t.problem.block_offset_count = rows + 1;
-                t.problem.block_keys = b.columns, t.problem.block_key_count = b.offsets[rows];
+            for (int h = 0; h < HEADS; h++)
+                for (int64_t i = 0; i < TOKENS; i++)
+                    for (int64_t j = 0; j < TOKENS; j++)
+                        times[(h * TOKENS + i) * TOKENS + j] = (unsigned char)brute_times(&b, h, i, j, TOKENS);
+            if (brute_is_of_blocks(&b)) {
+                t.problem.block_offsets = b.offsets;
+                t.problem.block_offset_count = b.offsets_of_head * (name == BRUTE_HEAD_BLOCKS ? HEADS : 1);
+                t.problem.block_keys = b.columns;
+                t.problem.block_key_count = b.offsets[t.problem.block_offset_count - 1];
             }
             t.context = opened[0].context;
-            t.allowed = allowed;
+            t.times = times;
             t.problem.pattern = text;
             t.problem.causal = name % 2;
             t.problem.alpha = alphas[(name + lists) % 3];
@@ -288,6 +292,8 @@ static void what_does_not_go_together_is_refused_naming_both(void **state)
         p = good, p.strategy = strategies[i];
         assert_refused(&p, LONGSPAN_ERROR_UNSUPPORTED, strategies[i], "entmax");
     }
+    p = good, p.pattern = "longnet:8,16/1,2", assert_refused(&p, LONGSPAN_ERROR_UNSUPPORTED, "longnet:8,16/1,2", "alpha 1.5");
+    p = good, p.pattern = "selected:8", assert_refused(&p, LONGSPAN_ERROR_UNSUPPORTED, "selected:8", "alpha 1.5");
     if (ranks > 1) {
         p = good, p.alpha = my_rank == ranks - 1 ? 1.5 : 2;
         assert_refused(&p, LONGSPAN_ERROR_MISMATCH, "alpha", "differs");

@@ -94,10 +94,11 @@ static void global_tokens_are_right_inside_and_outside_the_table(void **state)
     (void)state;
     static const int64_t documents[] = {0, 37, 38, 75, 113};
     static const int global[][3] = {{0, 0, 0}, {112, 112, 112}, {3, 56, 99}, {0, 20, 20}};
-    static bool allowed[MOST_TOKENS * MOST_TOKENS];
+    enum { HEADS = 6 };
+    static unsigned char times[HEADS * MOST_TOKENS * MOST_TOKENS];
     for (int i = 0; i < 8; i++) {
         brute_pattern b = {.name = BRUTE_GLOBAL, .numbers = {i % 3 ? 9 : 50, i % 2 ? 4 : 12}};
-        test_problem t = make_problem(113, 6, 3, 24);
+        test_problem t = make_problem(113, HEADS, 3, 24);
         longspan_problem *p = &t.problem;
         char text[256];
         const bool packed = i >= 4;
@@ -112,12 +113,13 @@ static void global_tokens_are_right_inside_and_outside_the_table(void **state)
                 int64_t start = 0, end = 113;
                 for (int d = 0; packed && d < 4; d++)
                     if (documents[d] <= q && q < documents[d + 1]) start = documents[d], end = documents[d + 1];
-                allowed[q * 113 + j] =
-                    j >= start && j < end && brute_in_pattern(&b, q - start, j - start, end - start);
+                for (int h = 0; h < HEADS; h++)
+                    times[(h * 113 + q) * 113 + j] =
+                        (unsigned char)(j >= start && j < end ? brute_times(&b, h, q - start, j - start, end - start) : 0);
             }
         brute_pattern_text(&b, text, sizeof text);
         p->pattern = text;
-        t.allowed = allowed;
+        t.times = times;
         set_relative(p, b.numbers[0], b.numbers[1], true);
         assert_right(&t, text);
     }
@@ -154,6 +156,8 @@ static void what_does_not_go_together_is_refused_naming_both(void **state)
     p = good, p.pattern = "global:10,4,0", assert_refused(context, &p, no, "relative_keys", "global:10,4,0");
     p = good, p.window_left = p.window_right = -1, p.pattern = "sinks:1,14";
     assert_refused(context, &p, no, "relative_keys", "sinks:1,14");
+    p.pattern = "global-twice:10,4,0", assert_refused(context, &p, no, "relative_keys", "global-twice:10,4,0");
+    p = good, p.alpha = 1.5, assert_refused(context, &p, no, "relative keys", "alpha 1.5");
     p = good, p.relative_bias_w = NULL, assert_refused(context, &p, wrong, "relative_bias_u", "relative_bias_w");
     p = good, p.relative_keys = NULL, assert_refused(context, &p, wrong, "relative_count", "relative_keys");
     table[17] = NAN, assert_refused(context, &good, wrong, "relative_keys", "nan");
