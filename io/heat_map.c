@@ -10,9 +10,8 @@
 #include <string.h>
 
 enum {
-    DECADES = 5,
-    LEVELS_PER_DECADE = 10,
-    LEVELS = DECADES * LEVELS_PER_DECADE,
+    MOST_DECADES = 5,
+    LEVELS = 50,
     PLOT_SIZE = 640, /* pixels of the longer side, about */
     PLOT_LEAST = 160,
     LEFT = 92,
@@ -119,12 +118,12 @@ static void level_colour(int level, char *text, size_t size)
 }
 
 /* -1 where there is no cell. */
-static int cell_level(double value, double largest)
+static int cell_level(double value, double largest, int decades)
 {
     if (isnan(value)) return -1;
     if (!(value > 0) || !(largest > 0)) return 0;
     if (!(value < largest)) return LEVELS - 1;
-    double level = LEVELS + log10(value / largest) * LEVELS_PER_DECADE;
+    double level = LEVELS + log10(value / largest) * LEVELS / decades;
     return level > 0 ? (int)level : 0;
 }
 
@@ -135,6 +134,17 @@ static double largest_value(const heat_map *map)
         if (isfinite(map->value[i]) && map->value[i] > largest) largest = map->value[i];
     }
     return largest;
+}
+
+/* Powers of ten that hold the values, so that those which differ little differ in colour. */
+static int decades_of(const heat_map *map, double largest)
+{
+    double smallest = largest;
+    for (int64_t i = 0; i < map->rows * map->columns; i++)
+        if (map->value[i] < smallest) smallest = map->value[i];
+    for (int decades = 1; decades < MOST_DECADES; decades++)
+        if (smallest >= largest * pow(10, -decades)) return decades;
+    return MOST_DECADES;
 }
 
 static void add_level(svg_text *to, const heat_map *map, const signed char *levels, int level)
@@ -276,7 +286,7 @@ static void print_value(double value, char *text, size_t size)
 }
 
 /* The colour bar, a labelled tick at the largest value and at each tenth of the one before. */
-static void add_legend(svg_text *to, const heat_map *map, frame f, double largest, bool has_masked)
+static void add_legend(svg_text *to, const heat_map *map, frame f, double largest, int decades, bool has_masked)
 {
     static const char at_most[] = "≤ ";
     char text[64], colour[16];
@@ -288,9 +298,9 @@ static void add_legend(svg_text *to, const heat_map *map, frame f, double larges
         svg_print(to, "<path d=\"M%d %dh%dV%dh-%dz\" fill=\"%s\"/>\n", x, top, BAR_WIDTH, bottom, BAR_WIDTH, colour);
     }
     svg_print(to, "</g>\n");
-    for (int i = 0; i <= DECADES && largest > 0; i++) {
-        int at = y + i * height / DECADES;
-        size_t prefix = i == DECADES ? strlen(at_most) : 0;
+    for (int i = 0; i <= decades && largest > 0; i++) {
+        int at = y + i * height / decades;
+        size_t prefix = i == decades ? strlen(at_most) : 0;
         memcpy(text, at_most, prefix);
         print_value(largest * pow(10, -i), text + prefix, sizeof text - prefix);
         add_line(to, x + BAR_WIDTH, at, x + BAR_WIDTH + 5, at, faint);
@@ -324,9 +334,10 @@ char *heat_map_svg(const heat_map *map, size_t *bytes_p)
     signed char *levels = malloc(cells);
     if (!levels) return NULL;
     double largest = largest_value(map);
+    int decades = decades_of(map, largest);
     bool has_masked = false;
     for (size_t i = 0; i < cells; i++) {
-        levels[i] = (signed char)cell_level(map->value[i], largest);
+        levels[i] = (signed char)cell_level(map->value[i], largest, decades);
         has_masked = has_masked || levels[i] < 0;
     }
 
@@ -351,7 +362,7 @@ char *heat_map_svg(const heat_map *map, size_t *bytes_p)
     svg_print(&to, "</g>\n</svg>\n<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"none\" stroke=\"%s\"/>\n",
               LEFT, TOP, f.width, f.height, line);
     add_axes(&to, map, f);
-    add_legend(&to, map, f, largest, has_masked);
+    add_legend(&to, map, f, largest, decades, has_masked);
     svg_print(&to, "</svg>\n");
     free(levels);
     if (to.failed) {

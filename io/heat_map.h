@@ -14,8 +14,8 @@ typedef struct {
     const char *legend;                   /* what a value is */
 } heat_map;
 
-/* The SVG text, malloc'ed, zero-terminated, the caller's; NULL if memory ran out. Colours are logarithmic from
- * the largest value down to 1e-5 of it. Row 0 is at the top. */
+/* The SVG text, malloc'ed, zero-terminated, the caller's; NULL if memory ran out. Colours are logarithmic, from
+ * the largest value down to that power of ten of it which holds the smallest, but not below 1e-5. Row 0 is at the top. */
 char *heat_map_svg(const heat_map *map, size_t *bytes_p);
 
 #endif

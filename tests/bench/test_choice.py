@@ -12,6 +12,7 @@ import textwrap
 import unittest
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "bench/choice"
+sys.path.insert(0, str(SCRIPT.parent))
 loader = importlib.machinery.SourceFileLoader("choice", str(SCRIPT))
 choice = importlib.util.module_from_spec(importlib.util.spec_from_loader("choice", loader))
 loader.exec_module(choice)

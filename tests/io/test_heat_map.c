@@ -208,6 +208,21 @@ static void colours_rise_in_lightness_over_five_decades(void **state)
     free(svg);
 }
 
+static void values_of_one_decade_use_the_whole_palette(void **state)
+{
+    (void)state;
+    const double value[] = {0.04, 0.02, 0.0041, NAN};
+    long colour[4];
+    heat_map map = map_of(2, 2, value);
+    char *svg = draw(&map);
+    paint(svg, 2, 2, colour);
+    assert_true(luminance(colour[0]) > 0.8);
+    assert_true(luminance(colour[1]) < luminance(colour[0]) - 0.1);
+    assert_true(luminance(colour[2]) < 0.02);
+    assert_non_null(strstr(svg, "≤ 4×10⁻³"));
+    free(svg);
+}
+
 static void what_is_below_the_range_or_beyond_it_takes_the_end_of_the_palette(void **state)
 {
     (void)state;
@@ -287,7 +302,8 @@ static void the_legend_tells_the_values_of_the_colours(void **state)
         {45000, {">4.5×10⁴<", ">4.5×10³<", ">450<"}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        heat_map map = map_of(1, 1, &cases[i].largest);
+        const double value[] = {cases[i].largest, 0};
+        heat_map map = map_of(1, 2, value);
         char *svg = draw(&map);
         assert_well_formed(svg);
         for (int j = 0; j < 3; j++) {
@@ -340,6 +356,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_cell_is_painted_once_and_masked_ones_never),
         cmocka_unit_test(colours_rise_in_lightness_over_five_decades),
+        cmocka_unit_test(values_of_one_decade_use_the_whole_palette),
         cmocka_unit_test(what_is_below_the_range_or_beyond_it_takes_the_end_of_the_palette),
         cmocka_unit_test(maps_without_values_are_drawn),
         cmocka_unit_test(axes_count_in_round_numbers_of_tokens),
