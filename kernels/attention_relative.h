@@ -6,8 +6,8 @@
  *
  * which for keys that follow each other is a run of columns, another in each lane. So b has its columns side by side,
  * row by row (kernels/attention_row_scores.h), and goes to the scores, where keys lie below each other, in squares of 4
- * by 4. Of a sub-block the products with RELATIVE_COLUMNS columns are kept: as the keys go on, so do they, and each is made
- * once. Where positions leave gaps (a striped layout) the squares have no runs to go by: key by key then, and a
+ * by 4. Of a sub-block the products with RELATIVE_COLUMNS columns are kept: as the keys go on, so do they, and each is
+ * made once. Where positions leave gaps (a striped layout) the squares have no runs to go by: key by key then, and a
  * sub-block whose rows and keys are further apart than columns are kept makes some again.
  *
  * The cost is that of one more product of q and k for C keys a row. Held by tests/kernels/test_relative.c. */

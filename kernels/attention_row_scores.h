@@ -10,8 +10,8 @@
 #include "kernels/attention_task.h"
 
 enum {
-    ROW_TILE = 4,     /* rows of a register tile, at most */
-    ROW_VECTORS = 4,  /* vectors of columns of it, at most */
+    ROW_TILE = 4,    /* rows of a register tile, at most */
+    ROW_VECTORS = 4, /* vectors of columns of it, at most */
 };
 
 /* Distances in floats: of rows in q; of vectors and of d in columns; of rows in out. */

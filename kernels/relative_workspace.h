@@ -55,8 +55,8 @@ static inline size_t relative_pitch(int offsets)
 /* Floats of one thread's share, a multiple of 16. */
 static inline size_t relative_workspace_floats(int dim, int value_dim, int offsets)
 {
-    return (size_t)workspace_lanes(dim, value_dim) * relative_pitch(offsets) + (size_t)WORKSPACE_SUB_LANES * (size_t)dim +
-           RELATIVE_SUB_BLOCKS * sizeof(relative_run) / sizeof(float);
+    return (size_t)workspace_lanes(dim, value_dim) * relative_pitch(offsets) +
+           (size_t)WORKSPACE_SUB_LANES * (size_t)dim + RELATIVE_SUB_BLOCKS * sizeof(relative_run) / sizeof(float);
 }
 
 static inline relative_workspace relative_workspace_of_thread(const attention_call *call, int thread)

@@ -30,9 +30,9 @@ void plan_relative_create(longspan_plan *plan, failure *f)
     own->u = bias_copy(p, p->relative_bias_u, f);
     own->w = bias_copy(p, p->relative_bias_w, f);
     own->table = plan_allocate(p->heads, own->table_floats * sizeof *own->table, "the table of relative keys", f);
-    own->workspace = plan_allocate(
-        1, attention_relative_workspace_size(plan->context->threads, p->dim, p->value_dim, offsets),
-        "the kernel's workspace", f);
+    own->workspace =
+        plan_allocate(1, attention_relative_workspace_size(plan->context->threads, p->dim, p->value_dim, offsets),
+                      "the kernel's workspace", f);
     p->relative_keys = own->keys;
     p->relative_bias_u = p->relative_bias_u ? own->u : NULL;
     p->relative_bias_w = p->relative_bias_w ? own->w : NULL;

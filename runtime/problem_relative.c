@@ -72,6 +72,7 @@ void problem_check_relative(const longspan_problem *p, failure *f)
                     "%lld%s",
                     (long long)p->relative_count, (long long)left, (long long)right, (long long)(left + right + 1),
                     left > MOST_OFFSETS || right > MOST_OFFSETS ? ", which is too many" : "");
+    if (f->status != LONGSPAN_OK) return;
     const int64_t row = (int64_t)p->heads * p->dim;
     check_finite("relative_keys", p->relative_keys, p->relative_count * row, f);
     check_finite("relative_bias_u", p->relative_bias_u, row, f);
@@ -80,7 +81,8 @@ void problem_check_relative(const longspan_problem *p, failure *f)
 
 int64_t problem_hash_relative(const longspan_problem *p)
 {
-    if (p->heads < 1 || p->heads > MOST_HEADS || p->dim < 1 || p->dim > MOST_DIM || p->relative_count > MOST_OFFSETS * 2)
+    if (p->heads < 1 || p->heads > MOST_HEADS || p->dim < 1 || p->dim > MOST_DIM || p->relative_count < 0 ||
+        p->relative_count > 2 * MOST_OFFSETS + 1)
         return p->relative_keys != NULL;
     const int64_t row = (int64_t)p->heads * p->dim;
     const int64_t hashes[] = {

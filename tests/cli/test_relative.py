@@ -131,6 +131,8 @@ class Relative(harness.Case):
         self.assertEqual(reports[0]["repeat"][0]["flops"], reports[1]["sum"]["flops"])
         self.assert_refused(self.longspan("plan", *shape, "--mask", "window:12,6", "--ranks", "2", ranks=1), 2, "18 rows",
                             "needs 19")
+        self.assert_refused(self.longspan("plan", *shape, "--mask", "window:12,5", "--compute", "bf16", "--ranks", "2",
+                                          ranks=1), 2, "relative_keys", "bf16")
 
 
 if __name__ == "__main__":

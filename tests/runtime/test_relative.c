@@ -63,8 +63,9 @@ static void every_strategy_and_layout_is_right(void **state)
             for (int i = 0; i < (ranks == 1 ? WINDOWS : 1); i++, turn++) {
                 char text[256];
                 const int w = (turn + turn / WINDOWS) % WINDOWS;
-                const product_point point = {windows[w][0], turn % 3 == 0 ? 1 : turn % 5 == 0 ? 5 : 0, strategy, layout,
-                                             (turn + turn / 20) % PRODUCT_SHAPES, turn % 4 ? 0 : turn / 4 % 3};
+                const product_point point = {
+                    windows[w][0], turn % 3 == 0 ? 1 : turn % 5 == 0 ? 5 : 0, strategy,
+                    layout,        (turn + turn / 20) % PRODUCT_SHAPES,       turn % 4 ? 0 : turn / 4 % 3};
                 product_set(&t, &point, text);
                 set_relative(&t.problem, windows[w][1], windows[w][2], turn % 7 != 0);
                 assert_right(&t, text);
@@ -150,7 +151,8 @@ static void what_does_not_go_together_is_refused_naming_both(void **state)
     p = good, p.relative_count = 16, assert_refused(context, &p, no, "relative_keys have 16 rows", "needs 15");
     p = good, p.window_right = -1, assert_refused(context, &p, no, "relative_keys", "window");
     p = good, p.window_left = p.window_right = -1, assert_refused(context, &p, no, "relative_keys", "window");
-    p = good, p.window_right = -1, p.causal = 1, p.prefix = 5, assert_refused(context, &p, no, "relative_keys", "window");
+    p = good, p.window_right = -1, p.causal = 1, p.prefix = 5,
+    assert_refused(context, &p, no, "relative_keys", "window");
     p = good, p.rope_dim = 4, assert_refused(context, &p, no, "relative_keys", "RoPE");
     p = good, p.alibi_slopes = slopes, assert_refused(context, &p, no, "relative_keys", "alibi_slopes");
     p = good, p.pattern = "global:10,4,0", assert_refused(context, &p, no, "relative_keys", "global:10,4,0");
