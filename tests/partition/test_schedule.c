@@ -415,7 +415,7 @@ static void the_table_lists_every_strategy_in_order(void **state)
 {
     (void)state;
     static const char *const names[] = {"ring",   "gather",  "double-ring", "shared", "heads",
-                                        "hybrid", "queries", "decode",      "fetch"};
+                                        "hybrid", "queries", "decode",      "fetch",  "fetch-ring"};
     assert_int_equal(strategy_count, sizeof names / sizeof names[0]);
     for (int i = 0; i < strategy_count; i++) assert_string_equal(strategies[i]->name, names[i]);
 }
