@@ -81,8 +81,8 @@ int tensor_file_extras(const tensor_file *file, const attention_shapes *shapes, 
                        io_error *error);
 void attention_extras_free(attention_extras *extras); /* {0} allowed */
 
-/* Rows [begin, end) of a number a row of /out, as /threshold, of batch item b: [N, H] or [B, N, H] float32, checked against
- * the given extents. */
+/* Rows [begin, end) of a number a row of /out, as /threshold, of batch item b: [N, H] or [B, N, H] float32, checked
+ * against the given extents. */
 int tensor_file_read_row_values(const tensor_file *file, const char *dataset, const tensor_shape *out_shape, int64_t b,
                                 int64_t begin, int64_t end, float *target, io_error *error);
 /* Those of /lse. */

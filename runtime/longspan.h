@@ -5,8 +5,8 @@
  *     lse[b,i,h]   = log(exp(sink_h) + sum_j exp(s_ij)),   j over the keys that query i may see,  g = h / (H / G),
  *
  * with p_i = i + (M - N) the position of query i among the keys, cap(s) = softcap tanh(s / softcap), and q and k turned
- * by their positions first where RoPE is asked for. Cap, slopes, sinks and RoPE are left out unless they are given. With
- * `alpha`, alpha-entmax in place of softmax: see longspan_problem.
+ * by their positions first where RoPE is asked for. Cap, slopes, sinks and RoPE are left out unless they are given.
+ * With `alpha`, alpha-entmax in place of softmax: see longspan_problem.
  *
  * Plan and execute, as in FFTW: everything that can fail does so while planning; execute neither allocates nor
  * decides.
@@ -136,11 +136,12 @@ typedef struct {
     int rope_interleaved; /* pair c is elements 2c and 2c + 1; else c and c + rope_dim / 2 */
 
     /* alpha-entmax instead of softmax, 1 < alpha <= 2 (2: sparsemax; arXiv 1602.02068, 1905.05702): with z_ij =
-     * (alpha - 1) s_ij weights p_ij = max(z_ij - tau_i, 0)^(1 / (alpha - 1)), most of them exactly 0, and tau_i such that
-     * they sum to 1. Exact. Keys travel once, then values do. Computed in fp32; no sinks. 0: softmax. */
+     * (alpha - 1) s_ij weights p_ij = max(z_ij - tau_i, 0)^(1 / (alpha - 1)), most of them exactly 0, and tau_i such
+     * that they sum to 1. Exact. Keys travel once, then values do. Computed in fp32; no sinks. 0: softmax. */
     double alpha;
-    /* With alpha: keys that are kept of a query and head, 8 B each, until tau is known; default 128. A row with more
-     * keys of nonzero weight, at any time, is as exact, but every one costs all ranks some more passes over the keys. */
+    /* With alpha: keys that are kept of a query and head, 8 B each, until tau is known; default 128, rounded up to a
+     * multiple of 16. Queries with more keys of nonzero weight, at any time, are as exact, but where there are any all
+     * ranks take some more passes over the keys. */
     int support;
 
     const char *strategy; /* "auto", or the name of one: "ring", "gather", "heads", "hybrid:4x8", ... */
@@ -182,9 +183,9 @@ LONGSPAN_API int longspan_context_error_rank(const longspan_context *context);
 LONGSPAN_API const char *longspan_status_string(longspan_status status);
 LONGSPAN_API const char *longspan_version(void);
 
-/* Collective. Allocates all that execute needs: the state of the local queries, 4 B T H (E + 2) bytes, with alpha 8 B T H
- * (support + 4) more, and the buffers of the strategy, two shards of k and v under the ring. Errors: ARGUMENT (also a `compute` of the context that its
- * kernel does not offer), MISMATCH, UNSUPPORTED, MEMORY (also of shared memory). */
+/* Collective. Allocates all that execute needs: the state of the local queries, 4 B T H (E + 2) bytes, with alpha 8 B T
+ * H (support + 4) more, and the buffers of the strategy, two shards of k and v under the ring. Errors: ARGUMENT (also a
+ * `compute` of the context that its kernel does not offer), MISMATCH, UNSUPPORTED, MEMORY (also of shared memory). */
 LONGSPAN_API longspan_status longspan_plan_create(longspan_context *context, const longspan_problem *problem,
                                                   longspan_plan **plan_p);
 /* Collective. Sets the handle to NULL; a NULL handle is allowed. */
@@ -206,8 +207,8 @@ LONGSPAN_API int64_t longspan_plan_tokens(const longspan_plan *plan, longspan_ax
  * changed and stay the caller's; out and lse must not overlap them. A rank without tokens may pass NULL. A query that
  * sees no key gives out 0 and lse -inf. May be called again and again. Error: ARGUMENT (a NULL array on a rank that has
  * tokens).
- * With alpha lse becomes tau, in units of z; -inf where a query sees no key. A value of weight 0 is not looked at: NaN or
- * Inf in it reaches the queries that give it weight, and no others. */
+ * With alpha lse becomes tau, in units of z; -inf where a query sees no key. A value of weight 0 is not looked at: NaN
+ * or Inf in it reaches the queries that give it weight, and no others. */
 LONGSPAN_API longspan_status longspan_plan_execute(longspan_plan *plan, const void *q, const void *k, const void *v,
                                                    void *out, float *lse);
 /* Not collective. What the last execute did on this rank. */

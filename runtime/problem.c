@@ -158,12 +158,14 @@ static void check_entmax(const longspan_problem *p, failure *f)
         return;
     }
     if (!(p->alpha >= entmax_least_alpha && p->alpha <= 2))
-        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "alpha is %g, neither %g to 2 nor 0 for softmax", p->alpha, entmax_least_alpha);
+        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "alpha is %g, neither %g to 2 nor 0 for softmax", p->alpha,
+                    entmax_least_alpha);
     if (p->support < 1 || p->support > ENTMAX_MOST_SUPPORT)
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "support is %d, not 1 to %d", p->support, ENTMAX_MOST_SUPPORT);
     if (p->sinks)
         failure_set(f, LONGSPAN_ERROR_UNSUPPORTED,
-                    "sinks with alpha %g: they are terms of the denominator that softmax attention alone has", p->alpha);
+                    "sinks with alpha %g: they are terms of the denominator that softmax attention alone has",
+                    p->alpha);
 }
 
 longspan_status problem_complete(longspan_problem *p, failure *f)

@@ -174,7 +174,8 @@ void oracle_fold(const oracle_row *row, int head, const double *q, const double 
     bool any = false;
     for (int64_t j = 0; j < count; j++) {
         scores[j] = -INFINITY;
-        if (oracle_sees(row, begin + j)) scores[j] = oracle_score(row, head, q, k + j * k_stride, begin + j, &errors[j]);
+        if (oracle_sees(row, begin + j))
+            scores[j] = oracle_score(row, head, q, k + j * k_stride, begin + j, &errors[j]);
         if (scores[j] > top) top = scores[j];
         any = any || scores[j] != -INFINITY;
     }
