@@ -11,7 +11,7 @@
  *   softcap         number; absent without a cap
  *   rope_dim, rope_base, rope_style   integer, number, "half" or "interleaved"; absent without RoPE
  *   alibi, sinks    1 where the input's /alibi_slopes, /sinks apply; else absent
- *   attention       "softmax", "sparsemax", "entmax:ALPHA", or the name of a linear variant; absent where only softmax was
+ *   attention       "softmax", "sparsemax", "entmax:ALPHA", or the name of a linear variant; absent: softmax
  *   initial_state   1 where a linear result went on from the input's /state; else absent
  *   strategy, layout, compute, isa, ranks, threads   how it was computed
  * A linear result has no /lse, and of the attributes of scores only the scale; one of sparsemax or entmax has
