@@ -104,8 +104,8 @@ int tensor_file_selection(const tensor_file *file, int64_t tokens, selection_sha
 int tensor_file_read_selection(const tensor_file *file, const selection_shape *shape, int64_t begin, int64_t end,
                                int32_t *target, io_error *error);
 
-/* Rows [begin, end) of a number a row of /out, as /threshold, of batch item b: [N, H] or [B, N, H] float32, checked against
- * the given extents. */
+/* Rows [begin, end) of a number a row of /out, as /threshold, of batch item b: [N, H] or [B, N, H] float32, checked
+ * against the given extents. */
 int tensor_file_read_row_values(const tensor_file *file, const char *dataset, const tensor_shape *out_shape, int64_t b,
                                 int64_t begin, int64_t end, float *target, io_error *error);
 /* Those of /lse. */

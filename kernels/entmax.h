@@ -1,7 +1,7 @@
 /* Exact alpha-entmax attention: weights that are exactly zero outside of a support that the scores themselves decide.
  *
- * For a query row i and the keys S_i that it may see, with scores s_ij as softmax attention has them (kernels/attention.h)
- * and 1 < alpha <= 2,
+ * For a query row i and the keys S_i that it may see, with scores s_ij as softmax attention has them
+ * (kernels/attention.h) and 1 < alpha <= 2,
  *
  *     z_ij  = (alpha - 1) s_ij                                              j in S_i
  *     p_ij  = max(z_ij - tau_i, 0)^r,   r = 1 / (alpha - 1),   tau_i such that sum_j p_ij = 1
@@ -14,12 +14,12 @@
  * section 3 and appendix A.
  *
  * How it is found in one pass over the keys, in any order. A key enters the support at tau < z; tau >= max_j z_ij - 1,
- * since one weight is at most 1; and tau of some keys is at most tau of more keys, since each adds weight. So a row keeps
- * the keys above the bound that the keys before have set, and drops what the bound passes as it rises: in the end it has
- * a list that holds its support, from which tau follows, and the values of other keys are never touched.
+ * since one weight is at most 1; and tau of some keys is at most tau of more keys, since each adds weight. So a row
+ * keeps the keys above the bound that the keys before have set, and drops what the bound passes as it rises: in the end
+ * it has a list that holds its support, from which tau follows, and the values of other keys are never touched.
  *
- * A list has room for a fixed number of keys. A row whose support is longer is full, and takes more passes over the keys
- * instead of more memory: each sums f = sum_j (z_ij - t)_+^r at a t <= tau, and t moves by the Newton step of
+ * A list has room for a fixed number of keys. A row whose support is longer is full, and takes more passes over the
+ * keys instead of more memory: each sums f = sum_j (z_ij - t)_+^r at a t <= tau, and t moves by the Newton step of
  * f^(1/r) = 1. That function is convex and falls, being an r-norm of the distances above t, so that t rises to tau from
  * below and never passes it, at last quadratically; for r = 1 it is linear by pieces and the steps end (Michelot 1986).
  * Meanwhile a list is begun anew above t, and should it be long enough now, the row takes that. In the last pass the
@@ -51,20 +51,20 @@ enum { ENTMAX_LIST_UNIT = 16 };
 /* What is known of rows (batch item, token, query head); the caller's, the lists on 64 bytes. */
 typedef struct {
     int64_t count;
-    int room;        /* keys of a list, a multiple of ENTMAX_LIST_UNIT */
-    float *weights;  /* [count, room] z; of listed rows p */
-    uint32_t *keys;  /* [count, room] tokens */
-    int32_t *lengths; /* [count] of the lists */
-    uint8_t *stages; /* [count] entmax_stage */
-    float *bounds;   /* [count] z <= bound is not in the support; +inf where a score was */
-    double *sums;    /* [count, 2] of (z - t)_+^r and of (z - t)_+^(r - 1) */
+    int room;          /* keys of a list, a multiple of ENTMAX_LIST_UNIT */
+    float *weights;    /* [count, room] z; of listed rows p */
+    uint32_t *keys;    /* [count, room] tokens */
+    int32_t *lengths;  /* [count] of the lists */
+    uint8_t *stages;   /* [count] entmax_stage */
+    float *bounds;     /* [count] z <= bound is not in the support; +inf where a score was */
+    double *sums;      /* [count, 2] of (z - t)_+^r and of (z - t)_+^(r - 1) */
     float *high, *low; /* [count] t, at last tau: high + low */
 } entmax_rows;
 
-/* What the spans of a call share. `attention` is as in a fold, its scale, cap and slopes times (alpha - 1) ln 2, so that the
- * scores in base 2 that it stands for are z. A span's state.m points into rows->high and says with it which rows the
- * span's are; state.o is [T, R, E] as in a fold, state.l is not used. Keys are the same whatever the order of calls if
- * those that are not numbered by token have positions. */
+/* What the spans of a call share. `attention` is as in a fold, its scale, cap and slopes times (alpha - 1) ln 2, so
+ * that the scores in base 2 that it stands for are z. A span's state.m points into rows->high and says with it which
+ * rows the span's are; state.o is [T, R, E] as in a fold, state.l points into rows->low. Keys are the same whatever the order of
+ * calls if those that are not numbered by token have positions. */
 typedef struct {
     const attention_call *attention;
     entmax_rows *rows;
@@ -96,8 +96,8 @@ typedef struct {
     int64_t open, dense;
 } entmax_counts;
 
-/* After a pass over all keys: tau of open rows from their lists, of full ones, where the pass had sums, a step nearer. What
- * is still full is open again for another pass, which is to sum. Threads over rows. */
+/* After a pass over all keys: tau of open rows from their lists, of full ones, where the pass had sums, a step nearer.
+ * What is still full is open again for another pass, which is to sum. Threads over rows. */
 entmax_counts entmax_rows_settle(const entmax_call *call);
 
 /* o [count, E] to out in out_type, and tau [count] unless NULL; NaN rows become NaN. Threads over rows. */

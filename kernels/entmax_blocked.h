@@ -1,8 +1,8 @@
 /* Alpha-entmax in blocks, once for every ISA: kernels/entmax.h says what. Included after attention_blocked.h, whose
  * scores, tasks and lanes these are: a lane is one query row, S[j][x] the score of key j in lane x, here z.
  *
- * A bound a lane is compared with every score; what is above it goes to the row's list, one key after the other, which is
- * rare once the first block has raised the bound. */
+ * A bound a lane is compared with every score; what is above it goes to the row's list, one key after the other, which
+ * is rare once the first block has raised the bound. */
 #ifndef KERNELS_ENTMAX_BLOCKED_H
 #define KERNELS_ENTMAX_BLOCKED_H
 
@@ -264,8 +264,8 @@ static void sums_add(const entmax_task *task, int sub, int first, int last, int 
     }
 }
 
-/* Scores of the block to the lists, and to the sums where they are asked for. In space.m the bounds of the lanes; in space.l
- * -inf, or +inf where a lane takes no keys: the bound of a full row still rises with the largest score. */
+/* Scores of the block to the lists, and to the sums where they are asked for. In space.m the bounds of the lanes; in
+ * space.l -inf, or +inf where a lane takes no keys: the bound of a full row still rises with the largest score. */
 INLINE void survivors_take(const entmax_task *task, int sub, const key_block *block, const attention_segment *segment,
                            int first, int last, int width, const lane_ranges *seen)
 {
@@ -312,7 +312,8 @@ static void collect_block(const entmax_task *task, int sub, const key_block *blo
     else survivors_boundary(task, sub, block, segment, view);
 }
 
-/* Weights of the dense rows in place of the scores: by the operations of sums_add, so that they sum to 1 as those did. */
+/* Weights of the dense rows in place of the scores: by the operations of sums_add, so that they sum to 1 as those did.
+ */
 static void weights_make(const entmax_task *task, int sub, int first, int last)
 {
     const float exponent = (float)task->call->exponent;

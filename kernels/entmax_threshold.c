@@ -92,8 +92,8 @@ static void solve_list(entmax_rows *rows, int64_t row, double exponent)
     rows->lengths[row] = kept;
 }
 
-/* A row whose list overflowed: t where its sums say, no lower than the list's bound; that may have been rounded up, beyond
- * tau, where f < 1 shows it. */
+/* A row whose list overflowed: t where its sums say, no lower than the list's bound; that may have been rounded up,
+ * beyond tau, where f < 1 shows it. */
 static void approach(entmax_rows *rows, int64_t row, double exponent, bool summed)
 {
     double *sums = rows->sums + 2 * row, t = rows->bounds[row];

@@ -25,8 +25,8 @@ static inline double entmax_factor(const longspan_problem *problem)
 /* Not collective. Bytes of what is kept of a query row of one head, beside its state. */
 int64_t entmax_row_bytes(const longspan_problem *problem);
 
-/* Not collective. Everything of plan->entmax, and the exchange of keys alone, once the rest of the plan's buffers are there.
- * Failures go to *f; the plan may be half filled. */
+/* Not collective. Everything of plan->entmax, and the exchange of keys alone, once the rest of the plan's buffers are
+ * there. Failures go to *f; the plan may be half filled. */
 void entmax_plan_create(longspan_plan *plan, failure *f);
 void entmax_plan_destroy(longspan_plan *plan); /* of none, too */
 

@@ -29,7 +29,8 @@ static void fold(const execution *x, attention_call *call, const attention_span 
     entmax_call entmax = p->call;
     call->scale = (float)(problem->scale * factor);
     call->scores.softcap = (float)(problem->softcap * factor);
-    if (call->scores.slopes) call->scores.slopes = x->plan->entmax->slopes + (call->scores.slopes - problem->alibi_slopes);
+    if (call->scores.slopes)
+        call->scores.slopes = x->plan->entmax->slopes + (call->scores.slopes - problem->alibi_slopes);
     if (!p->reads_values) call->value_dim = 0;
     entmax.attention = call;
     for (int i = 0; i < p->kernel_count; i++) p->kernel[i](&entmax, spans, count);

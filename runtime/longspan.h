@@ -154,11 +154,12 @@ typedef struct {
     int rope_interleaved; /* pair c is elements 2c and 2c + 1; else c and c + rope_dim / 2 */
 
     /* alpha-entmax instead of softmax, 1 < alpha <= 2 (2: sparsemax; arXiv 1602.02068, 1905.05702): with z_ij =
-     * (alpha - 1) s_ij weights p_ij = max(z_ij - tau_i, 0)^(1 / (alpha - 1)), most of them exactly 0, and tau_i such that
-     * they sum to 1. Exact. Keys travel once, then values do. Computed in fp32; no sinks. 0: softmax. */
+     * (alpha - 1) s_ij weights p_ij = max(z_ij - tau_i, 0)^(1 / (alpha - 1)), most of them exactly 0, and tau_i such
+     * that they sum to 1. Exact. Keys travel once, then values do. Computed in fp32; no sinks. 0: softmax. */
     double alpha;
-    /* With alpha: keys that are kept of a query and head, 8 B each, until tau is known; default 128. A row with more
-     * keys of nonzero weight, at any time, is as exact, but every one costs all ranks some more passes over the keys. */
+    /* With alpha: keys that are kept of a query and head, 8 B each, until tau is known; default 128, rounded up to a
+     * multiple of 16. Queries with more keys of nonzero weight, at any time, are as exact, but where there are any all
+     * ranks take some more passes over the keys. */
     int support;
 
     const char *strategy; /* "auto", or the name of one: "ring", "gather", "heads", "hybrid:4x8", ... */
@@ -278,8 +279,8 @@ LONGSPAN_API int64_t longspan_plan_tokens(const longspan_plan *plan, longspan_ax
  * changed and stay the caller's; out and lse must not overlap them. A rank without tokens may pass NULL. A query that
  * sees no key gives out 0 and lse -inf. May be called again and again. Error: ARGUMENT (a NULL array on a rank that has
  * tokens).
- * With alpha lse becomes tau, in units of z; -inf where a query sees no key. A value of weight 0 is not looked at: NaN or
- * Inf in it reaches the queries that give it weight, and no others. */
+ * With alpha lse becomes tau, in units of z; -inf where a query sees no key. A value of weight 0 is not looked at: NaN
+ * or Inf in it reaches the queries that give it weight, and no others. */
 LONGSPAN_API longspan_status longspan_plan_execute(longspan_plan *plan, const void *q, const void *k, const void *v,
                                                    void *out, float *lse);
 /* Not collective. What the last execute did on this rank. */

@@ -183,8 +183,8 @@ static void allocate_buffers(longspan_plan *plan, failure *f)
         plan->exchange = exchange_create(context->comm, context->node.comm, s, p->batch, plan->formats, &plan->stores);
         if (!plan->exchange) failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the exchange");
     }
-    if (context->trace &&
-        !plan_trace_reserve(context->trace, plan->record_count, context->threads, (p->alpha != 0 ? 3 : 1) * calls_of(plan)))
+    if (context->trace && !plan_trace_reserve(context->trace, plan->record_count, context->threads,
+                                              (p->alpha != 0 ? 3 : 1) * calls_of(plan)))
         failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the trace");
 }
 

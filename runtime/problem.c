@@ -169,7 +169,8 @@ static void check_entmax(const longspan_problem *p, failure *f)
         return;
     }
     if (!(p->alpha >= entmax_least_alpha && p->alpha <= 2))
-        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "alpha is %g, neither %g to 2 nor 0 for softmax", p->alpha, entmax_least_alpha);
+        failure_set(f, LONGSPAN_ERROR_ARGUMENT, "alpha is %g, neither %g to 2 nor 0 for softmax", p->alpha,
+                    entmax_least_alpha);
     if (p->support < 1 || p->support > ENTMAX_MOST_SUPPORT)
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "support is %d, not 1 to %d", p->support, ENTMAX_MOST_SUPPORT);
     if (p->sinks)

@@ -368,8 +368,9 @@ exit_status bench_kernels(session *s, const options *o)
         return options_refuse(s, "bench kernels measures one process, and there are %d ranks: use bench attention",
                               s->ranks);
     if (o->alpha != 0)
-        return options_refuse(s, "bench kernels knows softmax and the linear family; --attention sparsemax or entmax is "
-                                 "measured by bench attention");
+        return options_refuse(s,
+                              "bench kernels knows softmax and the linear family; --attention sparsemax or entmax is "
+                              "measured by bench attention");
     if (o->linear) return bench_linear_kernels(s, o);
     for (int i = 0; i < kernel_shape_count; i++) chosen += is_chosen(o, &kernel_shapes[i]);
     if (chosen == 0) return refuse_choice(s);

@@ -24,7 +24,8 @@ static const options_spec spec = {
         "items, /alibi_slopes and /sinks of heads, and /relative_keys of a window, with /relative_bias_u and\n"
         "/relative_bias_w; /selected_blocks with --pattern selected:SIZE. With moba and nsa the blocks that q and k\n"
         "choose are written to OUT as /selected_blocks; nsa needs /gates, and has no /lse.\n"
-        "With --attention sparsemax or entmax: weights that are 0 but for few keys; writes /threshold in place of /lse.\n"
+        "With --attention sparsemax or entmax: weights that are 0 but for few keys; writes /threshold in place of "
+        "/lse.\n"
         "With a linear --attention: the recurrence of that name, over what IN holds for it of /log_decay, /beta,\n"
         "/bonus and /features, from /state if IN has one; writes /out, and with --state the /state to go on from.",
     .example = "mpirun -np 4 longspan attend in.h5 -o out.h5 --mask causal\n"
@@ -81,7 +82,8 @@ static void describe_datasets(const tensor_shape *q, const longspan_problem *p, 
 {
     const int first = q->batched ? 1 : 0;
     datasets[0] = (output_dataset){.name = "/out", .type = (output_type)p->out_type, .rank = first + 3};
-    datasets[1] = (output_dataset){.name = p->alpha != 0 ? "/threshold" : "/lse", .type = OUTPUT_FLOAT32, .rank = first + 2};
+    datasets[1] =
+        (output_dataset){.name = p->alpha != 0 ? "/threshold" : "/lse", .type = OUTPUT_FLOAT32, .rank = first + 2};
     for (int i = 0; i < 2; i++) {
         datasets[i].extent[0] = q->batch;
         datasets[i].extent[first] = q->tokens;

@@ -310,8 +310,8 @@ static void map(session *s, const options *o, failure *f)
                     "%s: a result of --attention %s, which weighs no keys; a map is of softmax", o->arguments[0],
                     result.linear->name);
     if (result.alpha != 0)
-        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "%s: a result of --attention sparsemax or entmax; a map is of softmax",
-                    o->arguments[0]);
+        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED,
+                    "%s: a result of --attention sparsemax or entmax; a map is of softmax", o->arguments[0]);
     if (!session_agree(s, f)) goto done;
     if (output_file_check_distinct(s->comm, o->output, result.input_path, f) != LONGSPAN_OK) {
         session_fail(s, f);

@@ -128,8 +128,8 @@ static void print_forecast(const options *o, const forecast *c, const placement 
     if (p->alpha != 0) {
         char name[ENTMAX_NAME_SIZE];
         entmax_option_name(p->alpha, name);
-        printf("  %s   keys travel once and values once, if lists of %d keys suffice; else keys some times more\n", name,
-               p->support);
+        printf("  %s   keys travel once and values once, if lists of %d keys suffice; else keys some times more\n",
+               name, p->support);
     }
     if (p->pattern) print_needs(c);
     if (c->choice_count > 1) print_ranking(c);

@@ -11,11 +11,11 @@
  *   softcap         number; absent without a cap
  *   rope_dim, rope_base, rope_style   integer, number, "half" or "interleaved"; absent without RoPE
  *   alibi, sinks, relative    1 where the input's /alibi_slopes, /sinks, /relative_keys apply; else absent
- *   attention       "softmax", "sparsemax", "entmax:ALPHA", or the name of a linear variant; absent in results of versions that had no other
+ *   attention       "softmax", "sparsemax", "entmax:ALPHA", or the name of a linear variant; absent: softmax
  *   initial_state   1 where a linear result went on from the input's /state; else absent
  *   strategy, layout, compute, isa, ranks, threads   how it was computed
- * A linear result has no /lse, and of the attributes of scores only the scale; one of sparsemax or entmax has /threshold in
- * place of /lse. */
+ * A linear result has no /lse, and of the attributes of scores only the scale; one of sparsemax or entmax has
+ * /threshold in place of /lse. */
 #ifndef CLI_RESULT_FILE_H
 #define CLI_RESULT_FILE_H
 

@@ -38,7 +38,8 @@ void verify_compare(verdict *all, worst_case *worst, worst_case here, double val
 void verify_print_worst(const char *name, const worst_case *c);
 
 /* Collective. The same as verify_linear of a result of sparsemax or entmax. */
-void verify_entmax(const session *s, const options *o, const result_file *result, int threads, int64_t rows, failure *f);
+void verify_entmax(const session *s, const options *o, const result_file *result, int threads, int64_t rows,
+                   failure *f);
 
 /* Collective. Checks a linear result and prints the verdict; f->status is VERIFICATION where it failed, and a failure
  * to check is agreed on and printed. */

@@ -1,11 +1,12 @@
-/* longspan verify of a result of sparsemax or alpha-entmax: sampled rows in float64 from the definition, all scores of a row
- * sorted. Ranks take rows in turn; of each it reads all keys and values that the row sees, and holds its scores: 16 H M
- * bytes a row, as many rows at a time as 256 MiB hold, one at least.
+/* longspan verify of a result of sparsemax or alpha-entmax: sampled rows in float64 from the definition, all scores of
+ * a row sorted. Ranks take rows in turn; of each it reads all keys and values that the row sees, and holds its scores:
+ * 16 H M bytes a row, as many rows at a time as 256 MiB hold, one at least.
  *
- * The bound. With u = 2^-24 let z_j be off by at most d_j = (alpha - 1) e_j + 2 u |z_j|, e_j as in row_oracle.h, and d the
- * largest d_j of a key that can have weight, z_j > max z - 1 - 4 d_j. tau moves by no more than the z it depends on: by d.
- * So with r = 1 / (alpha - 1) and y_j = z_j - tau the weight y_j^r is between (y_j - d_j - d)_+^r and (y_j + d_j + d)_+^r,
- * and off by w_j, the further of the two. With n keys of weight, and u_out the unit roundoff of out's type,
+ * The bound. With u = 2^-24 let z_j be off by at most d_j = (alpha - 1) e_j + 2 u |z_j|, e_j as in row_oracle.h, and d
+ * the largest d_j of a key that can have weight, z_j > max z - 1 - 4 d_j. tau moves by no more than the z it depends
+ * on: by d. So with r = 1 / (alpha - 1) and y_j = z_j - tau the weight y_j^r is between (y_j - d_j - d)_+^r and (y_j +
+ * d_j + d)_+^r, and off by w_j, the further of the two. With n keys of weight, and u_out the unit roundoff of out's
+ * type,
  *
  *     |out_e - reference_e| <= u_out |reference_e| + sum_j (w_j + u (8 + 4 r + 2 sqrt(n)) p_j) |v_je|,
  *     |tau - reference|     <= d + 2 u |reference|. */
@@ -25,8 +26,8 @@ static const double unit = 0x1p-24;
 
 /* One head of one sampled row. */
 typedef struct {
-    double *z, *error; /* [M]; z -inf of keys that it does not see */
-    double tau, spread; /* d */
+    double *z, *error;   /* [M]; z -inf of keys that it does not see */
+    double tau, spread;  /* d */
     double *out, *bound; /* [E] */
     int64_t support;
 } head_row;
@@ -40,7 +41,7 @@ typedef struct {
     head_row *head; /* [rows, H] */
     void *raw;
     float *narrow;
-    double *q, *k; /* [rows, H, D], [piece, G, D or E] */
+    double *q, *k;  /* [rows, H, D], [piece, G, D or E] */
     double *stored; /* [H, E] */
     float *stored_tau;
     verdict all;
@@ -49,13 +50,15 @@ typedef struct {
 static void *take(int64_t count, size_t size, failure *f)
 {
     void *memory = malloc((size_t)(count > 0 ? count : 1) * size);
-    if (!memory) failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory: %.1f MiB for the recomputation", (double)count * (double)size / 1048576);
+    if (!memory)
+        failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory: %.1f MiB for the recomputation",
+                    (double)count * (double)size / 1048576);
     return memory;
 }
 
 /* Rows [begin, end) of a dataset as doubles. */
-static void read_rows(entmax_check *c, const tensor_file *file, const char *dataset, const tensor_shape *shape, int64_t b,
-                      int64_t begin, int64_t end, double *target, failure *f)
+static void read_rows(entmax_check *c, const tensor_file *file, const char *dataset, const tensor_shape *shape,
+                      int64_t b, int64_t begin, int64_t end, double *target, failure *f)
 {
     const int64_t count = (end - begin) * shape->heads * shape->dim;
     io_error error;
@@ -207,7 +210,8 @@ static void compare_group(entmax_check *c, int64_t b, failure *f)
         io_error error;
         read_rows(c, result->file, "/out", &result->out, b, token, token + 1, c->stored, f);
         if (f->status != LONGSPAN_OK) return;
-        if (tensor_file_read_row_values(result->file, "/threshold", &result->out, b, token, token + 1, c->stored_tau, &error))
+        if (tensor_file_read_row_values(result->file, "/threshold", &result->out, b, token, token + 1, c->stored_tau,
+                                        &error))
             failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
         else compare_row(c, r, b);
     }

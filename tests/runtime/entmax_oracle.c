@@ -63,7 +63,9 @@ double entmax_oracle_threshold(const double *z, int64_t count, double alpha)
     }
     if (kept > 0 && !isnan(tau)) {
         qsort(sorted, (size_t)kept, sizeof *sorted, descending);
-        tau = alpha == 2 ? sparsemax(sorted, kept) : alpha == 1.5 ? entmax15(sorted, kept) : bisection(sorted, kept, alpha);
+        tau = alpha == 2     ? sparsemax(sorted, kept)
+              : alpha == 1.5 ? entmax15(sorted, kept)
+                             : bisection(sorted, kept, alpha);
     }
     free(sorted);
     return tau;

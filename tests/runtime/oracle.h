@@ -22,8 +22,8 @@ double oracle_pairs(const longspan_problem *p);
 /* Turns a row of D elements as RoPE does at a position; leaves it if the problem has none. */
 void oracle_rotate(const longspan_problem *p, int64_t position, double *row);
 
-/* Row i of query head h: out [E] and *lse_p, of entmax its threshold. q [D] and the rows of k [M, D] are turned already; v [M, E]; weights [M]
- * is scratch. Returns false if the query sees no key. */
+/* Row i of query head h: out [E] and *lse_p, of entmax its threshold. q [D] and the rows of k [M, D] are turned
+ * already; v [M, E]; weights [M] is scratch. Returns false if the query sees no key. */
 bool oracle_row(const longspan_problem *p, int64_t b, int64_t i, int head, const double *q, const double *k,
                 const double *v, double *weights, double *out, double *lse_p);
 

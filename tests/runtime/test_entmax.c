@@ -1,5 +1,5 @@
-/* Sparsemax and alpha-entmax against sorting in float64: alphas, masks, scores, layouts, strategies, lengths that do not
- * divide, supports that fit into a list and such that do not, patterns, NaN and Inf, refusals, traffic. */
+/* Sparsemax and alpha-entmax against sorting in float64: alphas, masks, scores, layouts, strategies, lengths that do
+ * not divide, supports that fit into a list and such that do not, patterns, NaN and Inf, refusals, traffic. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -30,10 +30,11 @@ static bool is_right(const test_problem *t, const test_result *r)
 static void assert_right(const test_problem *t, const test_result *r, const char *what)
 {
     if (!is_right(t, r))
-        fail_msg("%s, alpha %g, support %d, q times %g on %d ranks (seed %llu): status %d %s, relative RMS %.3g, threshold "
-                 "%.3g, %lld mismatches",
-                 what, t->problem.alpha, t->problem.support, (double)t->q_factor, ranks, (unsigned long long)t->seed,
-                 r->status, r->text, r->relative_rms, r->worst_lse, (long long)r->mismatches);
+        fail_msg(
+            "%s, alpha %g, support %d, q times %g on %d ranks (seed %llu): status %d %s, relative RMS %.3g, threshold "
+            "%.3g, %lld mismatches",
+            what, t->problem.alpha, t->problem.support, (double)t->q_factor, ranks, (unsigned long long)t->seed,
+            r->status, r->text, r->relative_rms, r->worst_lse, (long long)r->mismatches);
 }
 
 /* A strategy that moves keys alone and goes with the rank count: ring, gather, double-ring, shared or auto. */
