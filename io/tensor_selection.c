@@ -24,8 +24,8 @@ static int open_checked(const tensor_file *file, int64_t tokens, hid_t *dataset_
         if (rank == 3 && extents[0] == (hsize_t)tokens && extents[1] <= INT32_MAX && extents[2] <= INT32_MAX) return 0;
         char shape[256];
         tensor_dataset_describe(dataset, shape, sizeof shape);
-        io_fail(error, "%s: /selected_blocks is %s; [%" PRId64 ", 1 or key heads or heads, blocks] is needed", file->path,
-                shape, tokens);
+        io_fail(error, "%s: /selected_blocks is %s; [%" PRId64 ", 1 or key heads or heads, blocks] is needed",
+                file->path, shape, tokens);
     }
     H5Dclose(dataset);
     return -1;

@@ -28,8 +28,8 @@ INLINE void block_scores_tile(int rows, const float *restrict q, const float *re
         for (int d = 0; d < dim; d++) {
             wide_vector keys[AT_A_TIME];
             for (int x = 0; x < AT_A_TIME; x++)
-                keys[x] = __builtin_convertvector(
-                    *(const half_vector *)(k + d * stride + (first + x) * WIDE_LANES), wide_vector);
+                keys[x] = __builtin_convertvector(*(const half_vector *)(k + d * stride + (first + x) * WIDE_LANES),
+                                                  wide_vector);
             for (int r = 0; r < rows; r++)
                 for (int x = 0; x < AT_A_TIME; x++) sum[r][x] += keys[x] * (double)q[(int64_t)r * dim + d];
         }

@@ -83,7 +83,8 @@ double prediction_fold_seconds(const schedule_problem *problem, const cost_sizes
 {
     const int heads = heads_count(fold->heads), kv_heads = heads_count(heads_of_keys(problem, fold->heads));
     const int64_t tokens = schedule_fold_queries(fold);
-    const double rows = fold->listed ? (double)fold->listed_rows : (double)tokens * heads / kv_heads; /* that share a key */
+    /* that share a key */
+    const double rows = fold->listed ? (double)fold->listed_rows : (double)tokens * heads / kv_heads;
     const double elements = elements_of(sizes), batch = (double)sizes->batch;
 
     const int64_t all_keys = schedule_fold_keys(fold);

@@ -1,9 +1,10 @@
-/* Fetch, of a selection (partition/selection.h): every rank gets exactly the keys that its queries have chosen, straight
- * from their owners, and folds block by block.
+/* Fetch, of a selection (partition/selection.h): every rank gets exactly the keys that its queries have chosen,
+ * straight from their owners, and folds block by block.
  *
  * A fold is one block of keys against the query rows that have chosen it, which are listed: so scattered rows share
- * each key that is loaded, as in a dense fold. A row's blocks are folded in ascending order, whoever owns them: its bits
- * depend on what it has chosen, not on the rank count, as far as shards and blocks begin on the grid of the kernels.
+ * each key that is loaded, as in a dense fold. A row's blocks are folded in ascending order, whoever owns them: its
+ * bits depend on what it has chosen, not on the rank count, as far as shards and blocks begin on the grid of the
+ * kernels.
  *
  *     step 0   sends and receives, all runs of a peer and class in one message; of every row those of its blocks that
  *              are at home, up to the first that is not;
@@ -21,9 +22,9 @@ enum { STEPS = 2 };
 
 /* A block in one step, for one class. */
 typedef struct {
-    range keys;           /* from the first to the last that a row sees */
-    int64_t rows, pairs;  /* rows that see any; pairs of one key head */
-    int64_t *listed;      /* [rows] */
+    range keys;          /* from the first to the last that a row sees */
+    int64_t rows, pairs; /* rows that see any; pairs of one key head */
+    int64_t *listed;     /* [rows] */
 } block_use;
 
 /* Received tokens and where they lie. */
@@ -162,7 +163,7 @@ static int compare_runs(const void *a, const void *b)
 
 static int find_needs(const selected *x, run_list *list)
 {
-    for (int class = 0; class < x->classes; class++)
+    for (int class = 0; class < x->classes; class ++)
         for (int64_t block = 0; block < x->blocks; block++) {
             const range keys = use_of(x, 1, class, block)->keys;
             const range before = {keys.begin, keys.end < x->own.begin ? keys.end : x->own.begin};
@@ -238,7 +239,7 @@ static int plan_transfers(selected *x)
 {
     run_list needs = {0};
     int slot;
-    for (int class = 0; class < x->classes; class++)
+    for (int class = 0; class < x->classes; class ++)
         if (schedule_add_slot(x->s, ROWS_KEYS, heads_of_class(x, class), 0, &slot) != 0) return -1;
     int result = find_needs(x, &needs);
     if (result == 0) {
@@ -313,7 +314,7 @@ static int plan_folds(selected *x)
     visit_all(x, list_rows);
     for (int step = 0; step < STEPS; step++)
         for (int64_t block = 0; block < x->blocks; block++)
-            for (int class = 0; class < x->classes; class++)
+            for (int class = 0; class < x->classes; class ++)
                 if (add_folds(x, step, class, block) != 0) return -1;
     return 0;
 }

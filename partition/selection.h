@@ -16,10 +16,10 @@ typedef struct {
 } selection_run;
 
 typedef struct {
-    int64_t size;     /* tokens of a block, counted from the first token; the last block may be shorter */
-    int lists;        /* a query: 1 for all its heads, or one a key head, or one a query head */
-    int64_t most;     /* blocks of a list, K */
-    int32_t *blocks;  /* [T, lists, K]: ascending; -1 behind the last */
+    int64_t size;         /* tokens of a block, counted from the first token; the last block may be shorter */
+    int lists;            /* a query: 1 for all its heads, or one a key head, or one a query head */
+    int64_t most;         /* blocks of a list, K */
+    int32_t *blocks;      /* [T, lists, K]: ascending; -1 behind the last */
     selection_run *asked; /* what other ranks need of this rank's keys: by peer, class, tokens */
     int64_t asked_count;
 } selection;

@@ -50,8 +50,7 @@ static void sum_blocks(const block_means *x, kernel_type type, const void *rows,
     MPI_Status status;
     if (range_is_empty(own)) return;
     memset(x->sum, 0, n * sizeof *x->sum);
-    if (own.begin % x->size != 0)
-        wait_receive(x->sum, (int)n, MPI_DOUBLE, owner(x, own.begin - 1), comm, &status);
+    if (own.begin % x->size != 0) wait_receive(x->sum, (int)n, MPI_DOUBLE, owner(x, own.begin - 1), comm, &status);
     for (int64_t at = own.begin; at < own.end; at++) {
         const int64_t next = at + 1, block = at / x->size;
         number_widen(type, (const char *)rows + (size_t)(at - own.begin) * row_bytes, x->row, x->width);

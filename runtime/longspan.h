@@ -131,8 +131,8 @@ typedef struct {
      * the same block_keys, head after head. Blocks count from the first token. */
     const int64_t *block_offsets, *block_keys;
     int64_t block_offset_count, block_key_count;
-    /* For "selected:SIZE" and "moba:BLOCK,TOPK": which blocks each query sees. Made for a problem that is equal but for this; may be destroyed
-     * once there is a plan. */
+    /* For "selected:SIZE" and "moba:BLOCK,TOPK": which blocks each query sees. Made for a problem that is equal but for
+     * this; may be destroyed once there is a plan. */
     const longspan_selection *selection;
     const int64_t *key_lengths; /* [B]: only keys j < key_lengths[b] exist for batch item b; NULL: all M */
 

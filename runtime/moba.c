@@ -6,8 +6,8 @@
  *
  * The TOPK - 1 largest of each query head, of equal ones the first; a NaN ranks as -inf.
  *
- * The choice does not depend on the rank count: the means do not (runtime/block_means.h), and a score is a sum in a fixed
- * order. */
+ * The choice does not depend on the rank count: the means do not (runtime/block_means.h), and a score is a sum in a
+ * fixed order. */
 #include "runtime/moba.h"
 
 #include "runtime/block_means.h"
@@ -29,7 +29,8 @@ longspan_status moba_check(const longspan_problem *p, failure *f)
 {
     const char *part = NULL;
     if (!p->causal)
-        return failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "pattern 'moba' needs a causal mask: it looks at blocks before");
+        return failure_set(f, LONGSPAN_ERROR_UNSUPPORTED,
+                           "pattern 'moba' needs a causal mask: it looks at blocks before");
     if (p->prefix > 0) part = "a prefix";
     if (p->window_left >= 0 || p->window_right >= 0) part = "a window";
     if (p->chunk > 0) part = "chunks";
@@ -59,8 +60,8 @@ static void choose_chunk(const moba *x, const void *q, int64_t token, int64_t fi
                      (const char *)q + (size_t)(((first + t) * p->heads + head * group) * dim) * size,
                      w->q + (int64_t)t * group * dim, (int64_t)group * dim);
     if (last >= 0)
-        x->context->kernel->block_scores(w->q, tokens * group, x->lanes + (int64_t)head * dim * x->stride, x->stride, dim,
-                                         last / x->size, w->scores, x->stride);
+        x->context->kernel->block_scores(w->q, tokens * group, x->lanes + (int64_t)head * dim * x->stride, x->stride,
+                                         dim, last / x->size, w->scores, x->stride);
     for (int r = 0; r < tokens * group; r++) {
         const int64_t row = first + r / group, position = token + row + shift;
         int32_t *list = lists + (row * p->heads + head * group + r % group) * x->most;
@@ -83,7 +84,8 @@ static bool choose_all(const moba *x, const void *q, range queries, int32_t *lis
     bool enough = true;
 #pragma omp parallel num_threads(x->context->threads)
     {
-        workplace w = {malloc((size_t)(rows * p->dim) * sizeof *w.q), malloc((size_t)(rows * x->stride) * sizeof *w.scores),
+        workplace w = {malloc((size_t)(rows * p->dim) * sizeof *w.q),
+                       malloc((size_t)(rows * x->stride) * sizeof *w.scores),
                        malloc((size_t)(x->most + 1) * sizeof *w.best)};
         const bool mine = w.q && w.scores && w.best;
 #pragma omp for schedule(dynamic)
@@ -103,8 +105,8 @@ static bool choose_all(const moba *x, const void *q, range queries, int32_t *lis
     return enough;
 }
 
-longspan_selection *moba_select(longspan_context *context, const longspan_problem *problem, const pattern_choice *choice,
-                                const void *q, const void *k, failure *f)
+longspan_selection *moba_select(longspan_context *context, const longspan_problem *problem,
+                                const pattern_choice *choice, const void *q, const void *k, failure *f)
 {
     const int64_t size = choice->items[0].begin < problem->keys ? choice->items[0].begin : problem->keys;
     const int64_t width = (int64_t)problem->kv_heads * problem->dim;

@@ -1,10 +1,11 @@
 /* Native sparse attention as three branches of what there is, and a sum:
  *
- *     out_i = g0 attention(q_i, pooled keys, pooled values) + g1 attention(q_i, selected blocks) + g2 attention(q_i, window)
+ *     out_i = g0 attention(q_i, pooled keys, pooled values) + g1 attention(q_i, selected blocks) + g2 attention(q_i,
+ * window)
  *
  * with gates g of every query and head, the caller's. Yuan et al., arXiv 2502.11089, equation (5). Blocks are pooled by
- * the mean: the paper's learned map is the caller's. Pooled keys and values are few, M / STRIDE, and every rank gets all
- * of them: it selects by them and folds them by itself. The other two branches are plans. */
+ * the mean: the paper's learned map is the caller's. Pooled keys and values are few, M / STRIDE, and every rank gets
+ * all of them: it selects by them and folds them by itself. The other two branches are plans. */
 #include "runtime/nsa.h"
 
 #include "runtime/plan.h"
@@ -44,7 +45,8 @@ longspan_status nsa_check(const longspan_problem *p, failure *f)
 {
     const char *part = NULL;
     if (!p->causal)
-        return failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "pattern 'nsa' needs a causal mask: it looks at blocks before");
+        return failure_set(f, LONGSPAN_ERROR_UNSUPPORTED,
+                           "pattern 'nsa' needs a causal mask: it looks at blocks before");
     if (p->prefix > 0) part = "a prefix";
     if (p->window_left >= 0 || p->window_right >= 0) part = "a window in the mask: it has its own";
     if (p->chunk > 0) part = "chunks";
@@ -193,8 +195,9 @@ void longspan_nsa_destroy(longspan_nsa **nsa_p)
     longspan_plan_destroy(&n->window);
     longspan_selection_destroy(&n->selection);
     block_means_free(&n->values);
-    void *const arrays[] = {n->stretches, n->pooled_k, n->pooled_v,      n->q,           n->branch,   n->sum,
-                            n->state.o,   n->state.m,  n->state.l,       n->visible_begin, n->visible_end, n->workspace};
+    void *const arrays[] = {n->stretches, n->pooled_k,      n->pooled_v,    n->q,
+                            n->branch,    n->sum,           n->state.o,     n->state.m,
+                            n->state.l,   n->visible_begin, n->visible_end, n->workspace};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
     free(n);
     *nsa_p = NULL;
@@ -309,8 +312,7 @@ longspan_status longspan_nsa_execute(longspan_nsa *n, const void *q, const void 
     nsa_pool(&n->sizes, n->stretches, n->pooled, width, n->pooled_v);
     n->timing.wait = MPI_Wtime() - begin;
     n->q_read = p->type == LONGSPAN_FLOAT32 ? q : n->q;
-    if (p->type != LONGSPAN_FLOAT32)
-        number_widen((kernel_type)p->type, q, n->q, n->tokens * p->heads * p->dim);
+    if (p->type != LONGSPAN_FLOAT32) number_widen((kernel_type)p->type, q, n->q, n->tokens * p->heads * p->dim);
     fold_pooled(n);
     add_branch(n, gates, 0);
     n->timing.compute = MPI_Wtime() - begin - n->timing.wait;

@@ -5,8 +5,8 @@
 #include "runtime/block_means.h"
 #include "runtime/selection.h"
 
-/* "nsa:LENGTH,STRIDE,BLOCK,TOP,WINDOW": pooled blocks of LENGTH keys, one every STRIDE; selected blocks of BLOCK keys, TOP of
- * them; WINDOW keys. The paper's l, d, l', n, w. */
+/* "nsa:LENGTH,STRIDE,BLOCK,TOP,WINDOW": pooled blocks of LENGTH keys, one every STRIDE; selected blocks of BLOCK keys,
+ * TOP of them; WINDOW keys. The paper's l, d, l', n, w. */
 typedef struct {
     int64_t length, stride, block, top, window;
 } nsa_sizes;
@@ -19,12 +19,13 @@ longspan_status nsa_check(const longspan_problem *problem, failure *f);
 int64_t nsa_pooled_count(const nsa_sizes *sizes, int64_t keys);
 int64_t nsa_pooled_seen(const nsa_sizes *sizes, int64_t keys, int64_t position);
 
-/* Not collective. Pooled rows [count, width] from the means of all stretches of STRIDE rows: means of LENGTH / STRIDE of
- * these in a row. */
+/* Not collective. Pooled rows [count, width] from the means of all stretches of STRIDE rows: means of LENGTH / STRIDE
+ * of these in a row. */
 void nsa_pool(const nsa_sizes *sizes, const float *stretches, int64_t count, int64_t width, float *pooled);
 
 /* Not collective. Lists for every key head of this rank's queries, by q [T, H, D] and the pooled keys of all ranks as
- * kernels score them. NULL, with the reason in *f, if memory ran out. `branch` is the problem of the selected blocks. */
+ * kernels score them. NULL, with the reason in *f, if memory ran out. `branch` is the problem of the selected blocks.
+ */
 longspan_selection *nsa_select(longspan_context *context, const longspan_problem *branch, const nsa_sizes *sizes,
                                const void *q, const float *lanes, failure *f);
 

@@ -1,5 +1,5 @@
-/* The blocks that native sparse attention selects: what the pooled blocks weigh in its first branch says which blocks of
- * keys matter. Of query i and query head h, with k~_c the pooled keys that i sees and l, d, l' of nsa_sizes,
+/* The blocks that native sparse attention selects: what the pooled blocks weigh in its first branch says which blocks
+ * of keys matter. Of query i and query head h, with k~_c the pooled keys that i sees and l, d, l' of nsa_sizes,
  *
  *     p_c = softmax_c(scale q_i . k~_c)                                                equation (8)
  *     P_j = sum of p_c over the stretches of d keys that pooled block c and block j share    equation (9)
@@ -79,8 +79,7 @@ static void choose_chunk(const choice *x, int64_t first, int tokens, int head, c
     const int64_t stride = block_means_stride(x->pooled), shift = x->first_token + p->keys - p->queries;
     const int64_t most = x->selection->chosen.most, size = (int64_t)number_size((kernel_type)p->type);
     for (int t = 0; t < tokens; t++)
-        number_widen((kernel_type)p->type,
-                     (const char *)x->q + ((first + t) * p->heads + head * group) * dim * size,
+        number_widen((kernel_type)p->type, (const char *)x->q + ((first + t) * p->heads + head * group) * dim * size,
                      w->q + (int64_t)t * group * dim, (int64_t)group * dim);
     x->context->kernel->block_scores(w->q, tokens * group, x->lanes + (int64_t)head * dim * stride, stride, dim,
                                      nsa_pooled_seen(x->sizes, p->keys, first + tokens - 1 + shift), w->scores, stride);

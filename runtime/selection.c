@@ -21,15 +21,15 @@ longspan_status selection_check(const longspan_problem *p, const pattern_choice 
 {
     const char *name = choice->kind->name;
     if (p->batch > 1)
-        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "pattern '%s' with batch %lld: a selection is of one batch item", name,
-                    (long long)p->batch);
+        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "pattern '%s' with batch %lld: a selection is of one batch item",
+                    name, (long long)p->batch);
     if (p->key_lengths)
         failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "pattern '%s' with key_lengths: a selection is of all keys", name);
     if (p->block_offsets)
         failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "pattern '%s' with a list of blocks: it has its own", name);
     if (strcmp(p->strategy, "auto") != 0 && strcmp(p->strategy, "fetch") != 0)
-        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "strategy '%.40s' with pattern '%s': it knows masks alone; say fetch",
-                    p->strategy, name);
+        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED,
+                    "strategy '%.40s' with pattern '%s': it knows masks alone; say fetch", p->strategy, name);
     if (strcmp(p->layout, "auto") != 0 && strcmp(p->layout, "contiguous") != 0)
         failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "layout '%.40s' with pattern '%s': it needs contiguous", p->layout,
                     name);
@@ -45,10 +45,11 @@ longspan_status selection_fits(const longspan_context *context, const longspan_p
     if (!s) return f->status;
     if (s->context != context || !p->pattern || strcmp(s->pattern, p->pattern) != 0 || s->queries != p->queries ||
         s->keys != p->keys || s->heads != p->heads || s->kv_heads != p->kv_heads)
-        return failure_set(f, LONGSPAN_ERROR_ARGUMENT,
-                           "the selection was made for another problem: pattern '%.100s', %lld queries, %lld keys, heads %d, "
-                           "kv_heads %d",
-                           s->pattern, (long long)s->queries, (long long)s->keys, s->heads, s->kv_heads);
+        return failure_set(
+            f, LONGSPAN_ERROR_ARGUMENT,
+            "the selection was made for another problem: pattern '%.100s', %lld queries, %lld keys, heads %d, "
+            "kv_heads %d",
+            s->pattern, (long long)s->queries, (long long)s->keys, s->heads, s->kv_heads);
     return selection_is_wanted(p, &choice) ? selection_check(p, &choice, f) : f->status;
 }
 
@@ -69,8 +70,8 @@ longspan_range longspan_selection_tokens(const longspan_context *context, const 
     return (longspan_range){own.begin, own.end};
 }
 
-longspan_status selection_begin(longspan_context *context, const longspan_problem *problem, longspan_problem *complete_p,
-                                pattern_choice *choice_p, failure *f)
+longspan_status selection_begin(longspan_context *context, const longspan_problem *problem,
+                                longspan_problem *complete_p, pattern_choice *choice_p, failure *f)
 {
     longspan_problem p = *problem;
     p.selection = NULL;
@@ -262,7 +263,8 @@ static void exchange_needs(longspan_context *context, const selection_run *needs
     out = malloc(((size_t)count + 1) * WORDS * sizeof *out);
     in = malloc(((size_t)total + 1) * WORDS * sizeof *in);
     own_p->asked = malloc(((size_t)total + 1) * sizeof *own_p->asked);
-    if (!out || !in || !own_p->asked) failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the needs of selected blocks");
+    if (!out || !in || !own_p->asked)
+        failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for the needs of selected blocks");
     if (context_agree(context, f) != LONGSPAN_OK) goto done;
     for (int i = 0; i < count; i++) {
         const int64_t words[WORDS] = {needs[i].class, needs[i].tokens.begin, needs[i].tokens.end};

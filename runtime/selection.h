@@ -24,8 +24,8 @@ longspan_status selection_fits(const longspan_context *context, const longspan_p
 /* Not collective. The layout of an axis under a selection: contiguous. */
 layout selection_layout(const longspan_context *context, int64_t tokens);
 /* Collective. The problem with its defaults, equal on all ranks, and with a pattern whose blocks are a selection. */
-longspan_status selection_begin(longspan_context *context, const longspan_problem *problem, longspan_problem *complete_p,
-                                pattern_choice *choice_p, failure *f);
+longspan_status selection_begin(longspan_context *context, const longspan_problem *problem,
+                                longspan_problem *complete_p, pattern_choice *choice_p, failure *f);
 /* Not collective. An empty selection with room for its lists; NULL, with the reason in *f, if memory ran out. */
 longspan_selection *selection_make(longspan_context *context, const longspan_problem *problem, int64_t size, int lists,
                                    int64_t most, failure *f);

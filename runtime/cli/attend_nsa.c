@@ -38,7 +38,8 @@ static void check_gates(const char *path, const tensor_shape *q, const tensor_sh
 {
     if (gates->batch != 1 || gates->tokens != q->tokens || gates->heads != q->heads || gates->dim != GATES ||
         gates->type != IO_FLOAT32)
-        failure_set(f, LONGSPAN_ERROR_IO, "%s: /gates needs %lld x %d x 3 float32", path, (long long)q->tokens, q->heads);
+        failure_set(f, LONGSPAN_ERROR_IO, "%s: /gates needs %lld x %d x 3 float32", path, (long long)q->tokens,
+                    q->heads);
 }
 
 static bool read_all(const session *s, const char *path, const input_file *input, const longspan_problem *p, nsa_job *j,
@@ -49,7 +50,8 @@ static bool read_all(const session *s, const char *path, const input_file *input
     const int64_t queries = j->queries.end - j->queries.begin, keys = j->keys.end - j->keys.begin;
     tensor_shape gates = {0};
     io_error error;
-    if (tensor_file_shape(input->file, "/gates", &gates, &error) != 0) failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
+    if (tensor_file_shape(input->file, "/gates", &gates, &error) != 0)
+        failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
     else check_gates(path, &shapes->q, &gates, f);
     j->base.q = job_allocate("q", queries, shapes->q.heads, shapes->q.dim, size, f);
     j->base.k = job_allocate("k", keys, shapes->k.heads, shapes->k.dim, size, f);
@@ -118,14 +120,14 @@ static bool write_result(const session *s, const options *o, const nsa_job *j, c
 static json_t *report_json(const session *s, const options *o, const run_report *r, const nsa_job *j,
                            const longspan_problem *p, const run_phase *phases)
 {
-    json_t *plan = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:I}", "strategy", "fetch", "layout", "contiguous", "compute",
-                             nsa_compute_name(j->nsa), "isa", j->base.kernel->name, "ranks", s->ranks, "threads", r->threads,
-                             "steps", (json_int_t)r->steps);
+    json_t *plan = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:I}", "strategy", "fetch", "layout", "contiguous",
+                             "compute", nsa_compute_name(j->nsa), "isa", j->base.kernel->name, "ranks", s->ranks,
+                             "threads", r->threads, "steps", (json_int_t)r->steps);
     json_t *root = run_report_json_of(r, run_problem_json(p), plan);
-    json_t *rest = json_pack("{s:s, s:s, s:o, s:{s:o, s:o}}", "input", o->arguments[0], "output", o->output, "select",
-                             report_statistics_json(&phases[1].seconds), "io", "read",
-                             report_statistics_json(&phases[0].seconds), "write",
-                             report_statistics_json(&phases[5].seconds));
+    json_t *rest =
+        json_pack("{s:s, s:s, s:o, s:{s:o, s:o}}", "input", o->arguments[0], "output", o->output, "select",
+                  report_statistics_json(&phases[1].seconds), "io", "read", report_statistics_json(&phases[0].seconds),
+                  "write", report_statistics_json(&phases[5].seconds));
     if (!root || !rest || json_object_update(root, rest)) {
         json_decref(root);
         root = NULL;
@@ -182,13 +184,13 @@ static bool run_job(const session *s, const options *o, const input_file *input,
     if (!read_all(s, o->arguments[0], input, p, j, f)) return false;
     trace_file_phase(j->base.trace, "read", at->reading);
     at->selecting = MPI_Wtime();
-    if (!job_check(s, &j->base, longspan_nsa_create(j->base.context, p, j->base.q, j->base.k, &j->nsa), f)) return false;
+    if (!job_check(s, &j->base, longspan_nsa_create(j->base.context, p, j->base.q, j->base.k, &j->nsa), f))
+        return false;
     job_planned(s, &j->base);
     trace_file_phase(j->base.trace, "select", at->selecting);
     at->computing = MPI_Wtime();
     if (bar_wanted) progress_bar_start(&j->bar, nsa_flops(j->nsa), "flop/s");
-    const longspan_status status =
-        longspan_nsa_execute(j->nsa, j->base.q, j->base.k, j->base.v, j->gates, j->base.out);
+    const longspan_status status = longspan_nsa_execute(j->nsa, j->base.q, j->base.k, j->base.v, j->gates, j->base.out);
     if (bar_wanted) progress_bar_stop(&j->bar);
     if (!job_check(s, &j->base, status, f)) return false;
     at->computed = at->writing = MPI_Wtime();

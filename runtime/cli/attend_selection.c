@@ -9,7 +9,8 @@
 bool attend_selects(const char *path, const input_file *input, const longspan_problem *problem, failure *f)
 {
     pattern_choice choice;
-    const bool wanted = selection_is_wanted(problem, &choice), listed = wanted && strcmp(choice.kind->name, "selected") == 0;
+    const bool wanted = selection_is_wanted(problem, &choice),
+               listed = wanted && strcmp(choice.kind->name, "selected") == 0;
     if (!listed && tensor_file_has(input->file, "/selected_blocks"))
         failure_set(f, LONGSPAN_ERROR_IO, "%s: /selected_blocks has no meaning without --pattern selected:SIZE", path);
     if ((!wanted || strcmp(choice.kind->name, "nsa") != 0) && tensor_file_has(input->file, "/gates"))
@@ -44,7 +45,8 @@ static bool read_choosers(const session *s, const input_file *input, const longs
     j->q = job_allocate("q", queries.end - queries.begin, shapes->q.heads, shapes->q.dim, size, f);
     j->k = job_allocate("k", keys.end - keys.begin, shapes->k.heads, shapes->k.dim, size, f);
     if (!session_agree(s, f)) return false;
-    if (input_file_read(s->comm, input, "/q", &shapes->q, &queries, queries.begin < queries.end, j->q, f) == LONGSPAN_OK &&
+    if (input_file_read(s->comm, input, "/q", &shapes->q, &queries, queries.begin < queries.end, j->q, f) ==
+            LONGSPAN_OK &&
         input_file_read(s->comm, input, "/k", &shapes->k, &keys, keys.begin < keys.end, j->k, f) == LONGSPAN_OK)
         return true;
     session_fail(s, f);
@@ -54,8 +56,7 @@ static bool read_choosers(const session *s, const input_file *input, const longs
 static bool choose(const session *s, const input_file *input, longspan_problem *problem, job *j, failure *f)
 {
     if (problem->batch == 1 && !read_choosers(s, input, problem, j, f)) return false; /* of more, the library refuses */
-    const bool made =
-        job_check(s, j, longspan_selection_choose(j->context, problem, j->q, j->k, &j->selection), f);
+    const bool made = job_check(s, j, longspan_selection_choose(j->context, problem, j->q, j->k, &j->selection), f);
     problem->selection = j->selection;
     j->selection_is_chosen = made;
     return made;
@@ -80,8 +81,8 @@ bool attend_select(const session *s, const input_file *input, longspan_problem *
     int32_t *lists = read_lists(input, own, &shape, f);
     bool made = session_agree(s, f);
     if (made)
-        made = job_check(s, j, longspan_selection_create(j->context, problem, shape.lists, shape.most, lists, &j->selection),
-                         f);
+        made = job_check(
+            s, j, longspan_selection_create(j->context, problem, shape.lists, shape.most, lists, &j->selection), f);
     free(lists);
     problem->selection = j->selection;
     return made;

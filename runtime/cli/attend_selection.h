@@ -4,12 +4,12 @@
 
 #include "runtime/cli/job.h"
 
-/* Not collective. Does the problem's pattern ask for a selection? Fails with IO where the input at `path` has lists that
- * nobody asks for. */
+/* Not collective. Does the problem's pattern ask for a selection? Fails with IO where the input at `path` has lists
+ * that nobody asks for. */
 bool attend_selects(const char *path, const input_file *input, const longspan_problem *problem, failure *f);
 
-/* Collective, with the job's context open. Reads the lists of this rank's queries, or job->q and job->k by which they are
- * chosen, and makes job->selection, to which problem->selection then refers. Fails as session_agree does. */
+/* Collective, with the job's context open. Reads the lists of this rank's queries, or job->q and job->k by which they
+ * are chosen, and makes job->selection, to which problem->selection then refers. Fails as session_agree does. */
 bool attend_select(const session *s, const input_file *input, longspan_problem *problem, job *j, failure *f);
 
 /* Not collective. The dataset of the lists that were chosen, to be written with a result of `tokens` queries. */

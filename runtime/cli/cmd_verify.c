@@ -24,10 +24,9 @@ static const options_spec spec = {
     .summary =
         "Recomputes sampled rows of OUT, all heads, in float64 from IN, and compares. The mask and the scores are\n"
         "those that OUT's attributes name; blocks that q and k choose are chosen again. Prints PASSED, or FAILED and\n"
-        "exits with 3. One row is drawn from each of --rows equal stretches of the sequence (64 unless given, all rows where there are fewer). Of a linear\n"
-        "--attention, which OUT names: some value columns of some heads, over all tokens of the documents that the "
-        "rows\n"
-        "are in.",
+        "exits with 3. One row is drawn from each of --rows equal stretches of the sequence (64 unless given, all rows\n"
+        "where there are fewer). Of a linear --attention, which OUT names: some value columns of some heads, over all\n"
+        "tokens of the documents that the rows are in.",
     .example = "mpirun -np 4 longspan verify in.h5 out.h5 --rows 256",
     .least_arguments = 2,
     .most_arguments = 2,

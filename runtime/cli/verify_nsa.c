@@ -1,11 +1,11 @@
-/* longspan verify of native sparse attention: sampled rows, all heads, recomputed in float64 from the definition, and the
- * selection of blocks with them.
+/* longspan verify of native sparse attention: sampled rows, all heads, recomputed in float64 from the definition, and
+ * the selection of blocks with them.
  *
  * Each rank takes some of the rows and reads all keys before them, in pieces. The three branches are rows of
- * row_oracle.h, whose bounds are added up with their gates; pooled keys and values are rounded to float32 once more than
- * those of a file, which adds u to what is lost of a score and of a value. A list of blocks is wrong unless it has the
- * blocks that are always selected and as many others as it should, none of which weighs less than one that it has not,
- * by more than 4 delta, delta the largest error of a pooled score, u |scale| sum_d |q_d k~_d|. */
+ * row_oracle.h, whose bounds are added up with their gates; pooled keys and values are rounded to float32 once more
+ * than those of a file, which adds u to what is lost of a score and of a value. A list of blocks is wrong unless it has
+ * the blocks that are always selected and as many others as it should, none of which weighs less than one that it has
+ * not, by more than 4 delta, delta the largest error of a pooled score, u |scale| sum_d |q_d k~_d|. */
 #include "kernels/number.h"
 #include "runtime/cli/verify.h"
 #include "runtime/nsa.h"
@@ -24,12 +24,12 @@ static const double unit = 0x1p-24;
 /* A sampled row. */
 typedef struct {
     int64_t token, position;
-    double *q;                      /* [H, D] */
-    double *gates;                  /* [H, BRANCHES] */
-    int32_t *lists;                 /* [G, most] */
+    double *q;      /* [H, D] */
+    double *gates;  /* [H, BRANCHES] */
+    int32_t *lists; /* [G, most] */
     oracle_row branch[BRANCHES];
-    double *sums;                   /* [BRANCHES, H, sum_size] */
-    double *scores, *score_error;   /* [H, pooled]; [H], the largest */
+    double *sums;                 /* [BRANCHES, H, sum_size] */
+    double *scores, *score_error; /* [H, pooled]; [H], the largest */
 } nsa_row;
 
 /* The worst of this rank. */
@@ -156,8 +156,8 @@ static void row_open(nsa_check_work *w, int64_t token, nsa_row *row, failure *f)
         failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
     if (f->status != LONGSPAN_OK) return;
     const int64_t seen = nsa_pooled_seen(&w->sizes, p->keys, row->position);
-    row->branch[POOLED] =
-        (oracle_row){.problem = &w->problems[POOLED], .arithmetic = pooled, .end = seen, .seen = seen, .position = seen};
+    row->branch[POOLED] = (oracle_row){
+        .problem = &w->problems[POOLED], .arithmetic = pooled, .end = seen, .seen = seen, .position = seen};
     row->branch[SELECTED] = oracle_row_make(&w->problems[SELECTED], given, 0, token);
     row->branch[WINDOW] = oracle_row_make(&w->problems[WINDOW], given, 0, token);
     if (!oracle_row_select(&row->branch[SELECTED], w->sizes.block, shape->lists, shape->most, row->lists))
@@ -168,8 +168,8 @@ static void row_open(nsa_check_work *w, int64_t token, nsa_row *row, failure *f)
 }
 
 /* Means of the blocks [first, first + count) of one tensor, whose row 0 is key `begin`. */
-static void pool(const nsa_check_work *w, const double *rows, int64_t begin, int64_t first, int64_t count, int64_t width,
-                 double *pooled)
+static void pool(const nsa_check_work *w, const double *rows, int64_t begin, int64_t first, int64_t count,
+                 int64_t width, double *pooled)
 {
 #pragma omp parallel for num_threads(w->threads)
     for (int64_t c = 0; c < count; c++)
@@ -193,7 +193,8 @@ static void keep_scores(const nsa_check_work *w, nsa_row *row, int h, int64_t fi
             error += unit * fabs(q[d] * k[c * p->kv_heads * p->dim + d]);
         }
         row->scores[h * w->pooled + first + c] = score * p->scale;
-        if (first + c < row->branch[POOLED].end) row->score_error[h] = fmax(row->score_error[h], error * fabs(p->scale));
+        if (first + c < row->branch[POOLED].end)
+            row->score_error[h] = fmax(row->score_error[h], error * fabs(p->scale));
     }
 }
 
@@ -347,7 +348,8 @@ static bool join(const session *s, nsa_verdict *all, failure *f)
 static void print_verdict(const options *o, const result_file *result, int64_t rows, const nsa_verdict *all)
 {
     const longspan_problem *p = &result->problem;
-    const double rms = all->square_reference > 0 ? sqrt(all->square_error / all->square_reference) : sqrt(all->square_error);
+    const double rms =
+        all->square_reference > 0 ? sqrt(all->square_error / all->square_reference) : sqrt(all->square_error);
     printf("%s: %s\n", o->arguments[1], all->over || all->wrong_lists ? "FAILED" : "PASSED");
     printf("  %lld of %lld rows x %d heads recomputed in float64 from %s, seed %llu\n", (long long)rows,
            (long long)p->queries, p->heads, o->arguments[0], (unsigned long long)o->seed);
@@ -370,7 +372,8 @@ void verify_nsa(const session *s, const options *o, const result_file *result, i
     if (selection_is_wanted(&result->problem, &choice)) w.sizes = nsa_sizes_of(&choice);
     if (tensor_file_shape(result->input.file, "/gates", &w.gates, &error) != 0)
         failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
-    else if (w.gates.tokens != result->problem.queries || w.gates.heads != result->problem.heads || w.gates.dim != BRANCHES)
+    else if (w.gates.tokens != result->problem.queries || w.gates.heads != result->problem.heads ||
+             w.gates.dim != BRANCHES)
         failure_set(f, LONGSPAN_ERROR_IO, "%s: /gates has not three numbers a query and head", result->input_path);
     if (f->status == LONGSPAN_OK) open_work(&w, f);
     const int64_t kept = larger(result->problem.heads * w.pooled, 1);

@@ -41,14 +41,15 @@ bool verify_selection_open(const session *s, const result_file *result, verify_s
     v->means = calloc((size_t)(v->blocks * width), sizeof *v->means);
     if (!raw || !narrow || !v->means) failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory for the means of blocks");
     for (int64_t b = s->rank; b < v->blocks && f->status == LONGSPAN_OK; b += s->ranks)
-        read_mean(result, b * size, b + 1 < v->blocks ? (b + 1) * size : k->tokens, raw, narrow, v->means + b * width, f);
+        read_mean(result, b * size, b + 1 < v->blocks ? (b + 1) * size : k->tokens, raw, narrow, v->means + b * width,
+                  f);
     free(raw);
     free(narrow);
     if (!session_agree(s, f)) return false;
     for (int64_t at = 0; at < v->blocks * width; at += MOST_REDUCED) {
         const int64_t left = v->blocks * width - at;
-        wait_allreduce(MPI_IN_PLACE, v->means + at, (int)(left < MOST_REDUCED ? left : MOST_REDUCED), MPI_DOUBLE, MPI_SUM,
-                       s->comm);
+        wait_allreduce(MPI_IN_PLACE, v->means + at, (int)(left < MOST_REDUCED ? left : MOST_REDUCED), MPI_DOUBLE,
+                       MPI_SUM, s->comm);
     }
     return true;
 }
@@ -66,7 +67,8 @@ static bool has(const int32_t *list, int64_t most, int64_t block)
     return false;
 }
 
-/* Is the list of a query whose own block is `own`, of a head with this q and its key head's first mean, the right one? */
+/* Is the list of a query whose own block is `own`, of a head with this q and its key head's first mean, the right one?
+ */
 static bool list_is_right(const verify_selection *v, const int32_t *list, int64_t most, int64_t own, const double *q,
                           const double *means, int64_t width, int dim)
 {

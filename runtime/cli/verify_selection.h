@@ -1,5 +1,5 @@
-/* What verify knows of selected blocks: which keys they let a row see and, where q and k chose them, whether they are the
- * right ones. */
+/* What verify knows of selected blocks: which keys they let a row see and, where q and k chose them, whether they are
+ * the right ones. */
 #ifndef CLI_VERIFY_SELECTION_H
 #define CLI_VERIFY_SELECTION_H
 
@@ -17,9 +17,9 @@ bool verify_selection_open(const session *s, const result_file *result, verify_s
 void verify_selection_free(verify_selection *v);
 
 /* Not collective. The keys that a sampled row sees become those of its lists, which are read from the file that holds
- * them. By the row's q [H, D] a list is wrong, and is added to *wrong_p, unless it has the own block and as many of those
- * before it as it should, none of which scores less than one that it has not, by more than rounding the means to float32
- * can account for: u sum_d |q_d mean_d|, u = 2^-24, of each. -1 with the reason in *f. */
+ * them. By the row's q [H, D] a list is wrong, and is added to *wrong_p, unless it has the own block and as many of
+ * those before it as it should, none of which scores less than one that it has not, by more than rounding the means to
+ * float32 can account for: u sum_d |q_d mean_d|, u = 2^-24, of each. -1 with the reason in *f. */
 int verify_selection_row(const verify_selection *v, const result_file *result, int64_t token, const double *q,
                          oracle_row *row, int64_t *wrong_p, failure *f);
 

@@ -82,7 +82,7 @@ class Selected(harness.Case):
                 self.assertTrue(numpy.array_equal(file["selected_blocks"][...], chosen))
             self.succeed("verify", "in.h5", out, "--rows", "131", ranks=2)
 
-        harness.in_parallel(attend, (1, 2, 5))
+        harness.in_parallel(attend, (1, 5))
         for row, message in (((0, 1, -1), "1 of 524"), ((1, 2, 8), "1 of 524"), ((0, 1, 7), "1 of 524")):
             with h5py.File(self.path("out.h5"), "a") as file:
                 if tuple(file["selected_blocks"][130, 2]) == row:
@@ -143,7 +143,7 @@ class Selected(harness.Case):
             with open(self.path(f"{ranks}.json")) as file:
                 self.assertGreater(json.load(file)["select"]["max"], 0)
 
-        harness.in_parallel(attend, (1, 3, 5))
+        harness.in_parallel(attend, (1, 3))
         for name, at in (("out", (100, 1, 2)), ("selected_blocks", (130, 1, 1))):
             shutil.copy(self.path("out.h5"), self.path("bad.h5"))
             with h5py.File(self.path("bad.h5"), "a") as file:

@@ -95,8 +95,7 @@ static void give_ranks_their_lists(trial *t)
 {
     const size_t row = (size_t)(t->lists * t->most);
     for (int rank = 0; rank < t->problem.query_layout.ranks; rank++) {
-        t->selections[rank] =
-            (selection){.size = t->size, .lists = t->lists, .most = t->most, .blocks = t->mine[rank]};
+        t->selections[rank] = (selection){.size = t->size, .lists = t->lists, .most = t->most, .blocks = t->mine[rank]};
         for (int64_t q = 0; q < t->queries.tokens; q++)
             for (int l = 0; l < t->lists && t->queries.owner[q] == rank; l++)
                 memcpy(t->mine[rank] + (size_t)t->queries.row[q] * row + (size_t)(l * t->most), t->blocks[q][l],
@@ -159,7 +158,8 @@ static need need_of(const trial *t, int rank, int kv_head, int64_t token)
     bool before = false, after = false, itself = false;
     for (int64_t q = 0; q < t->queries.tokens; q++)
         for (int h = first; h < last && t->queries.owner[q] == rank; h++)
-            for (int64_t k = token / t->size * t->size; k < t->keys.tokens && k < (token / t->size + 1) * t->size; k++) {
+            for (int64_t k = token / t->size * t->size; k < t->keys.tokens && k < (token / t->size + 1) * t->size;
+                 k++) {
                 before = before || (k <= token && t->wanted[q][h][k]);
                 after = after || (k >= token && t->wanted[q][h][k]);
                 itself = itself || (k == token && t->wanted[q][h][k]);
@@ -210,7 +210,8 @@ static int64_t meet(trial *t, int rank, int64_t step, const schedule_fold *f,
         for (int64_t i = 0; i < f->listed_rows; i++)
             for (int64_t row = f->key_rows.begin; row < f->key_rows.end; row++) {
                 const int64_t q = token_of(&t->queries, rank, f->query_rows.begin + f->listed[i] / group);
-                const int64_t k = token_of(&t->keys, f->key_origin, row), at = f->key_slot_row + row - f->key_rows.begin;
+                const int64_t k = token_of(&t->keys, f->key_origin, row),
+                              at = f->key_slot_row + row - f->key_rows.begin;
                 const int h = g * group + (int)(f->listed[i] % group);
                 assert_true(q >= 0 && k >= 0 && k / t->size == f->turn);
                 if (f->key_slot == SLOT_HOME) assert_true(f->key_origin == rank && at == row);

@@ -180,8 +180,7 @@ static void reference(const model *m, int64_t i, int h, const bool *chosen, doub
     const int64_t count = pooled_weights(m, i, h, weights);
     for (int64_t c = 0; c < count; c++)
         for (int e = 0; e < p->value_dim && weights[c] > 0; e++)
-            out[e] += (double)gates[0] * weights[c] *
-                      pooled(m, m->v, p->value_dim, c, h / (p->heads / p->kv_heads), e);
+            out[e] += (double)gates[0] * weights[c] * pooled(m, m->v, p->value_dim, c, h / (p->heads / p->kv_heads), e);
     for (int64_t j = 0; j < p->keys; j++) sees[j] = j <= position && chosen[j / m->n.block];
     add_attention(m, i, h, sees, (double)gates[1], out);
     for (int64_t j = 0; j < p->keys; j++) sees[j] = j <= position && j > position - m->n.window;
@@ -198,7 +197,8 @@ static void *local_rows(const longspan_problem *p, const float *rows, longspan_r
 }
 
 /* Squared error and norm of this rank's rows, and how many lists are not those of the definition. */
-static void compare(const model *m, longspan_range own, const longspan_selection *selection, const char *out, double sums[3])
+static void compare(const model *m, longspan_range own, const longspan_selection *selection, const char *out,
+                    double sums[3])
 {
     const longspan_problem *p = &m->problem;
     int lists;
@@ -234,22 +234,26 @@ static void assert_right(longspan_context *context, const longspan_problem *give
     longspan_problem p = *given;
     longspan_nsa *nsa = NULL;
     char text[96];
-    snprintf(text, sizeof text, "nsa:%lld,%lld,%lld,%lld,%lld", (long long)n.length, (long long)n.stride, (long long)n.block,
-             (long long)n.top, (long long)n.window);
+    snprintf(text, sizeof text, "nsa:%lld,%lld,%lld,%lld,%lld", (long long)n.length, (long long)n.stride,
+             (long long)n.block, (long long)n.top, (long long)n.window);
     p.pattern = text;
     p.causal = 1;
     const longspan_range queries = longspan_selection_tokens(context, &p, LONGSPAN_QUERIES);
     const longspan_range keys = longspan_selection_tokens(context, &p, LONGSPAN_KEYS);
     const int64_t q_width = (int64_t)m.problem.heads * m.problem.dim;
-    const int64_t k_width = (int64_t)m.problem.kv_heads * m.problem.dim, v_width = (int64_t)m.problem.kv_heads * m.problem.value_dim;
+    const int64_t k_width = (int64_t)m.problem.kv_heads * m.problem.dim,
+                  v_width = (int64_t)m.problem.kv_heads * m.problem.value_dim;
     void *q = local_rows(&p, m.q, queries, q_width), *k = local_rows(&p, m.k, keys, k_width);
     void *v = local_rows(&p, m.v, keys, v_width);
-    char *out = malloc((size_t)((queries.end - queries.begin) * m.problem.heads * m.problem.value_dim + 1) * sizeof(float));
+    char *out =
+        malloc((size_t)((queries.end - queries.begin) * m.problem.heads * m.problem.value_dim + 1) * sizeof(float));
     assert_non_null(out);
     double sums[3] = {0};
-    if (longspan_nsa_create(context, &p, q, k, &nsa) != LONGSPAN_OK) fail_msg("%s: %s", text, longspan_context_error(context));
+    if (longspan_nsa_create(context, &p, q, k, &nsa) != LONGSPAN_OK)
+        fail_msg("%s: %s", text, longspan_context_error(context));
     for (int repeat = 0; repeat < 2; repeat++)
-        assert_int_equal(longspan_nsa_execute(nsa, q, k, v, m.gates + queries.begin * m.problem.heads * 3, out), LONGSPAN_OK);
+        assert_int_equal(longspan_nsa_execute(nsa, q, k, v, m.gates + queries.begin * m.problem.heads * 3, out),
+                         LONGSPAN_OK);
     compare(&m, queries, longspan_nsa_selection(nsa), out, sums);
     MPI_Allreduce(MPI_IN_PLACE, sums, 3, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
     const double bar[] = {1e-6, 0x1p-11 + 1e-6, 0x1p-8 + 1e-6}, error = sqrt(sums[0] / sums[1]);
@@ -286,8 +290,8 @@ static void nsa_is_right(void **state)
     longspan_context_destroy(&context);
 }
 
-static void assert_refused(longspan_context *context, const longspan_problem *p, longspan_status status, const char *first,
-                           const char *second)
+static void assert_refused(longspan_context *context, const longspan_problem *p, longspan_status status,
+                           const char *first, const char *second)
 {
     static const float zeros[64 * 4 * 8];
     longspan_nsa *nsa = NULL;

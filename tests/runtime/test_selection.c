@@ -76,7 +76,8 @@ static int64_t bytes_needed(longspan_context *context, const test_problem *t, co
         for (int64_t j = 0; j < p.keys; j++) {
             bool needed = false;
             for (int h = 0; h < p.heads; h++)
-                for (int64_t i = queries.begin; i < queries.end && (s->lists == 1 || h / (p.heads / p.kv_heads) == g); i++)
+                for (int64_t i = queries.begin; i < queries.end && (s->lists == 1 || h / (p.heads / p.kv_heads) == g);
+                     i++)
                     needed = needed || (times[(h * p.queries + i) * p.keys + j] && oracle_sees(&p, 0, i, j));
             count += needed && (j < keys.begin || j >= keys.end);
         }
@@ -110,11 +111,12 @@ static test_result assert_right(longspan_context *context, test_problem *t, cons
     const test_result r = run_problem(t);
     longspan_selection_destroy(&selection);
     const double bar[] = {1e-6, 0x1p-11 + 1e-6, 0x1p-8 + 1e-6}, lse_bar[] = {2e-6, 0x1p-11, 0x1p-8};
-    if (r.status != LONGSPAN_OK || !(r.relative_rms <= bar[t->problem.type]) || !(r.worst_lse <= lse_bar[t->problem.type]) ||
-        r.mismatches != 0)
-        fail_msg("%s, %s, %d lists, N=%lld M=%lld on %d ranks: status %d %s, relative RMS %.3g, lse %.3g, %lld mismatches",
-                 text, what, s->lists, (long long)full.queries, (long long)full.keys, ranks, r.status, r.text,
-                 r.relative_rms, r.worst_lse, (long long)r.mismatches);
+    if (r.status != LONGSPAN_OK || !(r.relative_rms <= bar[t->problem.type]) ||
+        !(r.worst_lse <= lse_bar[t->problem.type]) || r.mismatches != 0)
+        fail_msg(
+            "%s, %s, %d lists, N=%lld M=%lld on %d ranks: status %d %s, relative RMS %.3g, lse %.3g, %lld mismatches",
+            text, what, s->lists, (long long)full.queries, (long long)full.keys, ranks, r.status, r.text,
+            r.relative_rms, r.worst_lse, (long long)r.mismatches);
     const int64_t bytes = bytes_needed(context, t, s);
     if (r.bytes_received != bytes || r.bytes_sent != bytes)
         fail_msg("%s, %s: %lld bytes sent, %lld received, %lld needed", text, what, (long long)r.bytes_sent,
@@ -142,7 +144,8 @@ static void given_lists_are_right_under_every_mask(void **state)
                 if (mask == 3) p->alibi_slopes = slopes, p->sinks = sinks, p->rope_dim = 8;
                 if (mask == 4) p->keys = lengths[n] + 90, p->softcap = 2;
                 p->type = p->out_type = (longspan_type)(mask == 1 ? kind : 0);
-                assert_right(context, &t, &s, (const char *[]){"full", "causal", "documents", "scores", "more keys"}[mask]);
+                assert_right(context, &t, &s,
+                             (const char *[]){"full", "causal", "documents", "scores", "more keys"}[mask]);
             }
     longspan_context_destroy(&context);
 }
@@ -160,7 +163,8 @@ static void queries_without_keys_are_right(void **state)
     longspan_context_destroy(&context);
 }
 
-/* Shards of 320 tokens on 5 ranks begin on the kernels' grid, blocks too. On one rank alone, the bits must be the same. */
+/* Shards of 320 tokens on 5 ranks begin on the kernels' grid, blocks too. On one rank alone, the bits must be the same.
+ */
 static void bits_do_not_depend_on_the_rank_count(void **state)
 {
     (void)state;
@@ -197,13 +201,13 @@ static float *make_rows(const test_problem *t, tensor which, longspan_range own,
         for (int h = 0; h < heads; h++)
             for (int d = 0; d < dim; d++) {
                 const float made = (float)made_number(t->seed, (int)which, 0, i, h, d);
-                rows[((i - own.begin) * heads + h) * dim + d] =
-                    t->replace ? t->replace(which, 0, i, h, d, made) : made;
+                rows[((i - own.begin) * heads + h) * dim + d] = t->replace ? t->replace(which, 0, i, h, d, made) : made;
             }
     return rows;
 }
 
-/* Into `lists`: of every query and head the own block, and of those before it the most - 1 of the highest q . mean(k). */
+/* Into `lists`: of every query and head the own block, and of those before it the most - 1 of the highest q . mean(k).
+ */
 static void choose_by_definition(const test_problem *t, const shape *s)
 {
     const longspan_problem p = oracle_defaults(&t->problem);
@@ -245,7 +249,8 @@ static longspan_selection *choose_by_library(longspan_context *context, const te
     longspan_selection *selection = NULL;
     const longspan_range queries = longspan_selection_tokens(context, &t->problem, LONGSPAN_QUERIES);
     const longspan_range keys = longspan_selection_tokens(context, &t->problem, LONGSPAN_KEYS);
-    float *q = make_rows(t, TENSOR_Q, queries, t->problem.heads), *k = make_rows(t, TENSOR_K, keys, t->problem.kv_heads);
+    float *q = make_rows(t, TENSOR_Q, queries, t->problem.heads),
+          *k = make_rows(t, TENSOR_K, keys, t->problem.kv_heads);
     const longspan_status status = longspan_selection_choose(context, &t->problem, q, k, &selection);
     free(q);
     free(k);
@@ -271,7 +276,8 @@ static void assert_moba_right(longspan_context *context, test_problem *t, const 
     int wrong = list_count != t->problem.heads || most > s->most;
     for (int64_t i = 0; !wrong && i < (own.end - own.begin) * list_count; i++)
         for (int64_t n = 0; n < s->most; n++)
-            wrong = wrong || (n < most ? blocks[i * most + n] : -1) != lists[(own.begin * list_count + i) * s->most + n];
+            wrong =
+                wrong || (n < most ? blocks[i * most + n] : -1) != lists[(own.begin * list_count + i) * s->most + n];
     MPI_Allreduce(MPI_IN_PLACE, &wrong, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
     if (wrong) fail_msg("%s, %s, on %d ranks: other blocks are chosen than defined", text, what, ranks);
     t->problem.selection = selection;
