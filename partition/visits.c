@@ -88,7 +88,7 @@ static bool any_may_visit(const needs *x)
 int visits_find(needs *x)
 {
     const int ranks = x->problem->key_layout.ranks, rank = x->s->rank;
-    if (ranks == 1 || !any_may_visit(x)) return 0;
+    if (ranks == 1 || x->problem->states_stay || !any_may_visit(x)) return 0;
     x->visits_to = calloc((size_t)ranks, sizeof *x->visits_to);
     x->visits_from = calloc((size_t)ranks, sizeof *x->visits_from);
     if (!x->visits_to || !x->visits_from || needs_find_origins(x) != 0) return -1;

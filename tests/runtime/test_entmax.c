@@ -192,6 +192,11 @@ static void patterns_are_right(void **state)
             brute_pattern b;
             if (name == BRUTE_GLOBAL_TWICE || name == BRUTE_LONGNET) continue; /* refused: they count keys twice */
             brute_pattern_draw(&b, (brute_name)name, HEADS, TOKENS, TOKENS, (uint64_t)name, offsets, columns);
+            if (name == BRUTE_GLOBAL) { /* one alone, whose query softmax attention sends to the keys */
+                memset(b.first, 0, sizeof b.first);
+                b.first[40] = true;
+                b.numbers[0] = b.numbers[1] = 5;
+            }
             brute_pattern_text(&b, text, sizeof text);
             for (int h = 0; h < HEADS; h++)
                 for (int64_t i = 0; i < TOKENS; i++)
@@ -206,9 +211,10 @@ static void patterns_are_right(void **state)
             t.context = opened[0].context;
             t.times = times;
             t.problem.pattern = text;
-            t.problem.causal = name % 2;
+            t.problem.causal = (name + lists) % 2;
             t.problem.alpha = alphas[(name + lists) % 3];
             t.problem.support = lists ? 1 : 0;
+            t.problem.strategy = lists ? "fetch-ring" : "fetch";
             t.q_factor = lists ? 0.3f : 3;
             const test_result r = run_problem(&t);
             assert_right(&t, &r, text);
@@ -293,7 +299,8 @@ static void what_does_not_go_together_is_refused_naming_both(void **state)
         p = good, p.strategy = strategies[i];
         assert_refused(&p, LONGSPAN_ERROR_UNSUPPORTED, strategies[i], "entmax");
     }
-    p = good, p.pattern = "longnet:8,16/1,2", assert_refused(&p, LONGSPAN_ERROR_UNSUPPORTED, "longnet:8,16/1,2", "alpha 1.5");
+    p = good, p.pattern = "longnet:8,16/1,2",
+    assert_refused(&p, LONGSPAN_ERROR_UNSUPPORTED, "longnet:8,16/1,2", "alpha 1.5");
     p = good, p.pattern = "selected:8", assert_refused(&p, LONGSPAN_ERROR_UNSUPPORTED, "selected:8", "alpha 1.5");
     if (ranks > 1) {
         p = good, p.alpha = my_rank == ranks - 1 ? 1.5 : 2;
