@@ -2,14 +2,11 @@
 #include "partition/patterns.h"
 
 #include "partition/block_lists.h"
+#include "partition/drawn_blocks.h"
 #include "partition/global_twice.h"
 #include "partition/longnet.h"
 
-#include <ctype.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 static int64_t smaller(int64_t a, int64_t b)
 {
@@ -138,77 +135,6 @@ static int make_vertical_slash(pattern *p, const pattern_choice *c, range querie
     return result;
 }
 
-/* Blocks. */
-
-/* splitmix64 (Steele, Lea & Flood, OOPSLA 2014): number `turn` of a sequence. */
-static uint64_t splitmix(uint64_t seed, uint64_t turn)
-{
-    uint64_t z = seed + (turn + 1) * UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
-/* Puts a block into an ascending row unless it is there. */
-static bool insert_block(int64_t *row, int64_t *count, int64_t block)
-{
-    int64_t at = *count;
-    while (at > 0 && row[at - 1] > block) at--;
-    if (at > 0 && row[at - 1] == block) return false;
-    memmove(row + at + 1, row + at, (size_t)(*count - at) * sizeof *row);
-    row[at] = block;
-    (*count)++;
-    return true;
-}
-
-/* Block i sees blocks 0, i - 1, i, i + 1, the last, and RANDOM others: of the numbers splitmix(splitmix(SEED, i), 0),
- * ... modulo the number of blocks the first so many that are not among those before. Zaheer et al., "Big Bird", arXiv
- * 2007.14062, section 2; the blocks as in its appendix D. They do not depend on the number of ranks. */
-static int make_bigbird(pattern *p, const pattern_choice *c, range queries, range keys, int64_t shift)
-{
-    (void)queries, (void)keys, (void)shift;
-    const int64_t size = number(c, 0), blocks = p->keys / size + (p->keys % size != 0);
-    const int64_t random = smaller(number(c, 1), blocks), most = smaller(5 + random, blocks);
-    const uint64_t seed = c->count > 2 ? (uint64_t)c->items[2].begin : 1;
-    if (blocks > INT64_MAX / 16 / (most + 1) || pattern_make_blocks(p, size, blocks * most) != 0) return -1;
-    for (int64_t i = 0; i < blocks; i++) {
-        int64_t *row = p->blocks.columns + p->blocks.offsets[i], count = 0, drawn = 0;
-        const int64_t always[] = {0, i - 1, i, i + 1, blocks - 1};
-        for (int j = 0; j < 5; j++)
-            if (always[j] >= 0 && always[j] < blocks) insert_block(row, &count, always[j]);
-        for (uint64_t turn = 0; drawn < random && count < blocks; turn++)
-            drawn +=
-                insert_block(row, &count, (int64_t)(splitmix(splitmix(seed, (uint64_t)i), turn) % (uint64_t)blocks));
-        p->blocks.offsets[i + 1] = p->blocks.offsets[i] + count;
-    }
-    return 0;
-}
-
-/* Block i of queries sees block j of keys where number j of the sequence of number i of SEED's is below PERCENT modulo
- * 100. */
-static bool is_drawn(uint64_t seed, int64_t i, int64_t j, int64_t percent)
-{
-    return splitmix(splitmix(seed, (uint64_t)i), (uint64_t)j) % 100 < (uint64_t)percent;
-}
-
-static int make_random(pattern *p, const pattern_choice *c, range queries, range keys, int64_t shift)
-{
-    (void)queries, (void)keys, (void)shift;
-    const int64_t size = number(c, 0), percent = number(c, 1), blocks = p->keys / size + (p->keys % size != 0);
-    const uint64_t seed = c->count > 2 ? (uint64_t)c->items[2].begin : 1;
-    int64_t count = 0;
-    for (int64_t i = 0; i < blocks; i++)
-        for (int64_t j = 0; j < blocks; j++) count += is_drawn(seed, i, j, percent);
-    if (pattern_make_blocks(p, size, count) != 0) return -1;
-    count = 0;
-    for (int64_t i = 0; i < blocks; i++) {
-        for (int64_t j = 0; j < blocks; j++)
-            if (is_drawn(seed, i, j, percent)) p->blocks.columns[count++] = j;
-        p->blocks.offsets[i + 1] = count;
-    }
-    return 0;
-}
-
 /* Blocks of SIZE tokens that are given as arrays; pattern_make puts them in. */
 static int make_blocks(pattern *p, const pattern_choice *c, range queries, range keys, int64_t shift)
 {
@@ -271,9 +197,9 @@ const pattern_kind pattern_kinds[] = {
     {"dilated", "dilated:STEP,LEFT[,RIGHT]", "every STEP-th key, LEFT before the query, RIGHT after it (Longformer)",
      2, 3, 3, JOINS_DOCUMENTS, make_dilated, NULL, fault_of_step},
     {"bigbird", "bigbird:BLOCK,RANDOM[,SEED]", "the first, last, own, next, and RANDOM other blocks (Big Bird)",
-     2, 3, 3, 0, make_bigbird, NULL, fault_of_blocks},
+     2, 3, 3, 0, drawn_blocks_bigbird, NULL, fault_of_blocks},
     {"random", "random:BLOCK,PERCENT[,SEED]", "each block with a chance of PERCENT in 100, for scaling studies",
-     2, 3, 3, 0, make_random, NULL, fault_of_random},
+     2, 3, 3, 0, drawn_blocks_random, NULL, fault_of_random},
     {"strided", "strided:LENGTH", "the LENGTH keys before, and every LENGTH-th (Sparse Transformer)",
      1, 1, 1, JOINS_DOCUMENTS, make_strided, NULL, fault_of_length},
     {"fixed", "fixed:LENGTH,LAST", "the own LENGTH tokens, and the LAST of each before (Sparse Transformer)",
@@ -293,90 +219,6 @@ const pattern_kind pattern_kinds[] = {
 };
 /* clang-format on */
 const int pattern_kind_count = (int)(sizeof pattern_kinds / sizeof pattern_kinds[0]);
-
-/* Text. */
-
-static bool complain(char why[PATTERN_WHY_SIZE], const char *format, ...) __attribute__((format(printf, 2, 3)));
-static bool complain(char why[PATTERN_WHY_SIZE], const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(why, PATTERN_WHY_SIZE, format, arguments);
-    va_end(arguments);
-    return false;
-}
-
-/* A number with its suffix; *end_p is what follows. */
-static bool read_number(const char *text, const char **end_p, int64_t *value_p)
-{
-    int64_t value = 0;
-    if (!isdigit((unsigned char)*text)) return false;
-    for (; isdigit((unsigned char)*text); text++)
-        if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, *text - '0', &value))
-            return false;
-    static const char suffixes[] = "kMG";
-    const char *suffix = *text ? strchr(suffixes, *text) : NULL;
-    if (suffix && __builtin_mul_overflow(value, (int64_t)1 << 10 * (suffix - suffixes + 1), &value)) return false;
-    if (value >= (int64_t)1 << 60) return false;
-    *value_p = value;
-    *end_p = suffix ? text + 1 : text;
-    return true;
-}
-
-/* A number, or FIRST-LAST where that may be. */
-static bool read_item(const char *text, bool may_be_run, const char **end_p, range *item_p)
-{
-    int64_t first, last;
-    if (!read_number(text, end_p, &first)) return false;
-    last = first;
-    if (**end_p == '-' && (!may_be_run || !read_number(*end_p + 1, end_p, &last) || last < first)) return false;
-    *item_p = (range){first, last + 1};
-    return true;
-}
-
-static bool read_items(const char *text, const pattern_kind *kind, pattern_choice *c)
-{
-    c->second = -1;
-    for (c->count = 0;; text++) {
-        if (c->count == PATTERN_MOST_ITEMS) return false;
-        if (!read_item(text, c->count >= kind->numbers, &text, &c->items[c->count])) return false;
-        c->count++;
-        if (*text == '\0') break;
-        if (*text == '/' && (kind->flags & TWO_LISTS) && c->second < 0) c->second = c->count;
-        else if (*text != ',') return false;
-    }
-    if ((kind->flags & TWO_LISTS) && c->second < 0) return false;
-    if (c->second < 0) c->second = c->count;
-    return c->count >= kind->least && (kind->most == 0 || c->count <= kind->most);
-}
-
-static const pattern_kind *find_kind(const char *text, size_t length)
-{
-    for (int i = 0; i < pattern_kind_count; i++)
-        if (strlen(pattern_kinds[i].name) == length && strncmp(pattern_kinds[i].name, text, length) == 0)
-            return &pattern_kinds[i];
-    return NULL;
-}
-
-bool pattern_choice_parse(const char *text, pattern_choice *choice_p, char why[PATTERN_WHY_SIZE])
-{
-    const size_t length = strcspn(text, ":");
-    *choice_p = (pattern_choice){.kind = find_kind(text, length)};
-    if (strlen(text) >= PATTERN_TEXT_SIZE)
-        return complain(why, "the pattern is longer than %d characters", PATTERN_TEXT_SIZE - 1);
-    if (!choice_p->kind) {
-        complain(why, "'%.40s' is no pattern: there are", text);
-        for (int i = 0; i < pattern_kind_count; i++) {
-            const size_t used = strlen(why);
-            snprintf(why + used, PATTERN_WHY_SIZE - used, "%s %s", i > 0 ? "," : "", pattern_kinds[i].name);
-        }
-        return false;
-    }
-    if (text[length] != ':' || !read_items(text + length + 1, choice_p->kind, choice_p))
-        return complain(why, "'%.100s' is not %s", text, choice_p->kind->usage);
-    const char *fault = choice_p->kind->fault ? choice_p->kind->fault(choice_p) : NULL;
-    return fault ? complain(why, "'%.100s': %s", text, fault) : true;
-}
 
 /* Patterns. */
 
@@ -422,15 +264,16 @@ int pattern_make(const pattern_choice *choice, const mask *m, int heads, const p
 {
     const pattern_kind *kind = choice->kind;
     if (m->documents && !(kind->flags & JOINS_DOCUMENTS)) {
-        complain(why, "pattern '%s' with packed documents: its tokens are those of one sequence", kind->name);
+        snprintf(why, PATTERN_WHY_SIZE, "pattern '%s' with packed documents: its tokens are those of one sequence",
+                 kind->name);
         return 1;
     }
-    if ((kind->make == make_bigbird || kind->make == make_random) && m->queries != m->keys) {
-        complain(why, "pattern '%s' needs as many keys as queries", kind->name);
+    if ((kind->make == drawn_blocks_bigbird || kind->make == drawn_blocks_random) && m->queries != m->keys) {
+        snprintf(why, PATTERN_WHY_SIZE, "pattern '%s' needs as many keys as queries", kind->name);
         return 1;
     }
     if (kind->make != make_blocks && blocks && blocks->offsets) {
-        complain(why, "pattern '%s' with a list of blocks: it has its own", kind->name);
+        snprintf(why, PATTERN_WHY_SIZE, "pattern '%s' with a list of blocks: it has its own", kind->name);
         return 1;
     }
     pattern_sum *s = pattern_sum_create(heads);
@@ -438,7 +281,7 @@ int pattern_make(const pattern_choice *choice, const mask *m, int heads, const p
     if (!s) return -1;
     const int result = kind->make == make_blocks ? block_lists_take(s, m, number(choice, 0), blocks, &fault)
                                                  : make_terms(s, choice, m);
-    if (fault) complain(why, "pattern 'blocks:%lld': %s", (long long)number(choice, 0), fault);
+    if (fault) snprintf(why, PATTERN_WHY_SIZE, "pattern 'blocks:%lld': %s", (long long)number(choice, 0), fault);
     if (result == 0) *pattern_p = s;
     else pattern_sum_destroy(s);
     return result;
