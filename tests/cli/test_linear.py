@@ -187,7 +187,7 @@ class Linear(harness.Case):
                  ("elu", ("--mask", "full", "--state"), "--state .*--mask full"),
                  ("elu", ("--mask", "full", "--strategy", "chain"), "chain.*elu"),
                  ("taylor", ("--scale", "2"), "scale 2.*taylor"),
-                 ("transformer", (), "'transformer' is not available.*softmax, elu.*kda")]
+                 ("transformer", (), "'transformer' is not available.*softmax, sparsemax, entmax.*elu.*kda")]
         results = harness.in_parallel(lambda case: self.longspan(
             "attend", f"{'gla' if case[0] == 'gla' else 'elu'}.h5", "-o", "out.h5", "--attention", case[0], *case[1]), cases)
         for case, result in zip(cases, results):
