@@ -151,12 +151,7 @@ static json_t *report_json(const options *o, const run_report *r, const linear_j
         json_pack("{s:s, s:s, s:{s:o, s:o}, s:{s:I, s:I}}", "input", o->arguments[0], "output", o->output, "io", "read",
                   report_statistics_json(&read->seconds), "write", report_statistics_json(&write->seconds), "checks",
                   "rows", (json_int_t)checks->rows, "rows_nan", (json_int_t)checks->rows_nan);
-    if (!root || !rest || json_object_update(root, rest)) {
-        json_decref(root);
-        root = NULL;
-    }
-    json_decref(rest);
-    return root;
+    return run_report_json_join(root, rest);
 }
 
 /* The times at which a run's parts begin. */

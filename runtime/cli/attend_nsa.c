@@ -128,12 +128,7 @@ static json_t *report_json(const session *s, const options *o, const run_report 
         json_pack("{s:s, s:s, s:o, s:{s:o, s:o}}", "input", o->arguments[0], "output", o->output, "select",
                   report_statistics_json(&phases[1].seconds), "io", "read", report_statistics_json(&phases[0].seconds),
                   "write", report_statistics_json(&phases[5].seconds));
-    if (!root || !rest || json_object_update(root, rest)) {
-        json_decref(root);
-        root = NULL;
-    }
-    json_decref(rest);
-    return root;
+    return run_report_json_join(root, rest);
 }
 
 /* The times at which a run's parts begin. */

@@ -150,12 +150,7 @@ static json_t *report_json(const options *o, const run_report *r, const report_s
         "read", report_statistics_json(read), "write", report_statistics_json(write), "checks", "rows",
         (json_int_t)checks->rows, "rows_without_keys", (json_int_t)checks->rows_without_keys, "rows_nan",
         (json_int_t)checks->rows_nan, "pairs", checks->pairs, "pairs_expected", checks->pairs_expected);
-    if (!root || !rest || json_object_update(root, rest)) {
-        json_decref(root);
-        root = NULL;
-    }
-    json_decref(rest);
-    return root;
+    return run_report_json_join(root, rest);
 }
 
 static void say_checks(const session *s, const job *j, const attend_checks *c)

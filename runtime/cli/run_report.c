@@ -153,6 +153,16 @@ json_t *run_report_json_of(const run_report *r, json_t *problem, json_t *plan)
                      report_versions_json());
 }
 
+json_t *run_report_json_join(json_t *root, json_t *rest)
+{
+    if (!root || !rest || json_object_update(root, rest)) {
+        json_decref(root);
+        root = NULL;
+    }
+    json_decref(rest);
+    return root;
+}
+
 json_t *run_report_json(const run_report *r)
 {
     const longspan_plan *plan = r->job->plan;

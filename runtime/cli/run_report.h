@@ -50,6 +50,8 @@ void run_report_free(run_report *r); /* {0} allowed */
 json_t *run_report_json(const run_report *r);
 /* The same of another kind of attention: its problem and plan, two references that are taken over. */
 json_t *run_report_json_of(const run_report *r, json_t *problem, json_t *plan);
+/* Not collective. `root` with what `rest` has too, two references that are taken over; NULL where either is. */
+json_t *run_report_json_join(json_t *root, json_t *rest);
 
 /* Not collective. The repetition whose wall time is next to the median. */
 const run_repeat *run_report_typical(const run_report *r);
