@@ -157,7 +157,9 @@ typedef struct {
 typedef struct {
     const char *name;  /* as in --isa */
     unsigned features; /* CPU_* bits it needs, kernels/cpu.h */
-    unsigned computes; /* bits 1 << attention_compute that it offers; COMPUTE_FP32 always */
+    unsigned pays_with; /* and those without which it is no faster than the one before */
+    /* Speed of the products of each arithmetic over those of COMPUTE_FP32, about; 0 where it does not offer it. */
+    double gain[COMPUTE_COUNT];
     void (*fold)(const attention_call *call, const attention_span *spans, int64_t span_count);
     /* scores[r][c] = q[r] . k[:, c] in float64 (kernels/block_scores.h), of `rows` rows [D] and `count` pooled keys, whose
      * element d is at k + d * stride. Strides are multiples of BLOCK_SCORES_TILE at or above `count`, and all up to them
@@ -165,14 +167,19 @@ typedef struct {
     void (*block_scores)(const float *q, int rows, const float *k, int64_t stride, int dim, int64_t count,
                          double *scores, int64_t score_stride);
     double (*peak)(double seconds); /* float32 multiply-add flop/s of one thread on this ISA, measured for `seconds` */
-    double (*tile_peak)(double seconds); /* the same of bfloat16 tile products; NULL without a matrix unit */
+    double (*bf16_peak)(double seconds); /* the same of products of bfloat16; NULL where it does not offer COMPUTE_BF16 */
 } attention_kernel;
+
+static inline bool attention_kernel_offers(const attention_kernel *kernel, attention_compute compute)
+{
+    return kernel->gain[compute] > 0;
+}
 
 /* All implementations compiled in, fastest last; the first is portable and runs anywhere. */
 extern const attention_kernel *const attention_kernels[];
 extern const int attention_kernel_count;
 
-/* The kernel called `name`, or for "auto" the fastest whose features this CPU has. NULL if there is none of the
+/* The kernel called `name`, or for "auto" the fastest whose features this CPU has and that pays on it. NULL if there is none of the
  * name; a kernel that this CPU cannot run is returned only for its name: see cpu_features_missing().
  * For "auto" the system is asked for AMX. */
 const attention_kernel *attention_kernel_find(const char *name);
@@ -182,7 +189,8 @@ const char *attention_compute_name(attention_compute compute);
 bool attention_compute_from_name(const char *name, attention_compute *compute_p);
 
 /* The fastest arithmetic of the kernel that loses nothing of the type's precision, for `rows` = T * H / G query rows a key
- * head: for float32 BF16X6, for float16 BF16X3, for bfloat16 BF16, each where the kernel offers it, else FP32; and FP32
+ * head: for float32 BF16X6, for float16 BF16X3, for bfloat16 BF16, each where the kernel offers it (BF16, which rounds the
+ * weights too, where it gains twice the speed: on AMX), else FP32; and FP32
  * for ATTENTION_FEW_ROWS or fewer, which it alone shares out among threads by keys. */
 attention_compute attention_compute_best(const attention_kernel *kernel, kernel_type type, int64_t rows);
 

@@ -3,16 +3,18 @@
 #include "kernels/implementations.h"
 
 #define LANES 16
-#define AMX_BLOCKED attention_avx512
-#include "kernels/attention_amx.h"
+#define BF16_BLOCKED attention_avx512
+#include "kernels/attention_bf16_tiles.h"
+
+#include "kernels/attention_bf16.h"
 #include "kernels/block_scores.h"
 
 const attention_kernel attention_amx = {
     .name = "amx",
     .features = CPU_AVX2 | CPU_AVX512 | CPU_AMX_BF16,
-    .computes = 1u << COMPUTE_FP32 | 1u << COMPUTE_BF16X6 | 1u << COMPUTE_BF16X3 | 1u << COMPUTE_BF16,
-    .fold = amx_fold,
+    .gain = {[COMPUTE_FP32] = 1, [COMPUTE_BF16X6] = 1.2, [COMPUTE_BF16X3] = 1.95, [COMPUTE_BF16] = 8},
+    .fold = bf16_fold,
     .block_scores = block_scores,
     .peak = blocked_peak,
-    .tile_peak = amx_tile_peak,
+    .bf16_peak = products_peak,
 };

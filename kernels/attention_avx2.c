@@ -13,7 +13,7 @@
 const attention_kernel attention_avx2 = {
     .name = "avx2",
     .features = CPU_AVX2,
-    .computes = 1u << COMPUTE_FP32,
+    .gain = {[COMPUTE_FP32] = 1},
     .fold = blocked_fold,
     .block_scores = block_scores,
     .peak = blocked_peak,

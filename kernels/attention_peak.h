@@ -14,12 +14,30 @@ static double seconds_now(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+/* The best rate, in flop/s, of bursts of `flop` each, for `seconds`. */
+static inline double best_rate(void (*burst)(void *data), void *data, double flop, double seconds)
+{
+    const float_environment environment = environment_enter();
+    const double start = seconds_now();
+    double best = 0, now = start;
+    do {
+        const double before = now;
+        burst(data);
+        now = seconds_now();
+        if (flop > best * (now - before)) best = flop / (now - before);
+    } while (now - start < seconds);
+    environment_leave(environment);
+    return best;
+}
+
 /* Chains that wait for nothing but themselves, enough of them to fill the units. Where multiply and add are one
  * instruction every chain does both; elsewhere half of them multiply and half add, which some cores do side by side. */
 enum { CHAINS = 14, PEAK_STEPS = 20000 };
 
-static __attribute__((noinline)) void peak_burst(vector *restrict chains, vector factor, vector term)
+static __attribute__((noinline)) void multiply_add_burst(void *data)
 {
+    vector *restrict chains = data;
+    const vector factor = splat(0.5f), term = splat(1);
     vector c[CHAINS];
     for (int i = 0; i < CHAINS; i++) c[i] = chains[i];
     for (int step = 0; step < PEAK_STEPS; step++)
@@ -33,19 +51,8 @@ static __attribute__((noinline)) void peak_burst(vector *restrict chains, vector
 
 static inline double blocked_peak(double seconds)
 {
-    const double flop = (double)PEAK_STEPS * CHAINS * LANES * (FUSED ? 2 : 1);
-    const float_environment environment = environment_enter();
-    const double start = seconds_now();
     vector chains[CHAINS] = {{0}};
-    double best = 0, now = start;
-    do {
-        const double before = now;
-        peak_burst(chains, splat(0.5f), splat(1));
-        now = seconds_now();
-        if (flop > best * (now - before)) best = flop / (now - before);
-    } while (now - start < seconds);
-    environment_leave(environment);
-    return best;
+    return best_rate(multiply_add_burst, chains, (double)PEAK_STEPS * CHAINS * LANES * (FUSED ? 2 : 1), seconds);
 }
 
 #endif

@@ -12,7 +12,7 @@
 const attention_kernel attention_portable = {
     .name = "portable",
     .features = 0,
-    .computes = 1u << COMPUTE_FP32,
+    .gain = {[COMPUTE_FP32] = 1},
     .fold = blocked_fold,
     .block_scores = block_scores,
     .peak = blocked_peak,

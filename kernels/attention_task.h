@@ -8,6 +8,7 @@
 #include "kernels/attention_rotary.h"
 #include "kernels/attention_score_terms.h"
 #include "kernels/attention_vector.h"
+#include "kernels/memory_rows.h"
 #include "kernels/relative_workspace.h"
 
 #include <stdatomic.h>
@@ -28,13 +29,6 @@ _Static_assert((int)VALUE_TILE % TILE == 0 && (int)ATTENTION_KEY_BLOCK % TILE ==
 typedef struct {
     int64_t begin_min, begin_max, end_min, end_max;
 } sub_block_bounds;
-
-/* Rows of an array in memory, to be fetched into the cache. */
-typedef struct {
-    const char *row;
-    int64_t stride; /* bytes, like size */
-    int size;
-} memory_rows;
 
 /* One block of keys in the workspace: k [keys][D], v [keys][value_row_floats], float32, padded with rows of zeros up to
  * a multiple of TILE. Copied because rows that lie far apart share too few sets of the cache; keys that few rows read
@@ -72,12 +66,6 @@ typedef struct {
     int64_t *poll_work;    /* flop since the last poll; NULL on threads that do not poll */
 } fold_task;
 
-INLINE void row_fetch(const memory_rows *rows, int row)
-{
-    const char *bytes = rows->row + row * rows->stride;
-    for (int at = 0; at < rows->size; at += 64) __builtin_prefetch(bytes + at);
-}
-
 static int within_block(int64_t position, const key_block *block)
 {
     if (position <= block->begin) return 0;
@@ -95,12 +83,6 @@ static void rows_copy(kernel_type type, const void *source, int64_t offset, int6
         if (j < keys) row_widen(type, source, offset + j * stride, count, row);
         for (int i = j < keys ? count : 0; i < width; i++) row[i] = 0;
     }
-}
-
-static memory_rows rows_in_memory(const void *array, int64_t offset, int64_t stride, int count, kernel_type type)
-{
-    const int64_t size = (int64_t)number_size(type);
-    return (memory_rows){(const char *)array + offset * size, stride * size, (int)size * count};
 }
 
 /* Lanes: rows. Takes the largest score of a block into the reference m; what o and l are to be multiplied by, and what
@@ -185,6 +167,8 @@ static void queries_load(const fold_task *task, int sub)
     for (int x = 0; x < SUB_LANES; x++) {
         float *row = task->space.k + x * dim;
         const int lane = sub * SUB_LANES + x;
+        if (lane + ROWS_AHEAD < task->rows)
+            number_row_fetch(task->span->q, query_offset(task, lane + ROWS_AHEAD), dim, task->call->type);
         if (lane < task->rows) query_load(task, lane, key_bias(task), row);
         else
             for (int d = 0; d < dim; d++) row[d] = 0;
@@ -212,9 +196,12 @@ static void state_load(const fold_task *task, int sub)
         const int lane = sub * SUB_LANES + x;
         const bool real = lane < task->rows;
         const int64_t row = real ? state_row(task, lane) : 0;
+        const int count = real ? value_dim : 0;
+        if (lane + ROWS_AHEAD < task->rows) state_fetch(state, state_row(task, lane + ROWS_AHEAD), value_dim);
         task->space.m[lane] = real ? state->m[row] : -INFINITY;
         task->space.l[lane] = real ? state->l[row] : 0;
-        for (int e = 0; e < padded; e++) o[e] = real && e < value_dim ? state->o[row * value_dim + e] : 0;
+        row_widen(KERNEL_FLOAT32, state->o, row * value_dim, count, o);
+        for (int e = count; e < padded; e++) o[e] = 0;
     }
     transpose(task->space.v, padded, SUB_LANES, padded, task->space.o + (size_t)sub * SUB_LANES * (size_t)padded,
               SUB_LANES);

@@ -22,6 +22,12 @@ static uint64_t saved_registers(void)
     return (uint64_t)high << 32 | low;
 }
 
+static bool made_by_amd(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(0, &a, &b, &c, &d) && b == signature_AMD_ebx && c == signature_AMD_ecx && d == signature_AMD_edx;
+}
+
 /* Linux gives a process the tile registers when it asks for them, all its threads at once and for as long as it runs;
  * asking again changes nothing. False where it refuses, as kernels before 5.16 do. */
 static bool tiles_allowed(void)
@@ -49,6 +55,7 @@ unsigned cpu_features(void)
     features |= CPU_AVX512;
     if ((saved & SAVED_AMX) == SAVED_AMX && (d & amx) == amx) features |= CPU_AMX_BF16;
     if (__get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5)) features |= CPU_AVX512_BF16;
+    if (features & CPU_AVX512_BF16 && made_by_amd()) features |= CPU_DOUBLE_RATE_BF16;
     return features;
 }
 #else

@@ -7,6 +7,9 @@ enum {
     CPU_AVX512 = 1u << 1, /* F, BW, DQ, VL */
     CPU_AVX512_BF16 = 1u << 2,
     CPU_AMX_BF16 = 1u << 3, /* AMX-TILE and AMX-BF16; the system gives the tiles on request */
+    /* AVX512_BF16 at twice the flop/s of float32 multiply-adds, as AMD's have it (Zen 4 and later). Intel's, which takes
+     * two operations an instruction, has no more than float32 does: by vendor, since no feature bit says it. */
+    CPU_DOUBLE_RATE_BF16 = 1u << 4,
 };
 
 /* Features of the CPU this runs on, and of the system; 0 on architectures other than x86-64. Requests nothing. */

@@ -19,7 +19,7 @@ const entmax_kernel *entmax_kernel_find(const char *name)
         &entmax_avx512,
 #endif
     };
-    if (strcmp(name, "amx") == 0) name = "avx512"; /* tau asks for more than tiles of bfloat16 give */
+    name = vector_isa(name); /* tau asks for more than bfloat16 gives */
     for (size_t i = 0; i < sizeof kernels / sizeof kernels[0]; i++)
         if (strcmp(kernels[i]->name, name) == 0) return kernels[i];
     return NULL;

@@ -1,6 +1,6 @@
 /* The table of implementations and the choice among them. */
 #include "kernels/attention.h"
-#include "kernels/attention_amx_workspace.h"
+#include "kernels/attention_bf16_workspace.h"
 #include "kernels/cpu.h"
 #include "kernels/implementations.h"
 #include "kernels/workspace.h"
@@ -12,6 +12,7 @@ const attention_kernel *const attention_kernels[] = {
 #if defined(__x86_64__)
     &attention_avx2,
     &attention_avx512,
+    &attention_avx512_bf16,
     &attention_amx,
 #endif
 };
@@ -22,7 +23,7 @@ const attention_kernel *attention_kernel_find(const char *name)
     const bool automatic = strcmp(name, "auto") == 0;
     for (int i = attention_kernel_count - 1; i >= 0; i--) {
         const attention_kernel *kernel = attention_kernels[i];
-        if (automatic ? !cpu_features_missing(kernel->features) : strcmp(kernel->name, name) == 0) return kernel;
+        if (automatic ? !cpu_features_missing(kernel->features | kernel->pays_with) : strcmp(kernel->name, name) == 0) return kernel;
     }
     return NULL;
 }
@@ -49,11 +50,13 @@ attention_compute attention_compute_best(const attention_kernel *kernel, kernel_
 {
     static const attention_compute best[] = {
         [KERNEL_FLOAT32] = COMPUTE_BF16X6, [KERNEL_FLOAT16] = COMPUTE_BF16X3, [KERNEL_BFLOAT16] = COMPUTE_BF16};
-    return rows > ATTENTION_FEW_ROWS && kernel->computes >> best[type] & 1 ? best[type] : COMPUTE_FP32;
+    /* One part rounds the weights too: that is worth it where it gains much. */
+    const double worth = best[type] == COMPUTE_BF16 ? 2 : 1;
+    return rows > ATTENTION_FEW_ROWS && kernel->gain[best[type]] >= worth ? best[type] : COMPUTE_FP32;
 }
 
 size_t attention_workspace_size(int threads, int dim, int value_dim)
 {
     const size_t blocked = workspace_floats(dim, value_dim) * sizeof(float);
-    return (size_t)threads * (blocked + amx_workspace_bytes(dim, value_dim));
+    return (size_t)threads * (blocked + bf16_workspace_bytes(dim, value_dim));
 }

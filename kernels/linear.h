@@ -166,7 +166,7 @@ typedef struct {
 
 extern const linear_kernel *const linear_kernels[];
 extern const int linear_kernel_count;
-/* As attention_kernel_find; "amx" finds the AVX-512 one. */
+/* As attention_kernel_find; "amx" and "avx512_bf16" find the AVX-512 one. */
 const linear_kernel *linear_kernel_find(const char *name);
 
 /* Floats of a row of partial: W, and under the delta rule, where states summarise, D more for what the row reads of a

@@ -18,7 +18,7 @@ const linear_kernel *linear_kernel_find(const char *name)
 {
     const bool automatic = strcmp(name, "auto") == 0;
     const unsigned features = automatic ? cpu_features() : 0;
-    if (strcmp(name, "amx") == 0) name = "avx512"; /* products are OpenBLAS's: tiles of bfloat16 are too coarse */
+    name = vector_isa(name); /* products are OpenBLAS's: bfloat16 is too coarse */
     for (int i = linear_kernel_count - 1; i >= 0; i--) {
         const linear_kernel *kernel = linear_kernels[i];
         if (automatic ? (kernel->features & ~features) == 0 : strcmp(kernel->name, name) == 0) return kernel;

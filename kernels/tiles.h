@@ -1,10 +1,9 @@
-/* Tiles of a matrix unit: 2 x 2 sums of 16 x 16 float32, and the two left and two right tiles of bfloat16 that they
- * take products of. With i, j in {0, 1},
+/* Tiles of a matrix unit: 2 x 2 sums of 16 x 16 float32, and the two left and two right tiles of bfloat16
+ * (kernels/tile_layout.h) that they take products of. With i, j in {0, 1},
  *
- *     sum[i][j][r][c] += sum_k left[i][r][k] right[j][k/2][c][k%2]        r, c < 16, k < 32
+ *     sum[i][j] += left[i] right[j]
  *
- * A left tile is 16 rows of 32 numbers; a right tile 16 rows of 16 pairs, the pair of k = 2n, 2n + 1 in row n. Both are
- * 1 KiB without gaps, and two of them follow each other in memory. Included after attention_vector.h with LANES 16.
+ * and two left or right tiles follow each other in memory. Included after attention_vector.h with LANES 16.
  *
  * In hardware (AMX-TILE, AMX-BF16) a tile is a register. With TILES_EMULATED it is memory, and the product is what
  * Intel's manual says of TDPBF16PS (Software Developer's Manual, volume 2, operation of TDPBF16PS): for each element
@@ -15,16 +14,10 @@
 #ifndef KERNELS_TILES_H
 #define KERNELS_TILES_H
 
+#include "kernels/tile_layout.h"
+
 #include <stdint.h>
 #include <string.h>
-
-enum {
-    TILE_ROWS = 16,
-    TILE_DEPTH = 32,    /* k of a product */
-    TILE_NUMBERS = 512, /* bfloat16 of a left or right tile */
-    TILE_SUMS = 256,    /* float32 of a sum */
-    TILE_FLOPS = 2 * TILE_ROWS * TILE_ROWS * TILE_DEPTH,
-};
 
 #if defined(TILES_EMULATED)
 

@@ -6,6 +6,9 @@
  * bits depend on what it has chosen, not on the rank count, as far as shards and blocks begin on the grid of the
  * kernels.
  *
+ * The rows of a step are folded panel after panel, all blocks of one before those of the next: a row's state, which
+ * passes through memory once a block, then comes from the cache.
+ *
  *     step 0   sends and receives, all runs of a peer and class in one message; of every row those of its blocks that
  *              are at home, up to the first that is not;
  *     step 1   the rest.
@@ -18,13 +21,18 @@
 
 #include <stdlib.h>
 
-enum { STEPS = 2 };
+enum {
+    STEPS = 2,
+    PANEL_ROWS = 4096, /* of all heads, about: queries and states of 128 columns are 4 MiB */
+    FOLD_ROWS = 256,   /* on average, at least: fewer cost more than their states' way through memory */
+};
 
 /* A block in one step, for one class. */
 typedef struct {
     range keys;          /* from the first to the last that a row sees */
     int64_t rows, pairs; /* rows that see any; pairs of one key head */
-    int64_t *listed;     /* [rows] */
+    int64_t *listed;     /* [rows], ascending */
+    int64_t folded;      /* of them, in panels before */
 } block_use;
 
 /* Received tokens and where they lie. */
@@ -267,10 +275,10 @@ static const held_run *find_held(const selected *x, int class, int64_t token)
     return &x->held[low];
 }
 
-/* The folds of a block: one for each piece of it that lies in one place. */
-static int add_folds(selected *x, int step, int class, int64_t block)
+/* The folds of a block with the next `rows` of its rows: one for each piece of it that lies in one place. */
+static int add_folds(selected *x, int step, int class, int64_t block, int64_t rows, int turn)
 {
-    const block_use *use = use_of(x, step, class, block);
+    block_use *use = use_of(x, step, class, block);
     const bool sees_all = use->pairs == use->rows * range_length(use->keys);
     const head_range kv_heads = heads_of_class(x, class);
     range keys = use->keys;
@@ -291,12 +299,41 @@ static int add_folds(selected *x, int step, int class, int64_t block)
                                     .key_slot = home ? SLOT_HOME : class,
                                     .key_slot_row = piece.begin - held_before + (home ? 0 : held->slot_row),
                                     .look_inside = !sees_all,
-                                    .turn = (int)block,
-                                    .listed = use->listed,
-                                    .listed_rows = use->rows};
+                                    .turn = turn,
+                                    .listed = use->listed + use->folded,
+                                    .listed_rows = rows};
         if (schedule_add_fold(x->s, step, fold) != 0) return -1;
         keys.begin = piece.end;
     }
+    use->folded += rows;
+    return 0;
+}
+
+/* Query tokens of a panel. */
+static int64_t panel_tokens(const selected *x)
+{
+    const schedule_problem *p = x->problem;
+    const int64_t tokens = layout_rank_tokens(&p->query_layout, x->rank);
+    int64_t rows = 0, used = 0;
+    for (int64_t i = 0; i < x->blocks * x->classes * STEPS; i++) {
+        rows += x->uses[i].rows;
+        used += x->uses[i].rows > 0;
+    }
+    const int64_t most = used > 0 ? rows / used / FOLD_ROWS : 1, wanted = tokens * p->heads / PANEL_ROWS;
+    const int64_t panels = most < wanted ? most : wanted;
+    return panels > 1 ? (tokens - 1) / panels + 1 : tokens;
+}
+
+/* The folds of a step with the rows before token row `end`, from those of the panel before on. */
+static int add_panel(selected *x, int step, int64_t end, int *turn_p)
+{
+    for (int64_t block = 0; block < x->blocks; block++, ++*turn_p)
+        for (int class = 0; class < x->classes; class ++) {
+            const block_use *use = use_of(x, step, class, block);
+            int64_t next = use->folded;
+            while (next < use->rows && use->listed[next] < end * x->group) next++;
+            if (next > use->folded && add_folds(x, step, class, block, next - use->folded, *turn_p) != 0) return -1;
+        }
     return 0;
 }
 
@@ -312,10 +349,12 @@ static int plan_folds(selected *x)
         x->uses[i].rows = 0;
     }
     visit_all(x, list_rows);
-    for (int step = 0; step < STEPS; step++)
-        for (int64_t block = 0; block < x->blocks; block++)
-            for (int class = 0; class < x->classes; class ++)
-                if (add_folds(x, step, class, block) != 0) return -1;
+    const int64_t tokens = layout_rank_tokens(&x->problem->query_layout, x->rank), panel = panel_tokens(x);
+    for (int step = 0; step < STEPS; step++) {
+        int turn = 0;
+        for (int64_t begin = 0; begin < tokens; begin += panel)
+            if (add_panel(x, step, begin + panel, &turn) != 0) return -1;
+    }
     return 0;
 }
 

@@ -78,7 +78,7 @@ static longspan_context *make(const longspan_options *options, failure *f)
     context->compute = choose_compute(options, f);
     if (options->machine) context->machine = *options->machine;
     machine_check(&context->machine, f);
-    machine_fill(&context->machine, 0);
+    machine_fill(&context->machine, context->kernel, 0);
     context->share_memory = options->share_memory != 0;
     context->stall_seconds = options->stall_seconds;
     context->progress = options->progress;

@@ -88,7 +88,7 @@ typedef struct {
  * ranks; the rest must be equal, but that only rank 0's `machine` counts. */
 typedef struct {
     int threads;          /* OpenMP threads; 0: OMP_NUM_THREADS if set, else the CPUs this rank may use */
-    const char *isa;      /* "auto", or the name of a kernel: "portable", "avx2", "avx512", "amx" */
+    const char *isa;      /* "auto", or the name of a kernel: "portable", "avx2", "avx512", "avx512_bf16", "amx" */
     const char *compute;  /* "auto": the fastest arithmetic that loses nothing of the type's precision, and "fp32" where
                              N H / G <= 16, since memory bounds that; or "fp32", "bf16x6", "bf16x3", "bf16", which the
                              kernel must offer */

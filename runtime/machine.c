@@ -11,7 +11,6 @@
 static const double common_peak = 60e9; /* flop/s of a thread */
 static const double attainable = 0.87;  /* of the peak, within the products */
 static const double score_flops = 50;   /* at the peak, in the time of a score beside its products */
-static const double tile_gain[COMPUTE_COUNT] = {1, 1.2, 1.95, 8}; /* of products, over fp32 */
 static const double few_attainable = 0.5;                         /* of the peak, where few rows share a key */
 static const double element_bytes[] = {4, 2, 2};                  /* by longspan_type */
 static const double usable_memory = 0.9; /* of a node's; the rest is the system's */
@@ -26,12 +25,13 @@ static void fill(double *value, double built_in)
     if (*value == 0) *value = built_in;
 }
 
-void machine_fill(longspan_machine *machine, double peak)
+void machine_fill(longspan_machine *machine, const attention_kernel *kernel, double peak)
 {
     if (peak <= 0) peak = common_peak;
     for (int compute = 0; compute < COMPUTE_COUNT; compute++) {
         fill(&machine->score_seconds[compute], score_flops / peak);
-        fill(&machine->product_seconds[compute], 2 / (attainable * peak * tile_gain[compute]));
+        const double gain = kernel && kernel->gain[compute] > 0 ? kernel->gain[compute] : 1;
+        fill(&machine->product_seconds[compute], 2 / (attainable * peak * gain));
     }
     fill(&machine->memory_bandwidth, built_in_memory);
     for (int type = LONGSPAN_FLOAT32; type <= LONGSPAN_BFLOAT16; type++) {

@@ -13,9 +13,9 @@ typedef struct {
     int64_t memory_bytes; /* that a rank may use; 0: as many as it likes */
 } machine_seat;
 
-/* Not collective. Numbers of 0 become built-in ones, for a thread of `peak` float32 multiply-add flop/s; 0: of a common
- * one. */
-void machine_fill(longspan_machine *machine, double peak);
+/* Not collective. Numbers of 0 become built-in ones, for a thread of `peak` float32 multiply-add flop/s that runs the
+ * kernel; 0: of a common one; NULL: every arithmetic at the speed of float32. */
+void machine_fill(longspan_machine *machine, const attention_kernel *kernel, double peak);
 
 /* Not collective. False, with the reason in *f (ARGUMENT), if a number is negative, not finite or out of range. */
 bool machine_check(const longspan_machine *machine, failure *f);

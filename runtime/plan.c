@@ -70,10 +70,10 @@ static void choose_compute(longspan_plan *plan, failure *f)
 {
     const attention_kernel *kernel = plan->context->kernel;
     plan->compute = compute_of(plan->context, &plan->problem);
-    if (kernel->computes >> plan->compute & 1) return;
+    if (attention_kernel_offers(kernel, plan->compute)) return;
     char offered[64] = "";
     for (int c = 0; c < COMPUTE_COUNT; c++)
-        if (kernel->computes >> c & 1) {
+        if (attention_kernel_offers(kernel, (attention_compute)c)) {
             if (offered[0]) strcat(offered, ", ");
             strcat(offered, attention_compute_name((attention_compute)c));
         }

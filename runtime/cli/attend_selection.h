@@ -1,4 +1,4 @@
-/* What attend does before it plans, where queries have lists of blocks. */
+/* What attend does, and in part bench, before it plans where queries have lists of blocks. */
 #ifndef CLI_ATTEND_SELECTION_H
 #define CLI_ATTEND_SELECTION_H
 

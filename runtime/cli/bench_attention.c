@@ -1,4 +1,5 @@
 /* longspan bench attention: whole executions of a plan over all ranks, in memory, without files. */
+#include "runtime/cli/attend_selection.h"
 #include "runtime/cli/bench.h"
 #include "runtime/cli/files.h"
 #include "runtime/cli/head_values.h"
@@ -6,25 +7,52 @@
 #include "runtime/cli/relative_values.h"
 #include "runtime/cli/run_report.h"
 #include "runtime/patience.h"
+#include "runtime/selection.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-/* This rank's rows of a tensor [B, tokens, heads, dim]. */
-static void fill(const options *o, random_tensor tensor, const job *j, const longspan_range *ranges,
-                 int64_t range_count, int64_t tokens, int heads, int dim, void *target)
+/* This rank's rows of a tensor [B, tokens, heads, dim] of a problem. */
+static void fill(const options *o, random_tensor tensor, const longspan_problem *p, int threads,
+                 const longspan_range *ranges, int64_t range_count, int64_t tokens, int heads, int dim, void *target)
 {
     const int64_t width = (int64_t)heads * dim;
     char *to = target;
-    for (int64_t b = 0; b < j->problem.batch; b++) {
+    for (int64_t b = 0; b < p->batch; b++) {
         for (int64_t r = 0; r < range_count; r++) {
             const int64_t rows = ranges[r].end - ranges[r].begin;
             if (rows <= 0) continue;
-            random_normal(o->seed, tensor, (b * tokens + ranges[r].begin) * width, rows * width, j->problem.type, to,
-                          j->threads);
-            to += (size_t)(rows * width) * number_size((kernel_type)j->problem.type);
+            random_normal(o->seed, tensor, (b * tokens + ranges[r].begin) * width, rows * width, p->type, to, threads);
+            to += (size_t)(rows * width) * number_size((kernel_type)p->type);
         }
     }
+}
+
+static bool chooses_blocks(const longspan_problem *problem)
+{
+    pattern_choice choice;
+    return selection_is_wanted(problem, &choice) && strcmp(choice.kind->name, "moba") == 0;
+}
+
+/* Collective, with the job's context open. The blocks that q and k choose, once and before the plan: not timed. */
+static bool choose_blocks(const session *s, const options *o, longspan_problem *problem, job *j, failure *f)
+{
+    const longspan_range queries = longspan_selection_tokens(j->context, problem, LONGSPAN_QUERIES);
+    const longspan_range keys = longspan_selection_tokens(j->context, problem, LONGSPAN_KEYS);
+    const int kv_heads = problem->kv_heads > 0 ? problem->kv_heads : problem->heads;
+    const size_t size = number_size((kernel_type)problem->type);
+    if (problem->batch == 1) { /* of more, the library refuses */
+        j->q = job_allocate("q", queries.end - queries.begin, problem->heads, problem->dim, size, f);
+        j->k = job_allocate("k", keys.end - keys.begin, kv_heads, problem->dim, size, f);
+        if (!session_agree(s, f)) return false;
+        fill(o, RANDOM_QUERY, problem, j->threads, &queries, 1, problem->queries, problem->heads, problem->dim, j->q);
+        fill(o, RANDOM_KEY, problem, j->threads, &keys, 1, problem->keys, kv_heads, problem->dim, j->k);
+    }
+    if (!job_check(s, j, longspan_selection_choose(j->context, problem, j->q, j->k, &j->selection), f)) return false;
+    problem->selection = j->selection;
+    j->selection_is_chosen = true;
+    return true;
 }
 
 /* Collective. One execution from a common start. */
@@ -79,11 +107,14 @@ static void measure(session *s, const options *o, failure *f)
     head_values_sinks(o->seed, problem.heads, sinks);
     if (o->alibi) problem.alibi_slopes = slopes;
     if (o->sinks) problem.sinks = sinks;
-    if (!job_open(s, o, &problem, NULL, NULL, &j, f)) goto done;
+    if (!job_open_context(s, o, NULL, NULL, &j, f)) goto done;
+    if (chooses_blocks(&problem) && !choose_blocks(s, o, &problem, &j, f)) goto done;
+    if (!job_plan(s, &problem, &j, f)) goto done;
+    if (j.selection) j.selection_pairs = attend_selection_pairs(s, &j);
     const longspan_problem *p = &j.problem;
-    fill(o, RANDOM_QUERY, &j, j.query_ranges, j.query_range_count, p->queries, p->heads, p->dim, j.q);
-    fill(o, RANDOM_KEY, &j, j.key_ranges, j.key_range_count, p->keys, p->kv_heads, p->dim, j.k);
-    fill(o, RANDOM_VALUE, &j, j.key_ranges, j.key_range_count, p->keys, p->kv_heads, p->value_dim, j.v);
+    fill(o, RANDOM_QUERY, p, j.threads, j.query_ranges, j.query_range_count, p->queries, p->heads, p->dim, j.q);
+    fill(o, RANDOM_KEY, p, j.threads, j.key_ranges, j.key_range_count, p->keys, p->kv_heads, p->dim, j.k);
+    fill(o, RANDOM_VALUE, p, j.threads, j.key_ranges, j.key_range_count, p->keys, p->kv_heads, p->value_dim, j.v);
     for (int i = 0; i < o->warmup; i++)
         if (!execute(s, &j, NULL, f)) goto done;
     for (int i = 0; i < o->repeat; i++)

@@ -47,8 +47,8 @@ typedef enum {
     GFLOPS,
     PEAK_GFLOPS,
     FRACTION_OF_PEAK,
-    TILE_PEAK_GFLOPS, /* with a matrix unit, and so on */
-    FRACTION_OF_TILE_PEAK,
+    BF16_PEAK_GFLOPS, /* with a matrix unit, and so on */
+    FRACTION_OF_BF16_PEAK,
     FRACTION_OF_PEAK_BY_CPU, /* by the CPU time instead of the wall time: what others take does not count */
     NS_PER_SCORE,
     KEY_GBYTES, /* of shapes that decode, and so on: k and v, read once */
@@ -66,8 +66,8 @@ static const char *const quantity_names[QUANTITIES] = {
     [GFLOPS] = "gflops",
     [PEAK_GFLOPS] = "peak_gflops",
     [FRACTION_OF_PEAK] = "fraction_of_peak",
-    [TILE_PEAK_GFLOPS] = "tile_peak_gflops",
-    [FRACTION_OF_TILE_PEAK] = "fraction_of_tile_peak",
+    [BF16_PEAK_GFLOPS] = "bf16_peak_gflops",
+    [FRACTION_OF_BF16_PEAK] = "fraction_of_bf16_peak",
     [FRACTION_OF_PEAK_BY_CPU] = "fraction_of_peak_by_cpu",
     [NS_PER_SCORE] = "ns_per_score",
     [KEY_GBYTES] = "key_gbytes",
@@ -79,7 +79,7 @@ static const char *const quantity_names[QUANTITIES] = {
 static bool is_reported(const bench *b, const kernel_shape *shape, int index, quantity q)
 {
     if (q == KEY_GBYTES || q == MEMORY_GBYTES || q == FRACTION_OF_MEMORY) return kernel_shape_decodes(shape);
-    if (q == TILE_PEAK_GFLOPS || q == FRACTION_OF_TILE_PEAK) return b->variants[index].kernel->tile_peak;
+    if (q == BF16_PEAK_GFLOPS || q == FRACTION_OF_BF16_PEAK) return b->variants[index].kernel->bf16_peak;
     return q != SPEEDUP || b->variants[index].single >= 0;
 }
 
@@ -103,10 +103,10 @@ static double value_of(const bench *b, const kernel_shape *shape, int index, int
         return t->peak * 1e-9;
     case FRACTION_OF_PEAK:
         return flops / t->wall / t->peak;
-    case TILE_PEAK_GFLOPS:
-        return t->tile_peak * 1e-9;
-    case FRACTION_OF_TILE_PEAK:
-        return flops / t->wall / t->tile_peak;
+    case BF16_PEAK_GFLOPS:
+        return t->bf16_peak * 1e-9;
+    case FRACTION_OF_BF16_PEAK:
+        return flops / t->wall / t->bf16_peak;
     case FRACTION_OF_PEAK_BY_CPU:
         return flops / (t->cpu / v->threads) / t->peak;
     case NS_PER_SCORE:
@@ -173,8 +173,8 @@ static void result_append(const bench *b, const kernel_shape *shape, int index)
         const kernel_sample *t = &b->samples[index * b->o->repeat + r];
         json_array_append_new(samples,
                               json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "wall", t->wall, "finish", t->finish,
-                                        "cpu", t->cpu, "finish_cpu", t->finish_cpu, "peak", t->peak, "tile_peak",
-                                        t->tile_peak, "memory", t->memory));
+                                        "cpu", t->cpu, "finish_cpu", t->finish_cpu, "peak", t->peak, "bf16_peak",
+                                        t->bf16_peak, "memory", t->memory));
     }
     json_object_set_new(result, "samples", samples);
     json_array_append_new(b->results, result);
@@ -196,19 +196,19 @@ static void print_shape(const kernel_shape *s)
 static void print_header(void)
 {
     printf("%-10s %-8s %7s  %9s %9s %9s %9s %8s %8s %9s %6s %9s  %s\n", "kernel", "compute", "threads", "GFLOP/s",
-           "min", "max", "peak", "of peak", "of tiles", "ns/score", "cpu", "speed-up", "keys, of memory");
+           "min", "max", "peak", "of peak", "of bf16", "ns/score", "cpu", "speed-up", "keys, of memory");
 }
 
 static void print_variant(const bench *b, const kernel_shape *shape, int index)
 {
     const variant *v = &b->variants[index];
     const statistic rate = statistic_of(b, shape, index, GFLOPS);
-    char of_tiles[16] = "";
-    if (v->kernel->tile_peak)
-        snprintf(of_tiles, sizeof of_tiles, "%.1f %%", 100 * median_of(b, shape, index, FRACTION_OF_TILE_PEAK));
+    char of_bf16[16] = "";
+    if (v->kernel->bf16_peak)
+        snprintf(of_bf16, sizeof of_bf16, "%.1f %%", 100 * median_of(b, shape, index, FRACTION_OF_BF16_PEAK));
     printf("%-10s %-8s %7d  %9.2f %9.2f %9.2f %9.2f %6.1f %% %8s %9.4f %4.0f %%", v->kernel->name,
            attention_compute_name(v->compute), v->threads, rate.median, rate.min, rate.max,
-           median_of(b, shape, index, PEAK_GFLOPS), 100 * median_of(b, shape, index, FRACTION_OF_PEAK), of_tiles,
+           median_of(b, shape, index, PEAK_GFLOPS), 100 * median_of(b, shape, index, FRACTION_OF_PEAK), of_bf16,
            median_of(b, shape, index, NS_PER_SCORE), 100 * median_of(b, shape, index, CPU_SHARE));
     if (v->single >= 0) printf(" %9.2f", median_of(b, shape, index, SPEEDUP));
     if (kernel_shape_decodes(shape))
@@ -288,7 +288,7 @@ static void add_variants(bench *b, const attention_kernel *kernel, attention_com
 static void add_kernel(bench *b, const attention_kernel *kernel)
 {
     for (int c = 0; c < COMPUTE_COUNT; c++)
-        if (kernel->computes >> c & 1 && b->variant_count + 2 <= MOST_VARIANTS)
+        if (attention_kernel_offers(kernel, (attention_compute)c) && b->variant_count + 2 <= MOST_VARIANTS)
             add_variants(b, kernel, (attention_compute)c);
 }
 

@@ -167,7 +167,7 @@ static void measure_folds(const session *s, const attention_kernel *kernel, cali
 {
     c->peak = report_peak(s->comm, kernel, c->threads, peak_seconds);
     for (attention_compute compute = COMPUTE_FP32; compute < COMPUTE_COUNT && f->status == LONGSPAN_OK; compute++)
-        if (kernel->computes >> compute & 1u) measure_many_rows(s, kernel, compute, c, f);
+        if (attention_kernel_offers(kernel, compute)) measure_many_rows(s, kernel, compute, c, f);
     for (kernel_type type = KERNEL_FLOAT32; type <= KERNEL_BFLOAT16 && f->status == LONGSPAN_OK; type++)
         measure_few_rows(s, kernel, type, c, f);
 }

@@ -10,6 +10,7 @@
 #include "kernels/number.h"
 #include "partition/mask.h"
 #include "runtime/cli/command.h"
+#include "runtime/cli/map_oracle.h"
 #include "runtime/cli/result_file.h"
 #include "runtime/patience.h"
 
@@ -44,6 +45,7 @@ typedef struct {
     double *mass;                   /* [rows, columns], summed over samples, heads and batch items */
     int64_t *sampled;               /* [rows] how many (sample, head, batch item) are in the sum */
     double *expected;               /* [rows] what their mass should be: 1 each, less that of the sinks */
+    unsigned char *seen;            /* [rows, columns] does a sampled row see a key of it? NULL: the mask says it */
 } picture;
 
 /* The sampled rows of one batch item, by query block; within a block [H, samples, D], so that a head's rows lie
@@ -54,6 +56,7 @@ typedef struct {
     int64_t *begin, *end; /* [rows, samples] keys seen */
     int64_t *position;    /* [rows, samples] among the keys */
     int *count;           /* [rows] samples */
+    oracle_row *oracle;   /* [rows, samples] of the group; NULL where the mask and mass_scores say it all */
     void *raw;            /* one row of q, or a piece of k, as stored */
     float *wide;          /* the same as float32 */
     float *scores;        /* [samples, piece] */
@@ -102,7 +105,9 @@ static void turn(const longspan_problem *p, int64_t position, int heads, float *
     for (int64_t i = 0; i < width; i++) x[i] = (float)turned[i];
 }
 
-static void read_samples(const result_file *result, const picture *p, int64_t b, samples *at, failure *f)
+/* Those of rows [first, last). */
+static void read_samples(const result_file *result, const picture *p, int64_t b, int64_t first, int64_t last,
+                         samples *at, failure *f)
 {
     const tensor_shape *q = &result->input.shapes.q;
     const longspan_problem *problem = &result->problem;
@@ -110,7 +115,7 @@ static void read_samples(const result_file *result, const picture *p, int64_t b,
     const mask m = mask_of(result);
     const int64_t keys = problem->key_lengths ? problem->key_lengths[b] : problem->keys;
     float *lse = at->row_lse;
-    for (int64_t row = 0; row < p->rows; row++) {
+    for (int64_t row = first; row < last; row++) {
         const int64_t begin = row * p->query_block, end = smaller(begin + p->query_block, q->tokens);
         at->count[row] = (int)smaller(p->samples, end - begin);
         for (int i = 0; i < at->count[row] && f->status == LONGSPAN_OK; i++) {
@@ -125,6 +130,7 @@ static void read_samples(const result_file *result, const picture *p, int64_t b,
                 failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
                 return;
             }
+            if (at->oracle) at->oracle[row * p->samples + i] = map_oracle_make(result, b, token, f);
             number_widen((kernel_type)q->type, at->raw, at->wide, (int64_t)heads * dim);
             turn(problem, at->position[row * p->samples + i], heads, at->wide, at->turned);
             for (int h = 0; h < heads; h++) {
@@ -140,14 +146,38 @@ static void read_samples(const result_file *result, const picture *p, int64_t b,
     }
 }
 
-/* Adds the mass that keys [begin, end), at->wide, get from all sampled rows. */
-static void add_piece(const result_file *result, const picture *p, const samples *at, int64_t begin, int64_t end)
+/* The same as add_piece. */
+static void add_piece_by_oracle(const result_file *result, const picture *p, const samples *at, int64_t first,
+                                int64_t last, int64_t begin, int64_t end)
 {
+    const tensor_shape *q = &result->input.shapes.q, *k = &result->input.shapes.k;
+    for (int64_t row = first; row < last; row++)
+        for (int i = 0; i < at->count[row]; i++)
+            for (int h = 0; h < q->heads; h++) {
+                const int64_t place = (row * q->heads + h) * p->samples + i;
+                const map_row one = {.oracle = &at->oracle[row * p->samples + i],
+                                     .head = h,
+                                     .q = at->q + place * q->dim,
+                                     .lse = (double)at->lse[place]};
+                if (!isfinite(one.lse)) continue;
+                map_oracle_add(&one, at->wide + (int64_t)(h / (q->heads / k->heads)) * k->dim, (int64_t)k->heads * k->dim,
+                               begin, end, p->key_block, p->mass + row * p->columns, p->seen + row * p->columns);
+            }
+}
+
+/* Adds the mass that keys [begin, end), at->wide, get from the sampled rows of rows [first, last). */
+static void add_piece(const result_file *result, const picture *p, const samples *at, int64_t first, int64_t last,
+                      int64_t begin, int64_t end)
+{
+    if (at->oracle) {
+        add_piece_by_oracle(result, p, at, first, last, begin, end);
+        return;
+    }
     const tensor_shape *q = &result->input.shapes.q, *k = &result->input.shapes.k;
     const longspan_problem *problem = &result->problem;
     const mask m = mask_of(result);
     const int shared = q->heads / k->heads;
-    for (int64_t row = 0; row < p->rows; row++) {
+    for (int64_t row = first; row < last; row++) {
         const range queries = {row * p->query_block, smaller((row + 1) * p->query_block, q->tokens)};
         if (mask_ask(&m, queries, (range){begin, end}) == MASK_NOTHING) continue;
         for (int h = 0; h < q->heads; h++) {
@@ -173,6 +203,29 @@ static void *allocate(int64_t count, size_t size, failure *f)
     return memory;
 }
 
+/* What this rank's share of the keys gets from rows [first, last), of one batch item. */
+static void measure_rows(const session *s, const result_file *result, const picture *p, int64_t b, int64_t first,
+                         int64_t last, samples *at, failure *f)
+{
+    const tensor_shape *k = &result->input.shapes.k;
+    const int64_t width = (int64_t)k->heads * k->dim;
+    read_samples(result, p, b, first, last, at, f);
+    for (int64_t begin = s->rank * at->piece; begin < k->tokens && f->status == LONGSPAN_OK;
+         begin += s->ranks * at->piece) {
+        const int64_t end = smaller(begin + at->piece, k->tokens);
+        io_error error;
+        if (tensor_file_read(result->input.file, "/k", k, b, begin, end, at->raw, &error)) {
+            failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
+            break;
+        }
+        number_widen((kernel_type)k->type, at->raw, at->wide, (end - begin) * width);
+        for (int64_t j = begin; j < end; j++)
+            turn(&result->problem, j, k->heads, at->wide + (j - begin) * width, at->turned);
+        add_piece(result, p, at, first, last, begin, end);
+    }
+    for (int64_t i = first * p->samples; at->oracle && i < last * p->samples; i++) oracle_row_free(&at->oracle[i]);
+}
+
 /* Collective. Fills p->mass on rank 0. */
 static bool measure(const session *s, const result_file *result, picture *p, failure *f)
 {
@@ -192,28 +245,24 @@ static bool measure(const session *s, const result_file *result, picture *p, fai
     at.scores = allocate(p->samples * at.piece, sizeof *at.scores, f);
     at.row_lse = allocate(q->heads, sizeof *at.row_lse, f);
     at.turned = allocate(k_width > q_width ? k_width : q_width, sizeof *at.turned, f);
+    int64_t group = p->rows; /* of rows of cells that are measured together */
+    if (map_wants_oracle(&result->problem)) {
+        at.oracle = allocate(p->rows * p->samples, sizeof *at.oracle, f);
+        group = smaller(map_oracle_rows(result) / p->samples, p->rows);
+        if (group < 1) group = 1;
+    }
     if (!session_agree(s, f)) goto done;
 
-    for (int64_t b = 0; b < q->batch && f->status == LONGSPAN_OK; b++) {
-        read_samples(result, p, b, &at, f);
-        for (int64_t begin = s->rank * at.piece; begin < k->tokens; begin += s->ranks * at.piece) {
-            const int64_t end = smaller(begin + at.piece, k->tokens);
-            io_error error;
-            if (f->status != LONGSPAN_OK) break;
-            if (tensor_file_read(result->input.file, "/k", k, b, begin, end, at.raw, &error)) {
-                failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
-                break;
-            }
-            number_widen((kernel_type)k->type, at.raw, at.wide, (end - begin) * k_width);
-            for (int64_t j = begin; j < end; j++)
-                turn(&result->problem, j, k->heads, at.wide + (j - begin) * k_width, at.turned);
-            add_piece(result, p, &at, begin, end);
-        }
-    }
+    for (int64_t b = 0; b < q->batch; b++)
+        for (int64_t first = 0; first < p->rows && f->status == LONGSPAN_OK; first += group)
+            measure_rows(s, result, p, b, first, smaller(first + group, p->rows), &at, f);
     if (!session_agree(s, f)) goto done;
     for (int64_t row = 0; row < p->rows; row++) {
         double *cells = p->mass + row * p->columns;
         wait_reduce(s->rank == 0 ? MPI_IN_PLACE : cells, cells, (int)p->columns, MPI_DOUBLE, MPI_SUM, 0, s->comm);
+        unsigned char *seen = p->seen ? p->seen + row * p->columns : NULL;
+        if (seen)
+            wait_reduce(s->rank == 0 ? MPI_IN_PLACE : seen, seen, (int)p->columns, MPI_UNSIGNED_CHAR, MPI_MAX, 0, s->comm);
     }
 done:
     free(at.q);
@@ -227,10 +276,11 @@ done:
     free(at.scores);
     free(at.row_lse);
     free(at.turned);
+    free(at.oracle);
     return f->status == LONGSPAN_OK;
 }
 
-/* Rank 0: sums to shares; NaN where the mask leaves nothing to see. */
+/* Rank 0: sums to shares; NaN where the mask leaves nothing to see, or a pattern leaves nothing to the sampled rows. */
 static void finish_cells(const result_file *result, const char *path, picture *p, failure *f)
 {
     const longspan_problem *problem = &result->problem;
@@ -244,7 +294,8 @@ static void finish_cells(const result_file *result, const char *path, picture *p
         for (int64_t column = 0; column < p->columns; column++) {
             const range keys = {column * p->key_block, smaller((column + 1) * p->key_block, most_keys)};
             double *cell = &p->mass[row * p->columns + column];
-            if (p->sampled[row] == 0 || mask_ask(&m, queries, keys) == MASK_NOTHING) {
+            const bool dark = p->seen ? !p->seen[row * p->columns + column] : mask_ask(&m, queries, keys) == MASK_NOTHING;
+            if (p->sampled[row] == 0 || dark) {
                 *cell = NAN;
                 continue;
             }
@@ -309,23 +360,15 @@ static void map(session *s, const options *o, failure *f)
         failure_set(f, LONGSPAN_ERROR_UNSUPPORTED,
                     "%s: a result of --attention %s, which weighs no keys; a map is of softmax", o->arguments[0],
                     result.linear->name);
+    if (result.is_nsa)
+        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED,
+                    "%s: a result of --pattern nsa, a sum of three attentions without one lse; a map is of one",
+                    o->arguments[0]);
     if (result.alpha != 0)
         failure_set(f, LONGSPAN_ERROR_UNSUPPORTED,
                     "%s: a result of --attention sparsemax or entmax; a map is of softmax", o->arguments[0]);
     if (!session_agree(s, f)) goto done;
     if (output_file_check_distinct(s->comm, o->output, result.input_path, f) != LONGSPAN_OK) {
-        session_fail(s, f);
-        goto done;
-    }
-    if (result.problem.pattern) {
-        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "%s was computed with pattern %.100s, and map knows masks alone",
-                    o->arguments[0], result.problem.pattern);
-        session_fail(s, f);
-        goto done;
-    }
-    if (result.problem.relative_keys) {
-        failure_set(f, LONGSPAN_ERROR_UNSUPPORTED, "%s was computed with relative keys, which map does not know",
-                    o->arguments[0]);
         session_fail(s, f);
         goto done;
     }
@@ -338,6 +381,7 @@ static void map(session *s, const options *o, failure *f)
     p.mass = allocate(p.rows * p.columns, sizeof *p.mass, f);
     p.sampled = allocate(p.rows, sizeof *p.sampled, f);
     p.expected = allocate(p.rows, sizeof *p.expected, f);
+    if (map_wants_oracle(&result.problem)) p.seen = allocate(p.rows * p.columns, sizeof *p.seen, f);
     if (!session_agree(s, f) || !measure(s, &result, &p, f)) goto done;
     char *svg = NULL;
     size_t bytes = 0;
@@ -355,6 +399,7 @@ done:
     free(p.mass);
     free(p.sampled);
     free(p.expected);
+    free(p.seen);
     result_file_close(&result);
 }
 

@@ -69,30 +69,10 @@ typedef struct {
     verify_selection selected;
 } workshop;
 
-int64_t verify_sample_row(uint64_t seed, int64_t index, int64_t rows, int64_t total)
-{
-    const int64_t begin = total / rows * index + total % rows * index / rows;
-    const int64_t end = total / rows * (index + 1) + total % rows * (index + 1) / rows;
-    /* splitmix64 (Steele, Lea & Flood, OOPSLA 2014) of the seed and the index */
-    uint64_t x = seed * UINT64_C(0xD1342543DE82EF95) + (uint64_t)index * UINT64_C(0x9E3779B97F4A7C15);
-    x = (x ^ (x >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-    x = (x ^ (x >> 27)) * UINT64_C(0x94D049BB133111EB);
-    return begin + (int64_t)((x ^ (x >> 31)) % (uint64_t)(end - begin));
-}
-
-/* Rows [begin, end) of a dataset as doubles. */
 static void read_rows(workshop *w, const tensor_file *file, const char *dataset, const tensor_shape *shape, int64_t b,
                       int64_t begin, int64_t end, double *target, failure *f)
 {
-    const int64_t count = (end - begin) * shape->heads * shape->dim;
-    io_error error;
-    if (f->status != LONGSPAN_OK) return;
-    if (tensor_file_read(file, dataset, shape, b, begin, end, w->raw, &error)) {
-        failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
-        return;
-    }
-    number_widen((kernel_type)shape->type, w->raw, w->narrow, count);
-    for (int64_t i = 0; i < count; i++) target[i] = w->narrow[i];
+    verify_read_rows(&(verify_source){file, dataset, shape}, b, begin, end, w->raw, w->narrow, target, f);
 }
 
 /* Folds keys [begin, end), which are in w->k and w->v, into every (row, head) of the group. */
@@ -163,26 +143,6 @@ static void join_ranks(const session *s, sample *g, double *top)
     }
 }
 
-void verify_compare(verdict *all, worst_case *worst, worst_case here, double value, double reference, double most)
-{
-    const bool overflowed = isinf(value) && fabs(reference) + here.bound >= most && (value > 0) == (reference > 0);
-    bool same = value == reference || (isfinite(reference) && overflowed);
-    if (isnan(reference) || (isinf(reference) && isfinite(most))) same = !isfinite(value);
-    here.error = same ? 0 : fabs(value - reference);
-    here.fraction = same ? 0 : here.error / here.bound;
-    if (!(here.fraction <= 1)) all->over++;
-    if (isnan(here.fraction)) here.error = here.fraction = INFINITY;
-    if (worst->token < 0 || here.fraction > worst->fraction) *worst = here;
-    all->values++;
-}
-
-type_limits verify_limits_of(io_type type)
-{
-    if (type == IO_FLOAT16) return (type_limits){0x1p-11, 65504, 0x1p-24};
-    if (type == IO_BFLOAT16) return (type_limits){0x1p-8, 0x1.FEp127, 0x1p-110};
-    return (type_limits){0x1p-24, 0x1.FFFFFEp127, 0x1p-110};
-}
-
 /* Rank 0: out and lse of row r of the group, which are in w->stored, against what was recomputed. */
 static void compare_row(const workshop *w, const sample *g, int r, int64_t b, verdict *all)
 {
@@ -197,10 +157,7 @@ static void compare_row(const workshop *w, const sample *g, int r, int64_t b, ve
         for (int e = 0; e < value_dim; e++) {
             const double value = w->stored[(int64_t)h * value_dim + e];
             here.bound = (limits.roundoff + sum[ORACLE_SPREAD]) * fabs(reference[e]) + spread[e] + limits.tiny;
-            verify_compare(all, &all->out, here, value, reference[e], limits.most);
-            if (!isfinite(reference[e]) || !isfinite(value)) continue;
-            all->square_error += (value - reference[e]) * (value - reference[e]);
-            all->square_reference += reference[e] * reference[e];
+            verify_compare_out(all, here, value, reference[e], &limits);
         }
     }
 }
@@ -246,15 +203,6 @@ static bool verify_group(workshop *w, sample *g, int64_t b, verdict *all, failur
     return session_agree(w->s, f);
 }
 
-static double *doubles(int64_t count, failure *f)
-{
-    double *memory = malloc((size_t)count * sizeof *memory);
-    if (!memory)
-        failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory: %.1f MiB for the recomputation",
-                    (double)count * sizeof *memory / 1048576);
-    return memory;
-}
-
 static int64_t smaller(int64_t a, int64_t b)
 {
     return a < b ? a : b;
@@ -269,20 +217,20 @@ static bool workshop_open(workshop *w, sample *g, int64_t most, int64_t **tokens
     if (w->piece < 1) w->piece = 1;
     const int64_t in_piece = w->piece * p->kv_heads;
     const int64_t stored_most = (in_piece > heads ? in_piece : heads) * widest;
-    w->raw = doubles((stored_most + 1) / 2, f); /* float32 at most */
-    w->narrow = w->raw ? (float *)doubles((stored_most + 1) / 2, f) : NULL;
-    w->k = doubles(in_piece * p->dim, f);
-    w->v = doubles(in_piece * p->value_dim, f);
-    w->scratch = doubles(w->threads * 2 * w->piece, f);
-    w->top = doubles(most * heads, f);
-    w->stored = doubles(heads * p->value_dim, f);
+    w->raw = verify_room(stored_most, sizeof(float), f); /* float32 at most */
+    w->narrow = verify_room(stored_most, sizeof *w->narrow, f);
+    w->k = verify_room(in_piece * p->dim, sizeof(double), f);
+    w->v = verify_room(in_piece * p->value_dim, sizeof(double), f);
+    w->scratch = verify_room(w->threads * 2 * w->piece, sizeof(double), f);
+    w->top = verify_room(most * heads, sizeof(double), f);
+    w->stored = verify_room(heads * p->value_dim, sizeof(double), f);
     w->stored_lse = malloc((size_t)heads * sizeof *w->stored_lse);
     *g = (sample){.heads = p->heads, .sum_size = oracle_sum_size(p)};
     g->token = *tokens_p = malloc((size_t)most * sizeof *g->token);
     g->row = calloc((size_t)most, sizeof *g->row);
     g->most = g->row ? (int)most : 0;
-    g->q = doubles(most * heads * p->dim, f);
-    g->sum = doubles(most * heads * g->sum_size, f);
+    g->q = verify_room(most * heads * p->dim, sizeof(double), f);
+    g->sum = verify_room(most * heads * g->sum_size, sizeof(double), f);
     if (!g->token || !g->row || !w->stored_lse)
         failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory for the sampled rows");
     return session_agree(w->s, f);
@@ -331,28 +279,14 @@ static void verify_rows(const session *s, const result_file *result, int threads
     workshop_close(&w, &g, tokens);
 }
 
-void verify_print_worst(const char *name, const worst_case *c)
-{
-    printf("  %-4s  largest error %.3g of its bound: |error| %.3g, bound %.3g, at batch %lld, token %lld, head %d\n",
-           name, c->fraction, c->error, c->bound, (long long)c->batch, (long long)c->token, c->head);
-}
-
 static void print_verdict(const options *o, const result_file *result, int64_t rows, const verdict *all)
 {
-    const tensor_shape *q = &result->input.shapes.q;
-    const double rms =
-        all->square_reference > 0 ? sqrt(all->square_error / all->square_reference) : sqrt(all->square_error);
-    printf("%s: %s\n", o->arguments[1], all->over || all->wrong_lists ? "FAILED" : "PASSED");
-    printf("  %lld of %lld rows x %d heads recomputed in float64 from %s, seed %llu\n", (long long)rows,
-           (long long)(q->batch * q->tokens), q->heads, o->arguments[0], (unsigned long long)o->seed);
-    verify_print_worst("out", &all->out);
+    verify_print_head(o, &result->input.shapes.q, rows, all);
     verify_print_worst("lse", &all->lse);
     if (result->selection_is_chosen)
         printf("  %lld of %lld lists of blocks are not those of the best scores\n", (long long)all->wrong_lists,
-               (long long)rows * q->heads);
-    printf("  relative RMS error of out over these rows: %.3g\n", rms);
-    if (all->over)
-        printf("  %lld of %lld values are beyond their bound\n", (long long)all->over, (long long)all->values);
+               (long long)rows * result->problem.heads);
+    verify_print_sums(all);
     printf(
         "  bound: |out - ref| <= u_out |ref| + sum_j p_j e_j (|v_j| + |ref|), |lse - ref| <= sum_j p_j e_j + 4 u "
         "|ref|,\n"
@@ -381,12 +315,12 @@ static void verify(session *s, const options *o, failure *f)
         verify_nsa(s, o, &result, threads, rows, f);
         goto done;
     }
-    verdict all = {.out.token = -1, .lse.token = -1};
+    verdict all = verify_nothing();
     verify_rows(s, &result, threads, o->seed, rows, &all, f);
     if (f->status != LONGSPAN_OK) goto done;
     wait_bcast(&all, sizeof all, MPI_BYTE, 0, s->comm);
     if (s->rank == 0) print_verdict(o, &result, rows, &all);
-    if (all.over || all.wrong_lists) f->status = LONGSPAN_ERROR_VERIFICATION;
+    if (verify_failed(&all)) f->status = LONGSPAN_ERROR_VERIFICATION;
 done:
     result_file_close(&result);
 }

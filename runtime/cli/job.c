@@ -244,12 +244,6 @@ bool job_open_context(const session *s, const options *o, void (*progress)(void 
     return true;
 }
 
-bool job_open(const session *s, const options *o, const longspan_problem *problem,
-              void (*progress)(void *progress_data, double fraction), void *progress_data, job *job_p, failure *f)
-{
-    return job_open_context(s, o, progress, progress_data, job_p, f) && job_plan(s, problem, job_p, f);
-}
-
 bool job_plan(const session *s, const longspan_problem *problem, job *job_p, failure *f)
 {
     const double planning = MPI_Wtime();

@@ -41,18 +41,17 @@ longspan_status job_problem_set_blocks(const char *path, const input_file *input
 /* Not collective. The kernel that --isa names, NULL with the reason in *f if this CPU cannot run it. */
 const attention_kernel *job_kernel(const char *isa, failure *f);
 
-/* Collective. Checks, plans and allocates; warns about how the ranks were launched. `progress` may be NULL. Fails as
- * session_agree does: false, *f agreed on and printed. *job_p is to be closed in either case. */
-bool job_open(const session *s, const options *o, const longspan_problem *problem,
-              void (*progress)(void *progress_data, double fraction), void *progress_data, job *job_p, failure *f);
-/* What it does once the context is open: plans, and allocates. */
-bool job_plan(const session *s, const longspan_problem *problem, job *j, failure *f);
-/* The parts of it that linear attention has too. job_open_context: the kernel, the threads, the trace and the context;
- * the rest is empty. job_check: true if the library's call succeeded, else false, *f set from it and printed; what it
- * failed with is agreed on. job_planned, not collective: the command waits as long as the library, which knows what the
- * plan takes. job_allocate, not collective: memory for rows of a tensor, NULL with the reason in *f. */
+/* Collective. The kernel, the threads, the trace and the context; the rest is empty. Warns about how the ranks were
+ * launched. `progress` may be NULL. Fails as session_agree does: false, *f agreed on and printed. *job_p is to be closed
+ * in either case. */
 bool job_open_context(const session *s, const options *o, void (*progress)(void *progress_data, double fraction),
                       void *progress_data, job *job_p, failure *f);
+/* Collective, after it. Checks, plans and allocates. Fails likewise. */
+bool job_plan(const session *s, const longspan_problem *problem, job *j, failure *f);
+/* What linear attention, which plans for itself, has too. job_check: true if the library's call succeeded, else false, *f
+ * set from it and printed; what it failed with is agreed on. job_planned, not collective: the command waits as long as
+ * the library, which knows what the plan takes. job_allocate, not collective: memory for rows of a tensor, NULL with the
+ * reason in *f. */
 bool job_check(const session *s, const job *j, longspan_status status, failure *f);
 void job_planned(const session *s, const job *j);
 void *job_allocate(const char *name, int64_t rows, int heads, int dim, size_t size, failure *f);

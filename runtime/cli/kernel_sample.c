@@ -213,7 +213,7 @@ kernel_sample kernel_sample_take(MPI_Comm comm, const kernel_data *d, const atte
                                  .threads = threads,
                                  .workspace = d->workspace};
     kernel_sample sample = {.peak = report_peak(comm, kernel, threads, PEAK_MILLISECONDS * 1e-3),
-                            .tile_peak = report_tile_peak(comm, kernel, threads, PEAK_MILLISECONDS * 1e-3)};
+                            .bf16_peak = report_bf16_peak(comm, kernel, threads, PEAK_MILLISECONDS * 1e-3)};
     if (kernel_shape_decodes(s)) sample.memory = memory_rate(d, threads);
 
     const double cpu = team_cpu_seconds(threads), started = seconds_now();

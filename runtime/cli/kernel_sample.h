@@ -24,7 +24,7 @@ typedef struct {
     double cpu;        /* that all threads of the fold used together in `wall` */
     double finish_cpu; /* in `finish` */
     double peak;       /* float32 multiply-add flop/s of as many threads, measured just before */
-    double tile_peak;  /* bfloat16 tile product flop/s, likewise; 0 without a matrix unit */
+    double bf16_peak;  /* flop/s of products of bfloat16, likewise; 0 where the kernel has none */
     double memory;     /* bytes/s at which as many threads read k and v, the best of some passes just before; 0 unless
                           decoding */
 } kernel_sample;

@@ -231,7 +231,7 @@ bool machine_load(const session *s, const attention_kernel *kernel, machine_sour
     machine_file_path(path, sizeof path, &named);
     if (s->rank == 0 && path[0]) read_file(path, named, kernel, &p, f);
     if (!session_agree(s, f)) return false;
-    if (s->rank == 0) machine_fill(&p.machine, kernel->peak(peak_seconds));
+    if (s->rank == 0) machine_fill(&p.machine, kernel, kernel->peak(peak_seconds));
     wait_bcast(&p, (int)sizeof p, MPI_BYTE, 0, s->comm);
     *source_p = p;
     return true;

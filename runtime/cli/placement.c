@@ -49,7 +49,7 @@ bool placement_make(const options *o, const placement_work *work, const machine_
     attention_compute compute =
         work->elements == 0 || work->fp32 ? COMPUTE_FP32 : attention_compute_best(kernel, (kernel_type)work->type, work->rows);
     if (strcmp(o->compute, "auto") != 0 && attention_compute_from_name(o->compute, &compute) &&
-        !(kernel->computes >> compute & 1u)) {
+        !attention_kernel_offers(kernel, compute)) {
         failure_set(f, LONGSPAN_ERROR_ARGUMENT, "--compute %s: kernel '%s' does not offer it", o->compute,
                     kernel->name);
         return false;

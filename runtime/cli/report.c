@@ -110,7 +110,7 @@ double report_peak(MPI_Comm comm, const attention_kernel *kernel, int threads, d
     return peak_of_all(comm, kernel->peak, threads, seconds);
 }
 
-double report_tile_peak(MPI_Comm comm, const attention_kernel *kernel, int threads, double seconds)
+double report_bf16_peak(MPI_Comm comm, const attention_kernel *kernel, int threads, double seconds)
 {
-    return kernel->tile_peak ? peak_of_all(comm, kernel->tile_peak, threads, seconds) : 0;
+    return kernel->bf16_peak ? peak_of_all(comm, kernel->bf16_peak, threads, seconds) : 0;
 }

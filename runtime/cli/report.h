@@ -33,7 +33,7 @@ int64_t report_peak_memory(void);
  * disturbed. */
 double report_peak(MPI_Comm comm, const attention_kernel *kernel, int threads, double seconds);
 
-/* The same of bfloat16 tile products; 0 where the kernel has no matrix unit. */
-double report_tile_peak(MPI_Comm comm, const attention_kernel *kernel, int threads, double seconds);
+/* The same of products of bfloat16; 0 where the kernel has none. */
+double report_bf16_peak(MPI_Comm comm, const attention_kernel *kernel, int threads, double seconds);
 
 #endif

@@ -47,28 +47,10 @@ typedef struct {
     verdict all;
 } entmax_check;
 
-static void *take(int64_t count, size_t size, failure *f)
-{
-    void *memory = malloc((size_t)(count > 0 ? count : 1) * size);
-    if (!memory)
-        failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory: %.1f MiB for the recomputation",
-                    (double)count * (double)size / 1048576);
-    return memory;
-}
-
-/* Rows [begin, end) of a dataset as doubles. */
 static void read_rows(entmax_check *c, const tensor_file *file, const char *dataset, const tensor_shape *shape,
                       int64_t b, int64_t begin, int64_t end, double *target, failure *f)
 {
-    const int64_t count = (end - begin) * shape->heads * shape->dim;
-    io_error error;
-    if (f->status != LONGSPAN_OK) return;
-    if (tensor_file_read(file, dataset, shape, b, begin, end, c->raw, &error)) {
-        failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
-        return;
-    }
-    number_widen((kernel_type)shape->type, c->raw, c->narrow, count);
-    for (int64_t i = 0; i < count; i++) target[i] = c->narrow[i];
+    verify_read_rows(&(verify_source){file, dataset, shape}, b, begin, end, c->raw, c->narrow, target, f);
 }
 
 static bool group_sees(const entmax_check *c, int64_t begin, int64_t end)
@@ -144,7 +126,7 @@ static void solve(head_row *h, int64_t keys, double exponent, double *sorted)
 static void solve_all(entmax_check *c, failure *f)
 {
     const longspan_problem *p = &c->result->problem;
-    double *sorted = take(c->threads * p->keys, sizeof *sorted, f);
+    double *sorted = verify_room(c->threads * p->keys, sizeof *sorted, f);
     if (!sorted) return;
 #pragma omp parallel for num_threads(c->threads) schedule(dynamic)
     for (int64_t i = 0; i < c->rows * p->heads; i++)
@@ -194,10 +176,7 @@ static void compare_row(entmax_check *c, int64_t r, int64_t b)
             /* A value that is not finite, of a key that may or may not have weight. */
             if (isfinite(reference) && !isfinite(h->bound[e])) continue;
             here.bound = limits.roundoff * fabs(reference) + h->bound[e] + limits.tiny;
-            verify_compare(&c->all, &c->all.out, here, value, reference, limits.most);
-            if (!isfinite(reference) || !isfinite(value)) continue;
-            c->all.square_error += (value - reference) * (value - reference);
-            c->all.square_reference += reference * reference;
+            verify_compare_out(&c->all, here, value, reference, &limits);
         }
     }
 }
@@ -254,20 +233,20 @@ static void open_check(entmax_check *c, int64_t most, failure *f)
     c->piece = PIECE_FLOATS / (p->kv_heads * widest) + 1;
     if (c->piece > p->keys) c->piece = p->keys;
     const int64_t in_piece = c->piece * p->kv_heads > heads ? c->piece * p->kv_heads : heads;
-    c->token = take(most, sizeof *c->token, f);
+    c->token = verify_room(most, sizeof *c->token, f);
     c->row = calloc((size_t)most, sizeof *c->row);
     c->head = calloc((size_t)(most * heads), sizeof *c->head);
-    c->raw = take(in_piece * widest, sizeof(float), f);
-    c->narrow = take(in_piece * widest, sizeof(float), f);
-    c->k = take(in_piece * widest, sizeof(double), f);
-    c->q = take(most * heads * p->dim, sizeof(double), f);
-    c->stored = take(heads * p->value_dim, sizeof(double), f);
-    c->stored_tau = take(heads, sizeof(float), f);
+    c->raw = verify_room(in_piece * widest, sizeof(float), f);
+    c->narrow = verify_room(in_piece * widest, sizeof(float), f);
+    c->k = verify_room(in_piece * widest, sizeof(double), f);
+    c->q = verify_room(most * heads * p->dim, sizeof(double), f);
+    c->stored = verify_room(heads * p->value_dim, sizeof(double), f);
+    c->stored_tau = verify_room(heads, sizeof(float), f);
     if (!c->row || !c->head) failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory for the sampled rows");
     for (int64_t i = 0; i < most * heads && f->status == LONGSPAN_OK; i++) {
         head_row *h = &c->head[i];
-        h->z = take(2 * p->keys, sizeof(double), f);
-        h->out = take(2 * (int64_t)p->value_dim, sizeof(double), f);
+        h->z = verify_room(2 * p->keys, sizeof(double), f);
+        h->out = verify_room(2 * (int64_t)p->value_dim, sizeof(double), f);
         if (f->status != LONGSPAN_OK) return;
         h->error = h->z + p->keys;
         h->bound = h->out + p->value_dim;
@@ -309,44 +288,11 @@ static void check_rows(entmax_check *c, const options *o, int64_t rows, int64_t 
     }
 }
 
-static void add_verdict(verdict *all, const verdict *other)
-{
-    if (all->out.token < 0 || other->out.fraction > all->out.fraction) all->out = other->out;
-    if (all->lse.token < 0 || other->lse.fraction > all->lse.fraction) all->lse = other->lse;
-    all->values += other->values;
-    all->over += other->over;
-    all->square_error += other->square_error;
-    all->square_reference += other->square_reference;
-}
-
-/* Collective. The verdicts of all ranks in c->all, on every rank. */
-static void join_ranks(entmax_check *c, failure *f)
-{
-    verdict *each = take(c->s->ranks, sizeof *each, f);
-    if (!session_agree(c->s, f)) {
-        free(each);
-        return;
-    }
-    wait_allgather(&c->all, (int)sizeof c->all, MPI_BYTE, each, (int)sizeof *each, MPI_BYTE, c->s->comm);
-    c->all = (verdict){.out.token = -1, .lse.token = -1};
-    for (int rank = 0; rank < c->s->ranks; rank++)
-        if (each[rank].values > 0) add_verdict(&c->all, &each[rank]);
-    free(each);
-}
-
 static void print_verdict(const options *o, const entmax_check *c, int64_t rows)
 {
-    const tensor_shape *q = &c->result->input.shapes.q;
-    const verdict *all = &c->all;
-    const double square = all->square_reference > 0 ? all->square_error / all->square_reference : all->square_error;
-    printf("%s: %s\n", o->arguments[1], all->over ? "FAILED" : "PASSED");
-    printf("  %lld of %lld rows x %d heads recomputed in float64 from %s, seed %llu\n", (long long)rows,
-           (long long)(q->batch * q->tokens), q->heads, o->arguments[0], (unsigned long long)o->seed);
-    verify_print_worst("out", &all->out);
-    verify_print_worst("tau", &all->lse);
-    printf("  relative RMS error of out over these rows: %.3g\n", sqrt(square));
-    if (all->over)
-        printf("  %lld of %lld values are beyond their bound\n", (long long)all->over, (long long)all->values);
+    verify_print_head(o, &c->result->input.shapes.q, rows, &c->all);
+    verify_print_worst("tau", &c->all.lse);
+    verify_print_sums(&c->all);
     printf("  bound: what rounding can move of each weight and of the threshold: runtime/cli/verify_entmax.c\n");
 }
 
@@ -357,13 +303,13 @@ void verify_entmax(const session *s, const options *o, const result_file *result
     int64_t most = GROUP_BYTES / row_bytes;
     if (most < 1) most = 1;
     if (most > (rows + s->ranks - 1) / s->ranks) most = (rows + s->ranks - 1) / s->ranks;
-    entmax_check c = {.s = s, .result = result, .threads = threads, .all = {.out.token = -1, .lse.token = -1}};
+    entmax_check c = {.s = s, .result = result, .threads = threads, .all = verify_nothing()};
     open_check(&c, most, f);
     if (session_agree(s, f)) {
         check_rows(&c, o, rows, most, f);
-        if (session_agree(s, f)) join_ranks(&c, f);
+        if (session_agree(s, f)) verify_join(s, &c.all, f);
         if (f->status == LONGSPAN_OK && s->rank == 0) print_verdict(o, &c, rows);
-        if (f->status == LONGSPAN_OK && c.all.over) f->status = LONGSPAN_ERROR_VERIFICATION;
+        if (f->status == LONGSPAN_OK && verify_failed(&c.all)) f->status = LONGSPAN_ERROR_VERIFICATION;
     }
     close_check(&c, most);
 }

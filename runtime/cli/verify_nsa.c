@@ -32,13 +32,6 @@ typedef struct {
     double *scores, *score_error; /* [H, pooled]; [H], the largest */
 } nsa_row;
 
-/* The worst of this rank. */
-typedef struct {
-    int64_t values, over, wrong_lists, token;
-    int head;
-    double fraction, error, bound, square_error, square_reference;
-} nsa_verdict;
-
 typedef struct {
     const session *s;
     const result_file *result;
@@ -53,27 +46,10 @@ typedef struct {
     double *k, *v, *pooled_k, *pooled_v, *scratch, *stored;
 } nsa_check_work;
 
-static void *room(int64_t count, size_t size, failure *f)
-{
-    void *memory = calloc((size_t)count + 1, size);
-    if (!memory)
-        failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory: %.1f MiB for the recomputation",
-                    (double)count * (double)size / 1048576);
-    return memory;
-}
-
 static void read_rows(nsa_check_work *w, const tensor_file *file, const char *dataset, const tensor_shape *shape,
                       int64_t begin, int64_t end, double *target, failure *f)
 {
-    const int64_t count = (end - begin) * shape->heads * shape->dim;
-    io_error error;
-    if (f->status != LONGSPAN_OK) return;
-    if (tensor_file_read(file, dataset, shape, 0, begin, end, w->raw, &error) != 0) {
-        failure_set(f, LONGSPAN_ERROR_IO, "%s", error.text);
-        return;
-    }
-    number_widen((kernel_type)shape->type, w->raw, w->narrow, count);
-    for (int64_t i = 0; i < count; i++) target[i] = (double)w->narrow[i];
+    verify_read_rows(&(verify_source){file, dataset, shape}, 0, begin, end, w->raw, w->narrow, target, f);
 }
 
 static int64_t smaller(int64_t a, int64_t b)
@@ -108,14 +84,14 @@ static void open_work(nsa_check_work *w, failure *f)
     w->problems[POOLED].keys = w->pooled;
     const int64_t keys = piece_keys(w), widest = larger(p->dim, p->value_dim);
     const int64_t most = larger(keys * p->kv_heads * widest, (int64_t)p->heads * larger(widest, BRANCHES));
-    w->raw = room(most, sizeof(float), f);
-    w->narrow = room(most, sizeof *w->narrow, f);
-    w->k = room(keys * p->kv_heads * p->dim, sizeof *w->k, f);
-    w->v = room(keys * p->kv_heads * p->value_dim, sizeof *w->v, f);
-    w->pooled_k = room((w->piece / stride + 1) * p->kv_heads * p->dim, sizeof *w->k, f);
-    w->pooled_v = room((w->piece / stride + 1) * p->kv_heads * p->value_dim, sizeof *w->v, f);
-    w->scratch = room(2 * (w->piece + 1) * w->threads, sizeof *w->scratch, f);
-    w->stored = room((int64_t)p->heads * p->value_dim, sizeof *w->stored, f);
+    w->raw = verify_room(most, sizeof(float), f);
+    w->narrow = verify_room(most, sizeof *w->narrow, f);
+    w->k = verify_room(keys * p->kv_heads * p->dim, sizeof *w->k, f);
+    w->v = verify_room(keys * p->kv_heads * p->value_dim, sizeof *w->v, f);
+    w->pooled_k = verify_room((w->piece / stride + 1) * p->kv_heads * p->dim, sizeof *w->k, f);
+    w->pooled_v = verify_room((w->piece / stride + 1) * p->kv_heads * p->value_dim, sizeof *w->v, f);
+    w->scratch = verify_room(2 * (w->piece + 1) * w->threads, sizeof *w->scratch, f);
+    w->stored = verify_room((int64_t)p->heads * p->value_dim, sizeof *w->stored, f);
 }
 
 static void close_work(nsa_check_work *w)
@@ -143,12 +119,12 @@ static void row_open(nsa_check_work *w, int64_t token, nsa_row *row, failure *f)
     const oracle_arithmetic given = w->result->arithmetic, pooled = {unit, 0, unit};
     io_error error;
     *row = (nsa_row){.token = token, .position = token + p->keys - p->queries};
-    row->q = room((int64_t)p->heads * p->dim, sizeof *row->q, f);
-    row->gates = room((int64_t)p->heads * BRANCHES, sizeof *row->gates, f);
-    row->lists = room(shape->lists * shape->most, sizeof *row->lists, f);
-    row->sums = room(BRANCHES * p->heads * w->sum_size, sizeof *row->sums, f);
-    row->scores = room(p->heads * w->pooled, sizeof *row->scores, f);
-    row->score_error = room(p->heads, sizeof *row->score_error, f);
+    row->q = verify_room((int64_t)p->heads * p->dim, sizeof *row->q, f);
+    row->gates = verify_room((int64_t)p->heads * BRANCHES, sizeof *row->gates, f);
+    row->lists = verify_room(shape->lists * shape->most, sizeof *row->lists, f);
+    row->sums = verify_room(BRANCHES * p->heads * w->sum_size, sizeof *row->sums, f);
+    row->scores = verify_room(p->heads * w->pooled, sizeof *row->scores, f);
+    row->score_error = verify_room(p->heads, sizeof *row->score_error, f);
     read_rows(w, w->result->input.file, "/q", &w->result->input.shapes.q, token, token + 1, row->q, f);
     read_rows(w, w->result->input.file, "/gates", &w->gates, token, token + 1, row->gates, f);
     if (f->status == LONGSPAN_OK &&
@@ -282,27 +258,7 @@ static bool list_is_right(const nsa_check_work *w, const nsa_row *row, int g)
     return true;
 }
 
-/* A value against its reference and bound. */
-static void compare(nsa_verdict *all, const nsa_row *row, int head, double value, double reference, double bound)
-{
-    const bool finite = isfinite(reference) && isfinite(value);
-    const double error = finite ? fabs(value - reference) : isfinite(value) == isfinite(reference) ? 0 : INFINITY;
-    const double fraction = error == 0 ? 0 : error / bound;
-    all->values++;
-    all->over += !(fraction <= 1);
-    if (finite) {
-        all->square_error += error * error;
-        all->square_reference += reference * reference;
-    }
-    if (all->token >= 0 && !(fraction > all->fraction)) return;
-    all->token = row->token;
-    all->head = head;
-    all->fraction = fraction;
-    all->error = error;
-    all->bound = bound;
-}
-
-static void compare_row(nsa_check_work *w, const nsa_row *row, nsa_verdict *all, failure *f)
+static void compare_row(nsa_check_work *w, const nsa_row *row, verdict *all, failure *f)
 {
     const longspan_problem *p = &w->result->problem;
     const type_limits limits = verify_limits_of(w->result->out.type);
@@ -311,55 +267,25 @@ static void compare_row(nsa_check_work *w, const nsa_row *row, nsa_verdict *all,
     for (int g = 0; g < p->kv_heads; g++) all->wrong_lists += !list_is_right(w, row, g);
     for (int h = 0; h < p->heads; h++)
         for (int e = 0; e < p->value_dim; e++) {
-            double reference = 0, bound = limits.tiny;
+            worst_case here = {.token = row->token, .head = h, .bound = limits.tiny};
+            double reference = 0;
             for (int i = 0; i < BRANCHES; i++) {
                 const double *sum = row->sums + (i * p->heads + h) * w->sum_size, gate = row->gates[h * BRANCHES + i];
                 const double of_branch = sum[ORACLE_OUT + e], spread = sum[ORACLE_OUT + p->value_dim + e];
                 reference += gate * of_branch;
-                bound += fabs(gate) * ((4 * unit + sum[ORACLE_SPREAD]) * fabs(of_branch) + spread + limits.tiny);
+                here.bound += fabs(gate) * ((4 * unit + sum[ORACLE_SPREAD]) * fabs(of_branch) + spread + limits.tiny);
             }
-            bound += limits.roundoff * fabs(reference);
-            compare(all, row, h, w->stored[(int64_t)h * p->value_dim + e], reference, bound);
+            here.bound += limits.roundoff * fabs(reference);
+            verify_compare_out(all, here, w->stored[(int64_t)h * p->value_dim + e], reference, &limits);
         }
 }
 
-/* Collective. The verdicts of all ranks as one, on every rank. */
-static bool join(const session *s, nsa_verdict *all, failure *f)
+static void print_verdict(const options *o, const result_file *result, int64_t rows, const verdict *all)
 {
-    nsa_verdict *each = room(s->ranks, sizeof *each, f);
-    const bool enough = session_agree(s, f);
-    if (enough) {
-        wait_allgather(all, sizeof *all, MPI_BYTE, each, sizeof *all, MPI_BYTE, s->comm);
-        *all = (nsa_verdict){.token = -1};
-        for (int rank = 0; rank < s->ranks; rank++) {
-            const nsa_verdict sums = *all, *one = &each[rank];
-            if (one->token >= 0 && (all->token < 0 || one->fraction > all->fraction)) *all = *one;
-            all->values = sums.values + one->values;
-            all->over = sums.over + one->over;
-            all->wrong_lists = sums.wrong_lists + one->wrong_lists;
-            all->square_error = sums.square_error + one->square_error;
-            all->square_reference = sums.square_reference + one->square_reference;
-        }
-    }
-    free(each);
-    return enough;
-}
-
-static void print_verdict(const options *o, const result_file *result, int64_t rows, const nsa_verdict *all)
-{
-    const longspan_problem *p = &result->problem;
-    const double rms =
-        all->square_reference > 0 ? sqrt(all->square_error / all->square_reference) : sqrt(all->square_error);
-    printf("%s: %s\n", o->arguments[1], all->over || all->wrong_lists ? "FAILED" : "PASSED");
-    printf("  %lld of %lld rows x %d heads recomputed in float64 from %s, seed %llu\n", (long long)rows,
-           (long long)p->queries, p->heads, o->arguments[0], (unsigned long long)o->seed);
-    printf("  out   largest error %.3g of its bound: |error| %.3g, bound %.3g, at token %lld, head %d\n", all->fraction,
-           all->error, all->bound, (long long)all->token, all->head);
+    verify_print_head(o, &result->input.shapes.q, rows, all);
     printf("  %lld of %lld lists of blocks are not those of the largest weights\n", (long long)all->wrong_lists,
-           (long long)rows * p->kv_heads);
-    printf("  relative RMS error of out over these rows: %.3g\n", rms);
-    if (all->over)
-        printf("  %lld of %lld values are beyond their bound\n", (long long)all->over, (long long)all->values);
+           (long long)rows * result->problem.kv_heads);
+    verify_print_sums(all);
     printf("  bound: the sum of those of the three branches times their gates: runtime/cli/row_oracle.h\n");
 }
 
@@ -367,7 +293,7 @@ void verify_nsa(const session *s, const options *o, const result_file *result, i
 {
     pattern_choice choice;
     io_error error;
-    nsa_verdict all = {.token = -1};
+    verdict all = verify_nothing();
     nsa_check_work w = {.s = s, .result = result, .threads = threads};
     if (selection_is_wanted(&result->problem, &choice)) w.sizes = nsa_sizes_of(&choice);
     if (tensor_file_shape(result->input.file, "/gates", &w.gates, &error) != 0)
@@ -387,7 +313,7 @@ void verify_nsa(const session *s, const options *o, const result_file *result, i
         for (int i = 0; i < count; i++) row_close(&w.rows[i]);
     }
     close_work(&w);
-    if (!session_agree(s, f) || !join(s, &all, f)) return;
+    if (!session_agree(s, f) || !verify_join(s, &all, f)) return;
     if (s->rank == 0) print_verdict(o, result, rows, &all);
-    if (all.over || all.wrong_lists) f->status = LONGSPAN_ERROR_VERIFICATION;
+    if (verify_failed(&all)) f->status = LONGSPAN_ERROR_VERIFICATION;
 }

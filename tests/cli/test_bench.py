@@ -105,7 +105,8 @@ class Kernels(harness.Case):
     CHEAP = ("--type", "float32", "--tokens", "2k", "--dim", "64", "--isa", "auto", "--warmup", "0")
     ALWAYS = {"wall", "finish", "cpu", "cpu_share", "gflops", "peak_gflops", "fraction_of_peak",
               "fraction_of_peak_by_cpu", "ns_per_score"}
-    TILES = {"tile_peak_gflops", "fraction_of_tile_peak"}
+    BF16 = {"bf16_peak_gflops", "fraction_of_bf16_peak"}
+    BF16_ISAS = {"avx512_bf16", "amx"}
     DECODING = {"key_gbytes", "memory_gbytes", "fraction_of_memory"}
 
     def bench(self, *options, **how):
@@ -115,8 +116,8 @@ class Kernels(harness.Case):
             return result, json.load(file)
 
     def check_result(self, result, quantities, repeat):
-        if result["isa"] == "amx":
-            quantities = quantities | self.TILES
+        if result["isa"] in self.BF16_ISAS:
+            quantities = quantities | self.BF16
         rest = {"shape", "isa", "compute", "threads", "flops", "scores", "key_bytes", "samples"}
         self.assertEqual(set(result), rest | quantities)
         for quantity in quantities:
@@ -124,7 +125,7 @@ class Kernels(harness.Case):
         self.assertEqual(len(result["samples"]), repeat)
         rates = []
         for sample in result["samples"]:
-            self.assertEqual(set(sample), {"wall", "finish", "cpu", "finish_cpu", "peak", "tile_peak", "memory"})
+            self.assertEqual(set(sample), {"wall", "finish", "cpu", "finish_cpu", "peak", "bf16_peak", "memory"})
             self.assertGreater(sample["wall"], 0)
             self.assertGreater(sample["peak"], 0)
             rates.append(result["flops"] / sample["wall"])
@@ -158,7 +159,7 @@ class Kernels(harness.Case):
         threads = [1, 2] if len(os.sched_getaffinity(0)) > 1 else [1]
         measured = [(result["isa"], result["compute"], result["threads"]) for result in report["results"]]
         self.assertEqual(measured, [(name, compute, count) for name in usable
-                                    for compute in (["fp32", "bf16"] if name == "amx" else ["fp32"])
+                                    for compute in (["fp32", "bf16"] if name in self.BF16_ISAS else ["fp32"])
                                     for count in threads])
         for result in report["results"]:
             paired = {"speedup"} if result["threads"] == 2 else set()

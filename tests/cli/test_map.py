@@ -80,6 +80,29 @@ class Map(harness.Case):
         self.succeed("map", "out.h5", "-o", "causal.svg", "--blocks", "4")
         self.assertEqual(set(colours_of(self.path("causal.svg"))), {(i, j) for i in range(4) for j in range(i + 1)})
 
+    def test_patterns_decide_which_cells_are_drawn(self):
+        # Every query is sampled. Windows of 3 to either side; tokens 0 and 40 are global.
+        self.attend(64, "--pattern", "global:3,3,0,40", heads=2)
+        self.succeed("map", "out.h5", "-o", "map.svg", "--blocks", "16", ranks=3)
+        token = numpy.arange(64)
+        sees = abs(token[:, None] - token) <= 3
+        for glob in (0, 40):
+            sees[glob, :] = sees[:, glob] = True
+        self.assertEqual(set(colours_of(self.path("map.svg"))), {(i, j) for i in range(16) for j in range(16)
+                         if sees[4 * i:4 * i + 4, 4 * j:4 * j + 4].any()})
+
+    def test_scores_of_relative_keys_and_lists_of_each_head_are_known(self):
+        # Shares that did not sum to 1 would be refused.
+        self.succeed("generate", "relative.h5", "--tokens", "200", "--heads", "2", "--dim", "16", "--relative", "9,5")
+        self.succeed("attend", "relative.h5", "-o", "relative-out.h5", "--mask", "window:9,5")
+        self.attend(200, "--mask", "causal", "--pattern", "moba:16,3", heads=4, kv_heads=2)
+        for name in ("relative-out", "out"):
+            pictures = []
+            for ranks in (1, 3):
+                self.succeed("map", f"{name}.h5", "-o", f"{name}-{ranks}.svg", "--blocks", "20", ranks=ranks)
+                pictures.append(self.picture(f"{name}-{ranks}.svg")[1])
+            self.assertEqual(pictures[0], pictures[1])
+
     def test_attention_to_one_key_is_one_cell(self):
         # All queries are the first unit vector, and key 70 alone has it: all attention goes to its block.
         q, k = numpy.zeros((100, 1, 8), "f4"), numpy.zeros((100, 1, 8), "f4")

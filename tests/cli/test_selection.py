@@ -144,6 +144,7 @@ class Selected(harness.Case):
                 self.assertGreater(json.load(file)["select"]["max"], 0)
 
         harness.in_parallel(attend, (1, 3))
+        self.assert_refused(self.longspan("map", "out.h5", "-o", "map.svg"), 2, "nsa", "softmax|lse")
         for name, at in (("out", (100, 1, 2)), ("selected_blocks", (130, 1, 1))):
             shutil.copy(self.path("out.h5"), self.path("bad.h5"))
             with h5py.File(self.path("bad.h5"), "a") as file:
@@ -199,6 +200,19 @@ class Selected(harness.Case):
         refused(attend_with(good, path="batch.h5"), 2, "'selected'", "batch 2")
         refused(self.longspan("plan", "--tokens", "1k", "--ranks", "2", "--pattern", "selected:64", ranks=1), 2,
                 "selected:64", "selection")
+
+    def test_bench_times_the_blocks_that_moba_chooses(self):
+        tokens, block, top, heads, dim = 1000, 64, 3, 4, 32
+        self.succeed("bench", "attention", "--tokens", str(tokens), "--heads", str(heads), "--kv-heads", "2", "--dim", str(dim),
+                     "--mask", "causal", "--pattern", f"moba:{block},{top}", "--repeat", "1", "--report", "r.json", ranks=3)
+        with open(self.path("r.json"), encoding="utf-8") as file:
+            report = json.load(file)
+        pairs = sum(token % block + 1 + block * min(top - 1, token // block) for token in range(tokens))
+        self.assertEqual((report["problem"]["pattern"], report["plan"]["strategy"]), (f"moba:{block},{top}", "fetch"))
+        self.assertAlmostEqual(report["gflops"] * report["median_wall"] / (pairs * heads * 4 * dim * 1e-9), 1, 6)
+        for pattern in ("selected:64", "nsa:32,16,64,4,128"):
+            refused = self.longspan("bench", "attention", "--tokens", "1k", "--mask", "causal", "--pattern", pattern, ranks=2)
+            self.assert_refused(refused, 2, pattern, "selection")
 
 
 if __name__ == "__main__":

@@ -125,7 +125,8 @@ class Verify(harness.Case):
 
     def test_one_dropped_key_fails(self):
         def check(kind):
-            arrays = self.attend(1000, name=kind, dim=64, kind=kind, heads=1)
+            # A narrower arithmetic has bounds in which one key of a thousand is lost.
+            arrays = self.attend(1000, "--compute", "fp32", name=kind, dim=64, kind=kind, heads=1)
             seen = oracle.visible(1000, 1000, False)
             seen[500, 123] = False
             self.verify(*ALL, status=3, name=kind, bad=self.replace(arrays, seen, rows=500, name=kind))

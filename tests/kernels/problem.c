@@ -447,14 +447,21 @@ static const attention_kernel *find_kernel(const char *name)
     static const attention_kernel *const emulations[] = {
 #if defined(__x86_64__)
         &attention_amx_emulated_avx512,
+        &attention_dots_emulated_avx512,
 #endif
         &attention_amx_emulated,
+        &attention_dots_emulated,
     };
-    const bool any = strcmp(name, "amx-emulated") == 0;
-    for (size_t i = 0; i < sizeof emulations / sizeof emulations[0]; i++)
-        if (any ? !cpu_features_missing(emulations[i]->features) : strcmp(name, emulations[i]->name) == 0)
-            return emulations[i];
-    return any ? &attention_amx_emulated : attention_kernel_find(name);
+    const size_t length = strlen(name);
+    const attention_kernel *found = attention_kernel_find(name);
+    for (size_t i = 0; i < sizeof emulations / sizeof emulations[0] && !found; i++) {
+        const attention_kernel *kernel = emulations[i];
+        if (strcmp(kernel->name, name) == 0) return kernel;
+        if (strstr(name, "-emulated") && strncmp(kernel->name, name, length) == 0 && kernel->name[length] == '-' &&
+            !cpu_features_missing(kernel->features))
+            found = kernel;
+    }
+    return found;
 }
 
 const attention_kernel *kernel_under_test(int argc, char **argv)
@@ -465,7 +472,7 @@ const attention_kernel *kernel_under_test(int argc, char **argv)
         print_error("no kernel is called %s, or no arithmetic %s\n", name, argc > 2 ? argv[2] : "fp32");
         exit(1);
     }
-    if (cpu_features_missing(kernel->features) || !(kernel->computes >> compute_under_test & 1)) {
+    if (cpu_features_missing(kernel->features) || !attention_kernel_offers(kernel, compute_under_test)) {
         print_message("this CPU cannot run %s %s\n", name, attention_compute_name(compute_under_test));
         exit(77);
     }

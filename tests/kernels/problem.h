@@ -110,10 +110,11 @@ void problem_check(const problem *p, attention_state state, int64_t rows, double
 /* One line that names the shape and its seed. */
 void problem_print(const problem *p);
 
-/* The fold on AMX tiles with the tiles in memory: for any x86-64 with AVX2, or any CPU elsewhere; and for AVX-512. */
-extern const attention_kernel attention_amx_emulated;
+/* The fold on AMX tiles, and by AVX512_BF16, with the products in plain code (tests/kernels/bf16_emulated.c): for any x86-64
+ * with AVX2, or any CPU elsewhere; and for AVX-512. */
+extern const attention_kernel attention_amx_emulated, attention_dots_emulated;
 #if defined(__x86_64__)
-extern const attention_kernel attention_amx_emulated_avx512;
+extern const attention_kernel attention_amx_emulated_avx512, attention_dots_emulated_avx512;
 #endif
 
 /* The arithmetic of problem_fold, set by kernel_under_test; fp32 until then. */
@@ -123,7 +124,7 @@ extern attention_compute compute_under_test;
 double compute_bound(float score_scale, double bound);
 
 /* The kernel that the program's first argument names, "portable" without one, with the arithmetic of the second;
- * "amx-emulated" is the emulation for the widest vectors that this CPU has. Exits with 77, which ctest reports as
+ * "amx-emulated" and "avx512_bf16-emulated" are the emulation for the widest vectors that this CPU has. Exits with 77, which ctest reports as
  * skipped, if this CPU cannot run it. */
 const attention_kernel *kernel_under_test(int argc, char **argv);
 

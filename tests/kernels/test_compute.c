@@ -108,6 +108,7 @@ static void check_accuracy(attention_compute compute, kernel_type type, float qu
 static void six_products_are_as_exact_as_float32(void **unused)
 {
     (void)unused;
+    if (!attention_kernel_offers(kernel, COMPUTE_BF16X6)) skip();
     check_accuracy(COMPUTE_BF16X6, KERNEL_FLOAT32, 1, 6e-7);
     check_accuracy(COMPUTE_BF16X6, KERNEL_FLOAT32, 40, 1.5e-6);
 }
@@ -132,6 +133,7 @@ static void float32_is_good_to_6e_7_and_to_more_where_scores_are_large(void **un
 static void three_products_are_good_to_2e_5_where_scores_are_ordinary(void **unused)
 {
     (void)unused;
+    if (!attention_kernel_offers(kernel, COMPUTE_BF16X3)) skip();
     check_accuracy(COMPUTE_BF16X3, KERNEL_FLOAT32, 1, 2e-5);
     check_accuracy(COMPUTE_BF16X3, KERNEL_FLOAT16, 1, 2e-5);
     check_accuracy(COMPUTE_BF16X3, KERNEL_FLOAT32, 40, 8e-5);
@@ -255,8 +257,11 @@ static float odd_value(void)
 static void keys_and_values_that_do_not_split_are_folded_in_float32(void **unused)
 {
     (void)unused;
-    for (int values = 0; values < 2; values++) {
-        problem p = problem_create(&mixed);
+    for (int i = 0; i < 4; i++) {
+        const bool values = i % 2;
+        problem_shape shape = mixed;
+        if (i >= 2) shape.type = KERNEL_BFLOAT16; /* which one part takes as it is */
+        problem p = problem_create(&shape);
         for (int64_t j = 0; j < mixed.keys; j++)
             for (int g = 0; g < mixed.kv_heads; g++)
                 problem_set(&p, values ? &p.v : &p.k, j, g, (int)j % 20, values ? odd_value() : 0x1p56f);
@@ -270,7 +275,7 @@ static void keys_and_values_that_do_not_split_are_folded_in_float32(void **unuse
 }
 
 /* Beside ordinary values it is nothing: all bits are those with 0 in its place, so it went the same way. */
-static void a_value_goes_through_the_tiles_however_small_as_long_as_its_parts_count(void **unused)
+static void a_value_goes_through_the_products_however_small_as_long_as_its_parts_count(void **unused)
 {
     (void)unused;
     static const float least[] = {[COMPUTE_BF16X6] = 0x1p-80f, [COMPUTE_BF16X3] = 0x1p-88f, [COMPUTE_BF16] = 0x1p-126f};
@@ -322,11 +327,12 @@ static void a_call_ends_once_whatever_goes_through_float32(void **unused)
 }
 
 /* One odd value: rows that do not see its key keep their bits. */
-static void a_key_that_does_not_split_changes_the_rows_that_see_it_alone(void **unused)
+static void check_one_key(kernel_type type)
 {
-    (void)unused;
     static const int64_t keys[] = {0, 63, 64, 90, 149};
-    problem p = problem_create(&mixed);
+    problem_shape shape = mixed;
+    shape.type = type;
+    problem p = problem_create(&shape);
     attention_state before = problem_state(&p, kernel, &(fold_cut){0});
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         const float kept = (float)problem_get(&p, &p.v, keys[i], 1, 5);
@@ -344,11 +350,18 @@ static void a_key_that_does_not_split_changes_the_rows_that_see_it_alone(void **
     problem_destroy(&p);
 }
 
-/* 40 sub-blocks of rows, more than a task has; more key blocks than a chunk has; the last of each cut short. */
+static void a_key_that_does_not_split_changes_the_rows_that_see_it_alone(void **unused)
+{
+    (void)unused;
+    check_one_key(KERNEL_FLOAT32);
+    check_one_key(KERNEL_BFLOAT16);
+}
+
+/* 66 sub-blocks of rows, more than a task has; more key blocks than a chunk has; the last of each cut short. */
 static void tasks_and_chunks_of_every_length_are_right(void **unused)
 {
     (void)unused;
-    static const int64_t lengths[][2] = {{1300, 65}, {33, 2300}, {31, 4097}, {1, 2111}};
+    static const int64_t lengths[][2] = {{2100, 65}, {33, 2300}, {31, 4097}, {1, 2111}};
     for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
         const problem_shape shape = {.heads = 1,
                                      .kv_heads = 1,
@@ -400,10 +413,32 @@ static void float32_is_the_blocked_fold(void **unused)
     problem_destroy(&p);
 }
 
+/* Bit for bit, of an accuracy that shows the order of every sum. */
+static void the_processors_products_are_those_of_the_manual(void **unused)
+{
+    (void)unused;
+#if defined(__x86_64__)
+    if (kernel == attention_kernel_find("avx512_bf16")) {
+        for (int dim = 20; dim <= 96; dim += 19) {
+            const problem_shape shape = long_shape(KERNEL_BFLOAT16, dim, 1, 96000 + (uint64_t)dim);
+            problem p = problem_create(&shape);
+            attention_state state = state_of(&p, kernel, COMPUTE_BF16);
+            attention_state emulated = state_of(&p, &attention_dots_emulated_avx512, COMPUTE_BF16);
+            assert_true(states_equal(state, emulated, shape.tokens, dim));
+            state_destroy(&state);
+            state_destroy(&emulated);
+            problem_destroy(&p);
+        }
+        return;
+    }
+#endif
+    skip();
+}
+
 static void the_peaks_are_rates(void **unused)
 {
     (void)unused;
-    assert_true(kernel->tile_peak(0.01) > 1e6 && isfinite(kernel->tile_peak(0.01)));
+    assert_true(kernel->bf16_peak(0.01) > 1e6 && isfinite(kernel->bf16_peak(0.01)));
     assert_true(kernel->peak(0.01) > 1e6 && isfinite(kernel->peak(0.01)));
 }
 
@@ -418,6 +453,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(three_products_are_good_to_2e_5_where_scores_are_ordinary),
         cmocka_unit_test(one_product_costs_little_more_than_rounding_to_bfloat16),
         cmocka_unit_test(float32_is_the_blocked_fold),
+        cmocka_unit_test(the_processors_products_are_those_of_the_manual),
         cmocka_unit_test(the_peaks_are_rates),
     };
     const struct CMUnitTest each[] = {
@@ -425,7 +461,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(large_queries_against_small_keys_are_right_and_the_other_way_round),
         cmocka_unit_test(a_query_that_does_not_split_is_folded_in_float32_and_alone),
         cmocka_unit_test(keys_and_values_that_do_not_split_are_folded_in_float32),
-        cmocka_unit_test(a_value_goes_through_the_tiles_however_small_as_long_as_its_parts_count),
+        cmocka_unit_test(a_value_goes_through_the_products_however_small_as_long_as_its_parts_count),
         cmocka_unit_test(a_huge_scale_is_folded_in_float32),
         cmocka_unit_test(a_call_ends_once_whatever_goes_through_float32),
         cmocka_unit_test(a_key_that_does_not_split_changes_the_rows_that_see_it_alone),

@@ -28,12 +28,13 @@ static void every_kernel_is_found_by_its_name(void **unused)
     assert_null(attention_kernel_find(""));
 }
 
-static void auto_is_the_last_kernel_that_this_cpu_runs(void **unused)
+static void auto_is_the_last_kernel_that_this_cpu_runs_and_that_pays(void **unused)
 {
     (void)unused;
     const attention_kernel *expected = NULL;
     for (int i = 0; i < attention_kernel_count; i++)
-        if (!cpu_features_missing(attention_kernels[i]->features)) expected = attention_kernels[i];
+        if (!cpu_features_missing(attention_kernels[i]->features | attention_kernels[i]->pays_with))
+            expected = attention_kernels[i];
     assert_ptr_equal(attention_kernel_find("auto"), expected);
 }
 
@@ -49,6 +50,7 @@ static void features_are_those_the_compiler_finds(void **unused)
     assert_int_equal((features & CPU_AVX2) != 0, avx2 != 0);
     assert_int_equal((features & CPU_AVX512) != 0, avx512);
     if (features & (CPU_AVX512_BF16 | CPU_AMX_BF16)) assert_true(features & CPU_AVX512);
+    if (features & CPU_DOUBLE_RATE_BF16) assert_true(features & CPU_AVX512_BF16);
 }
 #endif
 
@@ -80,10 +82,12 @@ static void features_are_described_in_words(void **unused)
 static void the_best_arithmetic_loses_nothing_and_leaves_few_rows_to_float32(void **unused)
 {
     (void)unused;
-    const attention_kernel all = {.computes = (1u << COMPUTE_COUNT) - 1}, one = {.computes = 1u << COMPUTE_FP32};
+    const attention_kernel all = {.gain = {1, 1.2, 1.9, 8}}, one = {.gain = {[COMPUTE_FP32] = 1}};
     assert_int_equal(attention_compute_best(&all, KERNEL_FLOAT32, 17), COMPUTE_BF16X6);
     assert_int_equal(attention_compute_best(&all, KERNEL_FLOAT16, 17), COMPUTE_BF16X3);
     assert_int_equal(attention_compute_best(&all, KERNEL_BFLOAT16, INT64_C(1) << 40), COMPUTE_BF16);
+    const attention_kernel little = {.gain = {[COMPUTE_FP32] = 1, [COMPUTE_BF16] = 1.8}};
+    assert_int_equal(attention_compute_best(&little, KERNEL_BFLOAT16, 17), COMPUTE_FP32);
     for (int type = KERNEL_FLOAT32; type <= KERNEL_BFLOAT16; type++) {
         assert_int_equal(attention_compute_best(&all, (kernel_type)type, 16), COMPUTE_FP32);
         assert_int_equal(attention_compute_best(&all, (kernel_type)type, 1), COMPUTE_FP32);
@@ -108,7 +112,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_first_kernel_is_portable_and_needs_nothing),
         cmocka_unit_test(every_kernel_is_found_by_its_name),
-        cmocka_unit_test(auto_is_the_last_kernel_that_this_cpu_runs),
+        cmocka_unit_test(auto_is_the_last_kernel_that_this_cpu_runs_and_that_pays),
 #if defined(__x86_64__)
         cmocka_unit_test(features_are_those_the_compiler_finds),
 #endif

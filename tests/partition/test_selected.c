@@ -281,6 +281,46 @@ static void every_pair_is_folded_once_in_order_and_exactly_what_is_needed_is_rec
     for (int i = 0; i < ROUNDS; i++) run_trial(&random);
 }
 
+/* 4,096 queries of 4 heads are 4 panels; each still meets its blocks once and in order. */
+static void many_rows_are_folded_panel_after_panel(void **unused)
+{
+    (void)unused;
+    enum { TOKENS = 4096, HEADS = 4, GROUP = 2, SIZE = 512, BLOCKS = TOKENS / SIZE, MOST = 3, PANEL = 1024 };
+    int32_t *lists = test_allocate(TOKENS * HEADS * MOST, sizeof *lists);
+    int(*met)[HEADS] = test_allocate(TOKENS, sizeof *met);
+    selection chosen = {.size = SIZE, .lists = HEADS, .most = MOST, .blocks = lists};
+    schedule_problem p = problem_of(LAYOUT_CONTIGUOUS, TOKENS, TOKENS, 1, 1, false);
+    uint64_t random = SEED;
+    schedule *s;
+    int64_t panel = 0;
+    p.heads = HEADS;
+    p.kv_heads = HEADS / GROUP;
+    p.selection = &chosen;
+    for (int64_t i = 0; i < TOKENS * HEADS; i++) {
+        const int32_t first = (int32_t)random_between(&random, 0, BLOCKS - 3);
+        lists[MOST * i] = first;
+        lists[MOST * i + 1] = (int32_t)random_between(&random, first + 1, BLOCKS - 2);
+        lists[MOST * i + 2] = BLOCKS - 1;
+    }
+    assert_int_equal(strategy_selected.plan(&p, 0, &s), 0);
+    for (int64_t i = 0; i < s->steps[0].fold_count; i++) {
+        const schedule_fold *f = &s->steps[0].folds[i];
+        const int kv_head = f->heads.begin / GROUP;
+        assert_true(i == 0 || f[-1].turn <= f->turn);
+        for (int64_t r = 0; r < f->listed_rows; r++) {
+            const int64_t query = f->listed[r] / GROUP, head = kv_head * GROUP + f->listed[r] % GROUP;
+            assert_true(query / PANEL == panel || (r == 0 && query / PANEL == ++panel));
+            assert_int_equal(f->key_rows.begin, (int64_t)SIZE * lists[(query * HEADS + head) * MOST + met[query][head]++]);
+        }
+    }
+    assert_int_equal(panel, TOKENS / PANEL - 1);
+    for (int64_t query = 0; query < TOKENS; query++)
+        for (int head = 0; head < HEADS; head++) assert_int_equal(met[query][head], MOST);
+    schedule_destroy(s);
+    free(lists);
+    free(met);
+}
+
 static void other_layouts_and_strategies_are_refused(void **unused)
 {
     (void)unused;
@@ -299,6 +339,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_pair_is_folded_once_in_order_and_exactly_what_is_needed_is_received),
+        cmocka_unit_test(many_rows_are_folded_panel_after_panel),
         cmocka_unit_test(other_layouts_and_strategies_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,7 +28,7 @@ static placement place_of(int ranks)
 {
     longspan_machine machine = {.memory_bytes = 0};
     const machine_seat seat = {.threads = 1, .cpu_share = 1};
-    machine_fill(&machine, 0);
+    machine_fill(&machine, NULL, 0);
     return (placement){
         .ranks = ranks, .node_ranks = 1, .machine = machine_of_rank(&machine, &seat, LONGSPAN_FLOAT32, COMPUTE_FP32)};
 }

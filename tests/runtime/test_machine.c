@@ -19,7 +19,7 @@ static void nothing_stays_zero_and_what_is_given_stays(void **state)
 {
     (void)state;
     longspan_machine m = {.memory_bandwidth = 5e9, .node = {.latency = 0, .bandwidth = 7e9, .busy = 0}};
-    machine_fill(&m, 1e10);
+    machine_fill(&m, NULL, 1e10);
     assert_true(m.memory_bandwidth == 5e9);
     assert_true(m.node.bandwidth == 7e9 && m.node.latency == 0 && m.node.busy == 0);
     assert_true(m.network.bandwidth > 0 && m.network.latency > 0);
@@ -35,11 +35,21 @@ static void a_faster_peak_gives_faster_folds(void **state)
 {
     (void)state;
     longspan_machine slow = {.memory_bytes = 0}, fast = {.memory_bytes = 0};
-    machine_fill(&slow, 1e10);
-    machine_fill(&fast, 2e10);
+    machine_fill(&slow, NULL, 1e10);
+    machine_fill(&fast, NULL, 2e10);
     assert_true(fabs(slow.product_seconds[0] / fast.product_seconds[0] - 2) < 1e-9);
     assert_true(fabs(slow.score_seconds[0] / fast.score_seconds[0] - 2) < 1e-9);
     assert_true(slow.memory_bandwidth == fast.memory_bandwidth);
+}
+
+static void products_gain_what_the_kernel_says(void **state)
+{
+    (void)state;
+    const attention_kernel kernel = {.gain = {[COMPUTE_FP32] = 1, [COMPUTE_BF16] = 1.5}};
+    longspan_machine m = {.memory_bytes = 0};
+    machine_fill(&m, &kernel, 1e10);
+    assert_true(fabs(m.product_seconds[COMPUTE_FP32] / m.product_seconds[COMPUTE_BF16] - 1.5) < 1e-9);
+    assert_true(m.product_seconds[COMPUTE_BF16X3] == m.product_seconds[COMPUTE_FP32]);
 }
 
 static void bad_numbers_are_refused_by_name(void **state)
@@ -76,7 +86,7 @@ static void threads_and_shares_of_cpus_divide_times(void **state)
 {
     (void)state;
     longspan_machine m = {.memory_bytes = 0};
-    machine_fill(&m, 1e10);
+    machine_fill(&m, NULL, 1e10);
     const prediction_machine one =
         machine_of_rank(&m, &(machine_seat){.threads = 1, .cpu_share = 1}, LONGSPAN_FLOAT16, COMPUTE_FP32);
     const prediction_machine six =
@@ -158,6 +168,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_stays_zero_and_what_is_given_stays),
         cmocka_unit_test(a_faster_peak_gives_faster_folds),
+        cmocka_unit_test(products_gain_what_the_kernel_says),
         cmocka_unit_test(bad_numbers_are_refused_by_name),
         cmocka_unit_test(threads_and_shares_of_cpus_divide_times),
         cmocka_unit_test(the_numbers_of_rank_0_are_those_of_all),

@@ -24,7 +24,7 @@ static placement place_of_cluster(void)
 {
     longspan_machine machine = {.memory_bytes = 0};
     const machine_seat seat = {.threads = 1, .cpu_share = 1};
-    machine_fill(&machine, 0);
+    machine_fill(&machine, NULL, 0);
     return (placement){.ranks = RANKS,
                        .node_ranks = NODE,
                        .may_share = true,

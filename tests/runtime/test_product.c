@@ -20,8 +20,9 @@ typedef struct {
     int right, refused;
 } tally;
 
-/* Relative RMS of out and largest error of lse. Of 16 bits, out is rounded, and the arithmetic may be the type's. */
-static const double bars[PRODUCT_TYPES][2] = {{1e-6, 2e-6}, {0x1p-11 + 1e-6, 0x1p-11}, {0x1p-8 + 1e-6, 0x1p-8}};
+/* Relative RMS of out and largest error of lse. Of 16 bits, out is rounded, and the arithmetic may be the type's,
+ * which rounds queries and keys that are turned. */
+static const double bars[PRODUCT_TYPES][2] = {{1e-6, 2e-6}, {0x1p-11 + 1e-6, 0x1p-11}, {0x1.8p-8, 0x1p-6}};
 
 static bool names_both(const char *text, const char *strategy, const char *other)
 {

@@ -1,9 +1,9 @@
-/* Numbers as sums of bfloat16, and where they go in tiles. Included by attention_amx.h.
+/* Numbers as sums of bfloat16, and where they go in tiles (kernels/tile_layout.h). Included by attention_bf16.h.
  *
  * A float32 x splits into parts x1 + x2 + x3, each the bfloat16 nearest to what is left: |x - x1| <= 2^-9 |x|, and so
  * on by 2^-9; three hold all 24 bits, two hold a float16 exactly (Henry, Tang, Heinecke, arXiv 1904.06376, section 2).
  * That needs numbers whose parts neither overflow nor are flushed as denormals, and products that do not. So the fold
- * takes on tiles only
+ * takes by products of bfloat16 only
  *
  *     scale log2(e) <= 2^38, and |q|, |q scale log2(e)|, |k| < 2^55
  *         A score then is finite. Parts of small ones that are flushed change it by less than D 2^-126 2^55 2^38 <= 2^-24,
@@ -15,21 +15,22 @@
  *
  * and leaves other query rows and keys to the blocked fold. The limits are as wide as that allows: where they are passed
  * a rate depends on the data. */
-#ifndef KERNELS_ATTENTION_AMX_PARTS_H
-#define KERNELS_ATTENTION_AMX_PARTS_H
+#ifndef KERNELS_ATTENTION_BF16_PARTS_H
+#define KERNELS_ATTENTION_BF16_PARTS_H
 
-#include "kernels/attention_amx_workspace.h"
+#include "kernels/attention_bf16_workspace.h"
 #include "kernels/attention_vector.h"
-#include "kernels/tiles.h"
+#include "kernels/tile_layout.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 typedef uint16_t halves __attribute__((vector_size(LANES * 2), may_alias, aligned(2)));
 
 static const float key_limit = 0x1p55f;
 static const double factor_limit = 0x1p38;
 static const float value_limit = 0x1p100f;
-static const float value_least[AMX_PARTS_MAX] = {0x1p-126f, 0x1p-88f, 0x1p-80f};
+static const float value_least[BF16_PARTS_MAX] = {0x1p-126f, 0x1p-88f, 0x1p-80f};
 
 /* The bfloat16 nearest to x, ties to even, in the upper half of each lane. */
 INLINE bits part_nearest(vector x)
@@ -115,6 +116,17 @@ static bool value_splits(const float *row, int width, int parts)
     return !any_lane(beyond);
 }
 
+/* The same of bfloat16 that go to tiles as they are, in one part: all |x| < limit. */
+static bool numbers_below(const uint16_t *row, int count, float limit)
+{
+    uint16_t largest = 0;
+    for (int i = 0; i < count; i++) {
+        const uint16_t magnitude = row[i] & 0x7fffu;
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    return largest < float_bits(limit) >> 16;
+}
+
 /* A row of `width` numbers, a multiple of 32, as row `key` of the left tiles of a block of 64 keys. */
 INLINE void key_to_tiles(const float *row, int width, int key, int parts, uint16_t *block)
 {
@@ -137,16 +149,37 @@ INLINE void value_column_to_tiles(const float *column, int width, int e, int par
     }
 }
 
+/* `count` bfloat16, as they are, as row `key` of the left tiles of a block of 64 keys. */
+INLINE void key_numbers_to_tiles(const uint16_t *row, int count, int key, uint16_t *block)
+{
+    uint16_t *target = block + (int64_t)(key / TILE_ROWS) * TILE_NUMBERS + key % TILE_ROWS * TILE_DEPTH;
+    for (; count >= TILE_DEPTH; count -= TILE_DEPTH, row += TILE_DEPTH, target += 4 * TILE_NUMBERS)
+        memcpy(target, row, TILE_DEPTH * sizeof *row);
+    for (int i = 0; i < TILE_DEPTH && count > 0; i++) target[i] = i < count ? row[i] : 0;
+}
+
+/* The same of columns e, which is even, and e + 1 of the values of 64 keys, a pair each. */
+INLINE void value_pairs_to_tiles(const uint32_t *pairs, int e, uint16_t *block)
+{
+    for (int key = 0; key < ATTENTION_KEY_BLOCK; key += LANES) {
+        const int tile = (e / 32 * 2 + key / TILE_DEPTH) * 2 + e % 32 / TILE_ROWS;
+        uint16_t *target = block + (int64_t)tile * TILE_NUMBERS + e % TILE_ROWS * TILE_DEPTH + key % TILE_DEPTH;
+        const bits pair = *(const bits *)(pairs + key);
+        *(halves *)target = __builtin_convertvector(pair & 0xffffu, halves);
+        *(halves *)(target + TILE_DEPTH) = __builtin_convertvector(pair >> 16, halves);
+    }
+}
+
 /* Columns [width][32 lanes] of queries as right tiles. */
 INLINE void queries_to_tiles(const float *columns, int width, int parts, uint16_t *target)
 {
-    const int64_t stride = (int64_t)AMX_SUB_LANES * width;
+    const int64_t stride = (int64_t)BF16_SUB_LANES * width;
     for (int d = 0; d < width; d += 2)
         for (int half = 0; half < 2; half++) {
-            const float *even = columns + d * AMX_SUB_LANES + half * LANES;
+            const float *even = columns + d * BF16_SUB_LANES + half * LANES;
             uint16_t *pairs =
                 target + (int64_t)(d / TILE_DEPTH * 2 + half) * TILE_NUMBERS + d % TILE_DEPTH / 2 * (2 * LANES);
-            part_pairs_store(*(const vector *)even, *(const vector *)(even + AMX_SUB_LANES), parts, pairs, stride);
+            part_pairs_store(*(const vector *)even, *(const vector *)(even + BF16_SUB_LANES), parts, pairs, stride);
         }
 }
 

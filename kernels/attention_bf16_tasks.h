@@ -1,7 +1,7 @@
 /* What every form of the fold does around its tasks. A task is a run of `lanes` of a span's query rows that share a
  * key head. Threads draw tasks from one counter. */
-#ifndef KERNELS_ATTENTION_AMX_TASKS_H
-#define KERNELS_ATTENTION_AMX_TASKS_H
+#ifndef KERNELS_ATTENTION_BF16_TASKS_H
+#define KERNELS_ATTENTION_BF16_TASKS_H
 
 #include "kernels/attention.h"
 
