@@ -112,8 +112,10 @@ static void measure(session *s, const options *o, failure *f)
     if (!job_plan(s, &problem, &j, f)) goto done;
     if (j.selection) j.selection_pairs = attend_selection_pairs(s, &j);
     const longspan_problem *p = &j.problem;
-    fill(o, RANDOM_QUERY, p, j.threads, j.query_ranges, j.query_range_count, p->queries, p->heads, p->dim, j.q);
-    fill(o, RANDOM_KEY, p, j.threads, j.key_ranges, j.key_range_count, p->keys, p->kv_heads, p->dim, j.k);
+    if (!j.selection) { /* else they are there, since it chose by them */
+        fill(o, RANDOM_QUERY, p, j.threads, j.query_ranges, j.query_range_count, p->queries, p->heads, p->dim, j.q);
+        fill(o, RANDOM_KEY, p, j.threads, j.key_ranges, j.key_range_count, p->keys, p->kv_heads, p->dim, j.k);
+    }
     fill(o, RANDOM_VALUE, p, j.threads, j.key_ranges, j.key_range_count, p->keys, p->kv_heads, p->value_dim, j.v);
     for (int i = 0; i < o->warmup; i++)
         if (!execute(s, &j, NULL, f)) goto done;

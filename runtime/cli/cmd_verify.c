@@ -4,7 +4,6 @@
  * keys are dealt out to the ranks in pieces, round-robin; each rank folds its pieces into the sum of every sampled row
  * and head, and a reduction joins the ranks. So k and v are read once over all ranks, and memory does not grow with the
  * sequence. t, what is lost where values of out's type underflow, is added to the bound of out. */
-#include "kernels/number.h"
 #include "runtime/cli/command.h"
 #include "runtime/cli/result_file.h"
 #include "runtime/cli/row_oracle.h"

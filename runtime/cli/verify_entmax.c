@@ -10,9 +10,7 @@
  *
  *     |out_e - reference_e| <= u_out |reference_e| + sum_j (w_j + u (8 + 4 r + 2 sqrt(n)) p_j) |v_je|,
  *     |tau - reference|     <= d + 2 u |reference|. */
-#include "kernels/number.h"
 #include "runtime/cli/verify.h"
-#include "runtime/patience.h"
 
 #include <math.h>
 #include <omp.h>

@@ -6,10 +6,8 @@
  * than those of a file, which adds u to what is lost of a score and of a value. A list of blocks is wrong unless it has
  * the blocks that are always selected and as many others as it should, none of which weighs less than one that it has
  * not, by more than 4 delta, delta the largest error of a pooled score, u |scale| sum_d |q_d k~_d|. */
-#include "kernels/number.h"
 #include "runtime/cli/verify.h"
 #include "runtime/nsa.h"
-#include "runtime/patience.h"
 
 #include <math.h>
 #include <omp.h>
