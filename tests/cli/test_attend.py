@@ -86,7 +86,7 @@ class Attend(harness.Case):
         for kind, out_kind in cases:
             arrays = oracle.make_input(self.path("in.h5"), 40, kind=kind)
             options = [] if out_kind is None else ["--out-type", out_kind]
-            self.succeed("attend", "in.h5", "-o", "out.h5", "--force", *options)
+            self.succeed("attend", "in.h5", "-o", "out.h5", "--force", "--compute", "fp32", *options)
             expected = out_kind or kind
             self.compare("out.h5", arrays, oracle.visible(40, 40, False), expected, context=f"{kind} {out_kind}")
             with h5py.File(self.path("out.h5")) as file:

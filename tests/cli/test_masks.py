@@ -92,7 +92,7 @@ class Masks(harness.Case):
             file = f"{name}-{kind}-{mask}".replace(" ", "-")
             arrays = oracle.make_input(self.path(f"{file}.h5"), N, heads=4, kv_heads=2, dim=24, value_dim=8, kind=kind,
                                        slopes=scores.get("slopes"), sinks=scores.get("sinks"))
-            self.attend(file, "--mask", mask, *options, ranks=ranks, place=place)
+            self.attend(file, "--mask", mask, "--compute", "fp32", *options, ranks=ranks, place=place)
             return file, arrays
 
         for (name, kind, mask, place, ranks), (file, arrays) in zip(cases, harness.in_parallel(attend, cases)):

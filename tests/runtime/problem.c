@@ -243,6 +243,7 @@ longspan_context *open_context(const test_problem *t, longspan_status *status_p)
     longspan_options options;
     longspan_options_default(&options);
     options.threads = t->threads;
+    if (t->compute) options.compute = t->compute;
     options.share_memory = !t->share_nothing;
     *status_p = longspan_context_create(t->comm, &options, &context);
     if (context && t->node_ranks > 0) {

@@ -16,6 +16,7 @@ typedef struct {
     longspan_problem problem;
     longspan_context *context; /* NULL: one made for the run */
     int threads;               /* 0: the default */
+    const char *compute;       /* NULL: the default, which rounds what is of two bytes on some CPUs */
     bool share_nothing;        /* ranks do not share memory */
     int node_ranks;            /* as if so many ranks in a row were a node; 0: the real ones */
     bool own_arrays;           /* k and v are put into the plan's arrays, where it has some */
