@@ -5,6 +5,8 @@
 #define LANES 8
 #define VECTORS 3
 #define TILE 4
+#define VALUE_ROWS 6
+#define VALUE_VECTORS 2
 #define SCORE_TILE 4
 #include "kernels/attention_blocked.h"
 #include "kernels/block_scores.h"

@@ -5,6 +5,8 @@
 #define LANES 16
 #define VECTORS 3
 #define TILE 8
+#define VALUE_ROWS 8
+#define VALUE_VECTORS 2
 #define SCORE_TILE 4
 #include "kernels/attention_blocked.h"
 #include "kernels/block_scores.h"

@@ -35,6 +35,7 @@
 #include "kernels/attention_peak.h"
 #include "kernels/attention_rotary.h"
 #include "kernels/memory_rows.h"
+#include "kernels/transpose.h"
 
 #include <omp.h>
 

@@ -93,27 +93,64 @@ INLINE void largest_scores(float *restrict scores, int first, int last, int widt
     for (int x = 0; x < width; x++) largest[x] += 0.0f;
 }
 
-/* o of TILE value columns. With `seen`, lanes that do not see a key leave its values alone, so that NaN and Inf in them
- * go no further; otherwise 0 * v = 0 does the same without a choice. */
+/* o of `vectors` vectors of value columns from column `e` on, of VALUE_ROWS rows. Here a lane is a column: sums and
+ * states of rows, wherever they are, need no transposing; every element still goes through the same operations. */
 INLINE void tile_values(const float *restrict p, const float *restrict v, int64_t v_stride, int first, int last,
-                        int width, const lane_ranges *seen, const vector *restrict rescale, float *restrict o)
+                        const float *restrict rescale, float *const *restrict o_rows, int e, int vectors)
 {
-    vector sum[TILE][VECTORS];
-    for (int e = 0; e < TILE; e++)
-        for (int x = 0; x < width; x++) sum[e][x] = (vector){0};
+    vector sum[VALUE_ROWS][VALUE_VECTORS];
+    for (int r = 0; r < VALUE_ROWS; r++)
+        for (int x = 0; x < vectors; x++) {
+            __builtin_prefetch(o_rows[r] + e + x * LANES, 1);
+            sum[r][x] = (vector){0};
+        }
     for (int j = first; j < last; j++) {
-        const vector *row = (const vector *)(p + j * SUB_LANES);
-        const float *values = v + j * v_stride;
-        for (int e = 0; e < TILE; e++)
-            for (int x = 0; x < width; x++) {
-                const vector added = multiply_add(splat(values[e]), row[x], sum[e][x]);
-                sum[e][x] = seen ? blend((seen->first[x] <= j) & (seen->last[x] > j), added, sum[e][x]) : added;
-            }
+        const vector *values = (const vector *)(v + j * v_stride + e);
+        for (int r = 0; r < VALUE_ROWS; r++)
+            for (int x = 0; x < vectors; x++)
+                sum[r][x] = multiply_add(splat(p[j * SUB_LANES + r]), values[x], sum[r][x]);
     }
-    vector *out = (vector *)o;
-    for (int e = 0; e < TILE; e++)
-        for (int x = 0; x < width; x++)
-            out[e * VECTORS + x] = multiply_add(out[e * VECTORS + x], rescale[x], sum[e][x]);
+    for (int r = 0; r < VALUE_ROWS; r++) {
+        loose_vector *o = (loose_vector *)(o_rows[r] + e);
+        for (int x = 0; x < vectors; x++) o[x] = multiply_add(o[x], splat(rescale[r]), sum[r][x]) + 0.0f;
+    }
+}
+
+/* o of all rows of a sub-block, and all value columns. */
+INLINE void rows_add_values(const fold_task *task, int sub, const key_block *block, int first, int last,
+                            const float *rescale)
+{
+    const int width = (task->call->value_dim + LANES - 1) / LANES * LANES;
+    const int64_t v_stride = (int64_t)value_row_floats(task->call->value_dim);
+    const int left = task->rows - sub * SUB_LANES, rows = left < SUB_LANES ? left : SUB_LANES;
+    int e = 0;
+    for (; e + VALUE_VECTORS * LANES <= width; e += VALUE_VECTORS * LANES)
+        for (int r = 0; r < rows; r += VALUE_ROWS)
+            tile_values(task->space.scores + r, block->v, v_stride, first, last, rescale + r,
+                        task->o_rows + sub * SUB_LANES + r, e, VALUE_VECTORS);
+    for (; e < width; e += LANES)
+        for (int r = 0; r < rows; r += VALUE_ROWS)
+            tile_values(task->space.scores + r, block->v, v_stride, first, last, rescale + r,
+                        task->o_rows + sub * SUB_LANES + r, e, 1);
+}
+
+/* The same where values are not finite and not all rows see them: each row by itself, with the keys that it sees, so
+ * that NaN and Inf in others go no further. */
+static void rows_choose_values(const fold_task *task, int sub, const key_block *block, const lane_ranges *seen,
+                               const float *rescale)
+{
+    const int value_dim = task->call->value_dim;
+    const int64_t v_stride = (int64_t)value_row_floats(value_dim);
+    for (int r = 0; r < SUB_LANES && sub * SUB_LANES + r < task->rows; r++) {
+        float *o = task->o_rows[sub * SUB_LANES + r];
+        for (int e = 0; e < value_dim; e += LANES) {
+            vector sum = {0};
+            for (int j = seen->first[r / LANES][r % LANES]; j < seen->last[r / LANES][r % LANES]; j++)
+                sum = multiply_add(splat(task->space.scores[j * SUB_LANES + r]),
+                                   *(const vector *)(block->v + j * v_stride + e), sum);
+            *(loose_vector *)(o + e) = multiply_add(*(loose_vector *)(o + e), splat(rescale[r]), sum) + 0.0f;
+        }
+    }
 }
 
 /* Scores in `scores` become probabilities; m and l take them up. */
@@ -167,13 +204,20 @@ static __attribute__((noinline)) void scores_apply_terms(const fold_task *task, 
     }
 }
 
+/* Where in the next sub-block its rows are fetched while key `key` of the block is scored. */
+static int next_lane(int sub, int key)
+{
+    return (sub + 1) * SUB_LANES + key * SUB_LANES / ATTENTION_KEY_BLOCK;
+}
+
 /* Scores of keys [first, last) of the block, a multiple of TILE, for the first `width` vectors of a sub-block. */
 INLINE void scores_make(const fold_task *task, int sub, const key_block *block, int first, int last, int width)
 {
     const int dim = task->call->dim;
-    const float *q = task->space.q + (size_t)sub * SUB_LANES * (size_t)dim;
+    const float *q = queries_of(task, sub);
     for (int j = first; j < last; j += SCORE_TILE) {
         next_rows_fetch(task, sub, block, j);
+        if (task->alone) lanes_fetch(task, next_lane(sub, j), next_lane(sub, j + SCORE_TILE));
         tile_scores(q, block->k + j * block->k_stride, block->k_stride, dim, width,
                     (vector *)(task->space.scores + j * SUB_LANES));
     }
@@ -185,18 +229,18 @@ INLINE void scores_make(const fold_task *task, int sub, const key_block *block, 
 INLINE void sub_block_update(const fold_task *task, int sub, const key_block *block, int first, int last, int width,
                              const lane_ranges *seen, const lane_ranges *choose)
 {
-    const int padded = value_dim_padded(task->call->value_dim);
-    float *o = task->space.o + (size_t)sub * SUB_LANES * (size_t)padded;
-    const int64_t v_stride = (int64_t)value_row_floats(task->call->value_dim);
-    vector largest[VECTORS], rescale[VECTORS];
+    vector largest[VECTORS];
+    union {
+        vector vectors[VECTORS];
+        float row[SUB_LANES];
+    } rescale;
 
     scores_make(task, sub, block, first, last, width);
     largest_scores(task->space.scores, first, last, width, seen, largest);
     probabilities(task->space.scores, first, last, width, largest, (vector *)(task->space.m + sub * SUB_LANES),
-                  (vector *)(task->space.l + sub * SUB_LANES), rescale);
-    for (int e = 0; e < padded; e += TILE)
-        tile_values(task->space.scores, block->v + e, v_stride, first, last, width, choose, rescale,
-                    o + (size_t)e * SUB_LANES);
+                  (vector *)(task->space.l + sub * SUB_LANES), rescale.vectors);
+    if (choose) rows_choose_values(task, sub, block, choose, rescale.row);
+    else rows_add_values(task, sub, block, first, last, rescale.row);
 }
 
 /* The three ways of a sub-block, each compiled on its own: no mask code at all; lanes that do not see every key; and
@@ -413,6 +457,7 @@ static void blocks_fold(const fold_task *task)
 static void task_queries_load(const fold_task *task)
 {
     for (int sub = 0; sub < task->sub_blocks; sub++) {
+        lanes_fetch(task, (sub + 1) * SUB_LANES, (sub + 2) * SUB_LANES);
         queries_load(task, sub);
         poll_after(task, POLL_INTERVAL / 8);
     }
@@ -440,12 +485,43 @@ static void parts_fold(fold_task *task)
         }
 }
 
+/* A block that is all the task's rows see, sub-block by sub-block. */
+static void block_fold_alone(fold_task *task, const block_place *place)
+{
+    lanes_fetch(task, 0, SUB_LANES);
+    const key_block block = block_prepare(task, place, NULL);
+    const bool look_inside = task->span->segments[place->segment].look_inside;
+    task->alone = true;
+    for (int sub = 0; sub < task->sub_blocks; sub++) {
+        queries_load(task, sub);
+        state_load(task, sub);
+        if (task->call->scores.slopes) terms_load(task, sub);
+        sub_block_fold(task, sub, &block, look_inside);
+        state_store(task, sub);
+        poll_after(task, (int64_t)SUB_LANES * 2 * (task->call->dim + task->call->value_dim) * block.keys);
+    }
+    task->alone = false;
+}
+
+/* The only block that the task's rows see of the span, if there is one alone. */
+static bool block_is_alone(const fold_task *task, block_place *place_p)
+{
+    block_place next;
+    return block_find(task, 0, 0, place_p) && !block_find(task, place_p->segment, place_p->end, &next);
+}
+
 static __attribute__((noinline)) void task_run(fold_task *task)
 {
     const attention_relative *relative = task->call->scores.relative;
+    block_place place;
+    rows_find(task);
     task->inside = relative != NULL; /* most of its keys are */
     if (relative) relative_runs_clear(task);
     else if (span_looks_inside(task->span)) visible_load(task);
+    if (!relative && block_is_alone(task, &place)) {
+        block_fold_alone(task, &place);
+        return;
+    }
     task_queries_load(task);
     for (int sub = 0; sub < task->sub_blocks; sub++) {
         if (relative || task->call->scores.slopes) terms_load(task, sub);

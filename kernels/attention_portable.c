@@ -4,6 +4,8 @@
 #define LANES 4
 #define VECTORS 4
 #define TILE 2
+#define VALUE_ROWS 2
+#define VALUE_VECTORS 4
 #define SCORE_TILE 2
 #include "kernels/attention_blocked.h"
 #include "kernels/block_scores.h"

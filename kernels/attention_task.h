@@ -10,6 +10,7 @@
 #include "kernels/attention_vector.h"
 #include "kernels/memory_rows.h"
 #include "kernels/relative_workspace.h"
+#include "kernels/transpose.h"
 
 #include <stdatomic.h>
 
@@ -59,6 +60,8 @@ typedef struct {
     int kv_head, group; /* query heads kv_head * group + [0, group) */
     int64_t first_row;  /* of the span's rows of this key head, attention_span_rows */
     int rows, sub_blocks;
+    float *o_rows[WORKSPACE_LANES_MAX]; /* o of the row in each lane; of lanes without one, some place */
+    bool alone; /* one block is all that the rows see: each sub-block is loaded, folded and stored before the next */
     score_cap cap;         /* 0: none */
     rotary_angles *rotary; /* NULL: none */
     relative_workspace relative; /* read only with attention_relative */
@@ -80,6 +83,7 @@ static void rows_copy(kernel_type type, const void *source, int64_t offset, int6
     const int padded = (keys + TILE - 1) / TILE * TILE;
     for (int j = 0; j < padded; j++) {
         float *row = copy + j * stride_of_copy;
+        if (j + ROWS_AHEAD < keys) number_row_fetch(source, offset + (j + ROWS_AHEAD) * stride, count, type);
         if (j < keys) row_widen(type, source, offset + j * stride, count, row);
         for (int i = j < keys ? count : 0; i < width; i++) row[i] = 0;
     }
@@ -142,16 +146,41 @@ static int64_t query_position(const fold_task *task, int row)
     return task->span->positions[span_token(task, row)];
 }
 
-/* A query of the task, rotated, plus the row of its head in `bias` [H, D] unless NULL, times scale * log2(e). */
-static void query_load(const fold_task *task, int lane, const float *bias, float *row)
+/* Notes where the row of each lane is. */
+static void rows_find(const fold_task *task)
+{
+    const attention_span *span = task->span;
+    const int64_t token_rows = span->state.token_rows ? span->state.token_rows : task->call->heads;
+    for (int lane = 0; lane < task->rows; lane++) {
+        const int64_t row = span_row(task, lane), token = row / task->group;
+        const int64_t head = task->kv_head * task->group + row % task->group;
+        task->space.q_offset[lane] = token * span->q_token_stride + head * span->q_head_stride;
+        task->space.state_row[lane] = token * token_rows + head;
+    }
+}
+
+/* What queries are multiplied with, for scores to base 2. */
+static float query_factor(const fold_task *task)
+{
+    return (float)((double)task->call->scale * 1.4426950408889634);
+}
+
+/* A query of the task, rotated, plus the row of its head in `bias` [H, D] unless NULL. */
+static void query_widen(const fold_task *task, int lane, const float *bias, float *row)
 {
     const attention_call *call = task->call;
-    const float factor = (float)((double)call->scale * 1.4426950408889634);
     row_widen(call->type, task->span->q, query_offset(task, lane), call->dim, row);
     if (task->rotary) rotary_turn(task->rotary, query_position(task, lane), row);
     if (bias) bias += (int64_t)query_head(task, lane) * call->dim;
     for (int d = 0; bias && d < call->dim; d++) row[d] += bias[d];
-    for (int d = 0; d < call->dim; d++) row[d] *= factor;
+}
+
+/* The same times query_factor. */
+static void query_load(const fold_task *task, int lane, const float *bias, float *row)
+{
+    const float factor = query_factor(task);
+    query_widen(task, lane, bias, row);
+    for (int d = 0; d < task->call->dim; d++) row[d] *= factor;
 }
 
 /* What is added to the queries that keys are multiplied with. */
@@ -160,20 +189,46 @@ static const float *key_bias(const fold_task *task)
     return task->inside ? task->call->scores.relative->u : NULL;
 }
 
-/* Rows pass through the space for keys (or values) on their way between memory and lanes. */
+/* The query of a lane: where it is, or as float32 in `copy`. */
+static const float *query_row(const fold_task *task, int lane, float *copy)
+{
+    const attention_call *call = task->call;
+    if (lane < task->rows && call->type == KERNEL_FLOAT32 && !task->rotary && !key_bias(task))
+        return (const float *)task->span->q + task->space.q_offset[lane];
+    if (lane < task->rows) query_widen(task, lane, key_bias(task), copy);
+    else
+        for (int d = 0; d < call->dim; d++) copy[d] = 0;
+    return copy;
+}
+
+/* Fetches the rows of lanes [first, last) into the cache: queries and states that are listed lie anywhere. */
+static void lanes_fetch(const fold_task *task, int first, int last)
+{
+    const attention_call *call = task->call;
+    for (int lane = first; lane < last && lane < task->rows; lane++) {
+        number_row_fetch(task->span->q, task->space.q_offset[lane], call->dim, call->type);
+        state_fetch(&task->span->state, task->space.state_row[lane], call->value_dim);
+    }
+}
+
+/* q of a sub-block [D][lane]. One place does for all that do not meet. */
+static float *queries_of(const fold_task *task, int sub)
+{
+    return task->space.q + (task->alone ? 0 : (size_t)sub * SUB_LANES * (size_t)task->call->dim);
+}
+
 static void queries_load(const fold_task *task, int sub)
 {
     const int dim = task->call->dim;
-    for (int x = 0; x < SUB_LANES; x++) {
-        float *row = task->space.k + x * dim;
-        const int lane = sub * SUB_LANES + x;
-        if (lane + ROWS_AHEAD < task->rows)
-            number_row_fetch(task->span->q, query_offset(task, lane + ROWS_AHEAD), dim, task->call->type);
-        if (lane < task->rows) query_load(task, lane, key_bias(task), row);
-        else
-            for (int d = 0; d < dim; d++) row[d] = 0;
+    float *q = queries_of(task, sub);
+    for (int x = 0; x < SUB_LANES; x += LANES) {
+        const float *rows[LANES];
+        for (int i = 0; i < LANES; i++) {
+            const int lane = sub * SUB_LANES + x + i;
+            rows[i] = query_row(task, lane, task->space.rows + i * dim);
+        }
+        rows_transpose(rows, dim, query_factor(task), q + x, SUB_LANES);
     }
-    transpose(task->space.k, dim, SUB_LANES, dim, task->space.q + (size_t)sub * SUB_LANES * (size_t)dim, SUB_LANES);
 }
 
 /* What scores need to know of the rows: slopes, and where they are. */
@@ -187,39 +242,43 @@ static void terms_load(const fold_task *task, int sub)
     }
 }
 
-static void state_load(const fold_task *task, int sub)
+/* o of rows that see one block alone stays where it is, if it is of whole vectors. */
+static bool state_stays(const fold_task *task)
+{
+    return (task->alone || task->span->listed) && task->call->value_dim % LANES == 0;
+}
+
+static void state_load(fold_task *task, int sub)
 {
     const attention_state *state = &task->span->state;
     const int value_dim = task->call->value_dim, padded = value_dim_padded(value_dim);
-    for (int x = 0; x < SUB_LANES; x++) {
-        float *o = task->space.v + x * padded;
-        const int lane = sub * SUB_LANES + x;
+    for (int lane = sub * SUB_LANES; lane < (sub + 1) * SUB_LANES; lane++) {
         const bool real = lane < task->rows;
-        const int64_t row = real ? state_row(task, lane) : 0;
+        const int64_t row = real ? task->space.state_row[lane] : 0;
         const int count = real ? value_dim : 0;
-        if (lane + ROWS_AHEAD < task->rows) state_fetch(state, state_row(task, lane + ROWS_AHEAD), value_dim);
+        float *o = task->space.o + (int64_t)lane * padded;
         task->space.m[lane] = real ? state->m[row] : -INFINITY;
         task->space.l[lane] = real ? state->l[row] : 0;
+        task->o_rows[lane] = o;
+        if (real && state_stays(task)) {
+            task->o_rows[lane] = state->o + row * value_dim;
+            continue;
+        }
         row_widen(KERNEL_FLOAT32, state->o, row * value_dim, count, o);
         for (int e = count; e < padded; e++) o[e] = 0;
     }
-    transpose(task->space.v, padded, SUB_LANES, padded, task->space.o + (size_t)sub * SUB_LANES * (size_t)padded,
-              SUB_LANES);
 }
 
 static void state_store(const fold_task *task, int sub)
 {
     const attention_state *state = &task->span->state;
-    const int value_dim = task->call->value_dim, padded = value_dim_padded(value_dim);
-    transpose(task->space.o + (size_t)sub * SUB_LANES * (size_t)padded, SUB_LANES, padded, SUB_LANES, task->space.v,
-              padded);
-    for (int x = 0; x < SUB_LANES && sub * SUB_LANES + x < task->rows; x++) {
-        const float *o = task->space.v + x * padded;
-        const int lane = sub * SUB_LANES + x;
-        const int64_t row = state_row(task, lane);
+    const int value_dim = task->call->value_dim;
+    for (int lane = sub * SUB_LANES; lane < (sub + 1) * SUB_LANES && lane < task->rows; lane++) {
+        const int64_t row = task->space.state_row[lane];
         state->m[row] = task->space.m[lane];
         state->l[row] = task->space.l[lane];
-        for (int e = 0; e < value_dim; e++) state->o[row * value_dim + e] = o[e] + 0.0f;
+        if (!state_stays(task))
+            row_widen(KERNEL_FLOAT32, task->o_rows[lane], 0, value_dim, state->o + row * value_dim);
     }
 }
 

@@ -114,36 +114,6 @@ INLINE vector exp2_vector(vector x)
     return p * (vector)factor;
 }
 
-/* target[c][r] = source[r][c] for 4 rows and 4 columns. */
-INLINE void transpose_4x4(const float *restrict source, int64_t source_stride, float *restrict target,
-                          int64_t target_stride)
-{
-    const loose_four a = *(const loose_four *)source, b = *(const loose_four *)(source + source_stride);
-    const loose_four c = *(const loose_four *)(source + 2 * source_stride);
-    const loose_four d = *(const loose_four *)(source + 3 * source_stride);
-    const loose_four ac_low = __builtin_shufflevector(a, c, 0, 4, 1, 5),
-                     ac_high = __builtin_shufflevector(a, c, 2, 6, 3, 7);
-    const loose_four bd_low = __builtin_shufflevector(b, d, 0, 4, 1, 5),
-                     bd_high = __builtin_shufflevector(b, d, 2, 6, 3, 7);
-    *(loose_four *)target = __builtin_shufflevector(ac_low, bd_low, 0, 4, 1, 5);
-    *(loose_four *)(target + target_stride) = __builtin_shufflevector(ac_low, bd_low, 2, 6, 3, 7);
-    *(loose_four *)(target + 2 * target_stride) = __builtin_shufflevector(ac_high, bd_high, 0, 4, 1, 5);
-    *(loose_four *)(target + 3 * target_stride) = __builtin_shufflevector(ac_high, bd_high, 2, 6, 3, 7);
-}
-
-/* target[c][r] = source[r][c] for `rows` rows and `columns` columns. */
-static inline void transpose(const float *restrict source, int64_t source_stride, int rows, int columns,
-                      float *restrict target, int64_t target_stride)
-{
-    const int whole_rows = rows - rows % 4, whole_columns = columns - columns % 4;
-    for (int r = 0; r < whole_rows; r += 4)
-        for (int c = 0; c < whole_columns; c += 4)
-            transpose_4x4(source + r * source_stride + c, source_stride, target + c * target_stride + r, target_stride);
-    for (int r = 0; r < rows; r++)
-        for (int c = r < whole_rows ? whole_columns : 0; c < columns; c++)
-            target[c * target_stride + r] = source[r * source_stride + c];
-}
-
 /* The first numbers of a row of float16 that the ISA's own conversion takes, LANES at a time; returns how many. */
 INLINE int floats16_widen(const uint16_t *restrict numbers, int count, float *restrict row)
 {

@@ -331,13 +331,12 @@ static void weights_make(const entmax_task *task, int sub, int first, int last)
 /* o of one key's values where its weight is not zero: beside values that are not finite, of which 0 v is not 0. */
 static void values_choose(const fold_task *task, int sub, const key_block *block, int first, int last)
 {
-    const int value_dim = task->call->value_dim, padded = value_dim_padded(value_dim);
-    float *o = task->space.o + (size_t)sub * SUB_LANES * (size_t)padded;
+    const int value_dim = task->call->value_dim;
     for (int j = first; j < last; j++) {
         const float *p = task->space.scores + j * SUB_LANES;
         const float *v = block->v + (size_t)j * value_row_floats(value_dim);
         for (int x = 0; x < SUB_LANES; x++)
-            for (int e = 0; p[x] != 0 && e < value_dim; e++) o[e * SUB_LANES + x] += p[x] * v[e];
+            for (int e = 0; p[x] != 0 && e < value_dim; e++) task->o_rows[sub * SUB_LANES + x][e] += p[x] * v[e];
     }
 }
 
@@ -345,11 +344,9 @@ static __attribute__((noinline)) void fold_block(const entmax_task *task, int su
                                                  const attention_segment *segment)
 {
     const fold_task *fold = &task->fold;
-    const int padded = value_dim_padded(fold->call->value_dim);
-    const int64_t v_stride = (int64_t)value_row_floats(fold->call->value_dim);
     const sub_block_view view = view_of_block(fold, sub, block, segment->look_inside);
-    float *o = fold->space.o + (size_t)sub * SUB_LANES * (size_t)padded;
-    vector largest[VECTORS], once[VECTORS];
+    vector largest[VECTORS];
+    float once[SUB_LANES];
     if (view.first >= view.last) return;
     scores_make(fold, sub, block, view.first, view.last, VECTORS);
     if (!view.whole) {
@@ -357,12 +354,9 @@ static __attribute__((noinline)) void fold_block(const entmax_task *task, int su
         largest_scores(fold->space.scores, view.first, view.last, VECTORS, &seen, largest);
     }
     weights_make(task, sub, view.first, view.last);
-    for (int x = 0; x < VECTORS; x++) once[x] = splat(1);
+    for (int x = 0; x < SUB_LANES; x++) once[x] = 1;
     if (!values_finite(block, fold->call->value_dim)) values_choose(fold, sub, block, view.first, view.last);
-    else
-        for (int e = 0; e < padded; e += TILE)
-            tile_values(fold->space.scores, block->v + e, v_stride, view.first, view.last, VECTORS, NULL, once,
-                        o + (size_t)e * SUB_LANES);
+    else rows_add_values(fold, sub, block, view.first, view.last, once);
 }
 
 /* Calls `block_fn` for each block of keys and each sub-block with a row in one of the stages. */
@@ -387,6 +381,7 @@ static void blocks_visit(const entmax_task *task, unsigned stages,
 static void queries_load_all(entmax_task *task)
 {
     fold_task *fold = &task->fold;
+    rows_find(fold);
     if (span_looks_inside(fold->span)) visible_load(fold);
     for (int sub = 0; sub < fold->sub_blocks; sub++) {
         queries_load(fold, sub);

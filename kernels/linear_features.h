@@ -6,6 +6,7 @@
 #include "kernels/attention_peak.h"
 #include "kernels/attention_vector.h"
 #include "kernels/linear_workspace.h"
+#include "kernels/transpose.h"
 
 #include <cblas.h>
 

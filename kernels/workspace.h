@@ -10,16 +10,19 @@ enum {
     WORKSPACE_LANES_MAX = 768,     /* lanes of a task, at most */
     WORKSPACE_LANE_FLOATS = 98304, /* q and o of a task, about: they stay in a second-level cache */
     WORKSPACE_SUB_LANES = 48,      /* lanes of a sub-block, at most; lanes of a task are a multiple */
-    VALUE_TILE = 8,                /* value columns are padded to a multiple of this */
+    WORKSPACE_ROWS = 16,           /* lanes of a native vector, at most */
+    VALUE_TILE = 16,               /* value columns are padded to a multiple of this */
 };
 
 typedef struct {
     float *q;      /* [sub][D][lane], times scale * log2(e) */
-    float *o;      /* [sub][E padded][lane] */
+    float *o;      /* [lane][E padded] */
     float *m, *l;  /* [sub][lane] */
     float *scores; /* [key of the block][lane], of one sub-block */
     float *k, *v;  /* [key of the block][D], [key of the block][value_row_floats]: the block, copied */
+    float *rows;   /* [WORKSPACE_ROWS][D]: queries on their way to lanes */
     int64_t *visible_begin, *visible_end; /* [sub][lane] */
+    int64_t *q_offset, *state_row;        /* [sub][lane]: of the row in the span's q, in elements, and in its state */
     float *slope;                         /* [sub][lane]: ALiBi's, see score_slope */
     int32_t *position;                    /* [sub][lane]: of the query, modulo 2^32 */
     int32_t *key_positions;               /* [key of the block], modulo 2^32 */
@@ -56,8 +59,8 @@ static inline size_t value_row_floats(int value_dim)
 static inline size_t workspace_floats(int dim, int value_dim)
 {
     const size_t columns = (size_t)dim + (size_t)value_dim_padded(value_dim);
-    const size_t visible = 2 * sizeof(int64_t) / sizeof(float);
-    return (size_t)workspace_lanes(dim, value_dim) * (columns + 4 + visible) +
+    const size_t places = 4 * sizeof(int64_t) / sizeof(float);
+    return (size_t)workspace_lanes(dim, value_dim) * (columns + 4 + places) + WORKSPACE_ROWS * (size_t)dim +
            ATTENTION_KEY_BLOCK * (WORKSPACE_SUB_LANES + (size_t)dim + value_row_floats(value_dim) + 1) +
            rounded_up(rotary_floats(dim), 16);
 }
@@ -70,13 +73,16 @@ static inline task_workspace workspace_of_thread(const attention_call *call, int
     float *next = (float *)call->workspace + (size_t)thread * workspace_floats(call->dim, call->value_dim);
     space.visible_begin = (int64_t *)(void *)next;
     space.visible_end = space.visible_begin + lanes;
-    next = (float *)(void *)(space.visible_end + lanes);
+    space.q_offset = space.visible_end + lanes;
+    space.state_row = space.q_offset + lanes;
+    next = (float *)(void *)(space.state_row + lanes);
     space.q = next;
     space.o = space.q + lanes * dim;
     space.m = space.o + lanes * padded;
     space.l = space.m + lanes;
     space.scores = space.l + lanes;
-    space.k = space.scores + ATTENTION_KEY_BLOCK * WORKSPACE_SUB_LANES;
+    space.rows = space.scores + ATTENTION_KEY_BLOCK * WORKSPACE_SUB_LANES;
+    space.k = space.rows + WORKSPACE_ROWS * dim;
     space.v = space.k + ATTENTION_KEY_BLOCK * dim;
     space.slope = space.v + ATTENTION_KEY_BLOCK * value_row_floats(call->value_dim);
     space.position = (int32_t *)(void *)(space.slope + lanes);

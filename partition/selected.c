@@ -24,15 +24,16 @@
 enum {
     STEPS = 2,
     PANEL_ROWS = 4096, /* of all heads, about: queries and states of 128 columns are 4 MiB */
-    FOLD_ROWS = 256,   /* on average, at least: fewer cost more than their states' way through memory */
+    FOLD_ROWS = 512,   /* on average, at least: fewer cost more than their states' way through memory */
 };
 
 /* A block in one step, for one class. */
 typedef struct {
     range keys;          /* from the first to the last that a row sees */
-    int64_t rows, pairs; /* rows that see any; pairs of one key head */
+    int64_t rows;        /* that see any */
     int64_t *listed;     /* [rows], ascending */
     int64_t folded;      /* of them, in panels before */
+    int64_t partial;     /* of them, up to the last that does not see all of the keys */
 } block_use;
 
 /* Received tokens and where they lie. */
@@ -111,14 +112,13 @@ static void count_use(const selected *x, int64_t row, int list, range keys, bloc
     (void)list;
     use->keys = range_hull(use->keys, keys);
     use->rows += members(x);
-    use->pairs += members(x) * range_length(keys);
 }
 
 static void list_rows(const selected *x, int64_t row, int list, range keys, block_use *use)
 {
     const int64_t first = x->chosen->lists == x->problem->heads ? list % x->group : 0;
-    (void)keys;
     for (int64_t i = 0; i < members(x); i++) use->listed[use->rows++] = row * x->group + first + i;
+    if (range_length(keys) < range_length(use->keys)) use->partial = use->rows;
 }
 
 static int selected_begin(selected *x, const schedule_problem *problem, int rank)
@@ -279,7 +279,6 @@ static const held_run *find_held(const selected *x, int class, int64_t token)
 static int add_folds(selected *x, int step, int class, int64_t block, int64_t rows, int turn)
 {
     block_use *use = use_of(x, step, class, block);
-    const bool sees_all = use->pairs == use->rows * range_length(use->keys);
     const head_range kv_heads = heads_of_class(x, class);
     range keys = use->keys;
     while (!range_is_empty(keys)) {
@@ -298,7 +297,7 @@ static int add_folds(selected *x, int step, int class, int64_t block, int64_t ro
                                     .holder = x->rank,
                                     .key_slot = home ? SLOT_HOME : class,
                                     .key_slot_row = piece.begin - held_before + (home ? 0 : held->slot_row),
-                                    .look_inside = !sees_all,
+                                    .look_inside = use->folded < use->partial,
                                     .turn = turn,
                                     .listed = use->listed + use->folded,
                                     .listed_rows = rows};
