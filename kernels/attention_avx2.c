@@ -4,7 +4,6 @@
 
 #define LANES 8
 #define VECTORS 3
-#define TILE 4
 #define VALUE_ROWS 6
 #define VALUE_VECTORS 2
 #define SCORE_TILE 4

@@ -4,7 +4,6 @@
 
 #define LANES 16
 #define VECTORS 3
-#define TILE 8
 #define VALUE_ROWS 8
 #define VALUE_VECTORS 2
 #define SCORE_TILE 4

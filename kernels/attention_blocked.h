@@ -1,25 +1,27 @@
 /* The blocked fold, once for every ISA. Included by one file an ISA, which defines before:
- *   LANES         floats of a native vector
- *   VECTORS       vectors of lanes in a register tile
- *   SCORE_TILE    keys of a register tile of scores, of which there are two at a time; divides TILE
- *   TILE          value columns of a register tile; divides VALUE_TILE and ATTENTION_KEY_BLOCK
+ *   LANES          floats of a native vector; divides VALUE_TILE
+ *   VECTORS        vectors of lanes in a register tile of scores
+ *   SCORE_TILE     keys of it, of which there are two at a time; divides ATTENTION_KEY_BLOCK
+ *   VALUE_ROWS     rows of a register tile of o; divides LANES * VECTORS
+ *   VALUE_VECTORS  vectors of value columns of it
  * and uses blocked_fold and blocked_peak.
  *
- * Everything is transposed: a lane is one query row (a token and one query head of the group that shares a key head),
- * so that keys and values are broadcast from where they are, max, sum and rescale need no horizontal step, and the
- * arithmetic of a row cannot depend on its neighbours. For a key block C on the global grid and a row in lane x,
+ * Scores are transposed: a lane is one query row (a token and one query head of the group that shares a key head), so
+ * that keys are broadcast from where they are, max, sum and rescale need no horizontal step, and the arithmetic of a
+ * row cannot depend on its neighbours. The sums of values are not: there a lane is a value column and P is broadcast, so
+ * that o is read and written row by row, wherever its rows are. For a key block C on the global grid and a row x,
  *
- *     S[j][x] = sum_d k[j][d] q[d][x]                 SCORE_TILE keys by VECTORS of lanes, in registers
+ *     S[j][x] = sum_d k[j][d] q[d][x]                 SCORE_TILE keys by VECTORS of rows, in registers
  *     S[j][x] = what attention_scores makes of it     where it asks: a pass of its own, and q and k rotated when copied,
  *                                                     or u added to q: attention_relative.h
  *     m' = max_j S[j][x] if that exceeds m by more than RESCALE_GAP, else m;    a = 2^(m - m'), 1 if m stays
  *     P[j][x] = 2^(S[j][x] - m'),   l = a l + sum_j P[j][x]
- *     o[e][x] = a o[e][x] + sum_j v[j][e] P[j][x]      TILE columns by VECTORS of lanes, in registers
+ *     o[x][e] = a o[x][e] + sum_j P[j][x] v[j][e]      VALUE_ROWS rows by VALUE_VECTORS of columns, in registers
  *
  * Sums run over the keys of a block in order, from zero, and then into the state: two levels, so that the rounding
  * error grows with the square root of the number of blocks, not of keys.
  *
- * A key that a lane does not see has S = -inf, hence P = 0 exactly, and adds nothing: the bits are those of the same
+ * A key that a row does not see has S = -inf, hence P = 0 exactly, and adds nothing: the bits are those of the same
  * row where all its neighbours see the block, or none does. A zero may lose its sign that way; o is stored with +0.
  *
  * Sources: online softmax, Milakov & Gimelshein, arXiv 1805.02867; the deferred rescale, FlashAttention-4 (2025).
@@ -116,7 +118,7 @@ INLINE void tile_values(const float *restrict p, const float *restrict v, int64_
     }
 }
 
-/* o of all rows of a sub-block, and all value columns. */
+/* o of all rows of a sub-block, and all value columns. Tiles may end with lanes that have no row: nobody reads theirs. */
 INLINE void rows_add_values(const fold_task *task, int sub, const key_block *block, int first, int last,
                             const float *rescale)
 {
@@ -210,7 +212,7 @@ static int next_lane(int sub, int key)
     return (sub + 1) * SUB_LANES + key * SUB_LANES / ATTENTION_KEY_BLOCK;
 }
 
-/* Scores of keys [first, last) of the block, a multiple of TILE, for the first `width` vectors of a sub-block. */
+/* Scores of keys [first, last) of the block, a multiple of SCORE_TILE, for the first `width` vectors of a sub-block. */
 INLINE void scores_make(const fold_task *task, int sub, const key_block *block, int first, int last, int width)
 {
     const int dim = task->call->dim;
@@ -225,7 +227,7 @@ INLINE void scores_make(const fold_task *task, int sub, const key_block *block, 
     if (scores_have_terms(task)) scores_apply_terms(task, sub, first, last);
 }
 
-/* Folds keys [first, last) of the block, a multiple of TILE, into the first `width` vectors of a sub-block. */
+/* Folds keys [first, last) of the block, a multiple of SCORE_TILE, into the first `width` vectors of a sub-block. */
 INLINE void sub_block_update(const fold_task *task, int sub, const key_block *block, int first, int last, int width,
                              const lane_ranges *seen, const lane_ranges *choose)
 {
@@ -233,7 +235,7 @@ INLINE void sub_block_update(const fold_task *task, int sub, const key_block *bl
     union {
         vector vectors[VECTORS];
         float row[SUB_LANES];
-    } rescale;
+    } rescale = {{{0}}};
 
     scores_make(task, sub, block, first, last, width);
     largest_scores(task->space.scores, first, last, width, seen, largest);
@@ -321,15 +323,15 @@ static sub_block_view view_of_block(const fold_task *task, int sub, const key_bl
 {
     const sub_block_bounds *bounds = &task->bounds[sub];
     const int64_t end = block->begin + block->keys;
-    sub_block_view view = {.last = block->keys, .whole = block->keys % TILE == 0};
+    sub_block_view view = {.last = block->keys, .whole = block->keys % SCORE_TILE == 0};
     if (look_inside) {
         if (end <= bounds->begin_min || block->begin >= bounds->end_max) return (sub_block_view){0};
         view.whole = view.whole && bounds->begin_max <= block->begin && bounds->end_min >= end;
         view.first = within_block(bounds->begin_min, block);
         view.last = within_block(bounds->end_max, block);
     }
-    view.first -= view.first % TILE;
-    view.last += (TILE - view.last % TILE) % TILE;
+    view.first -= view.first % SCORE_TILE;
+    view.last += (SCORE_TILE - view.last % SCORE_TILE) % SCORE_TILE;
     return view;
 }
 
@@ -401,7 +403,7 @@ static memory_rows values_in_memory(const fold_task *task, const block_place *pl
 /* A copy pays where many sub-blocks read it. */
 static bool keys_fit_in_place(const fold_task *task, int keys)
 {
-    return task->sub_blocks <= 2 && task->call->type == KERNEL_FLOAT32 && !task->rotary && keys % TILE == 0;
+    return task->sub_blocks <= 2 && task->call->type == KERNEL_FLOAT32 && !task->rotary && keys % SCORE_TILE == 0;
 }
 
 /* `next`: the block that comes after this one; NULL if none does. */
@@ -457,7 +459,6 @@ static void blocks_fold(const fold_task *task)
 static void task_queries_load(const fold_task *task)
 {
     for (int sub = 0; sub < task->sub_blocks; sub++) {
-        lanes_fetch(task, (sub + 1) * SUB_LANES, (sub + 2) * SUB_LANES);
         queries_load(task, sub);
         poll_after(task, POLL_INTERVAL / 8);
     }
@@ -522,11 +523,13 @@ static __attribute__((noinline)) void task_run(fold_task *task)
         block_fold_alone(task, &place);
         return;
     }
-    task_queries_load(task);
+    lanes_fetch(task, 0, SUB_LANES);
     for (int sub = 0; sub < task->sub_blocks; sub++) {
+        lanes_fetch(task, (sub + 1) * SUB_LANES, (sub + 2) * SUB_LANES);
+        queries_load(task, sub);
         if (relative || task->call->scores.slopes) terms_load(task, sub);
         state_load(task, sub);
-        poll_after(task, POLL_INTERVAL / 8);
+        poll_after(task, POLL_INTERVAL / 4);
     }
     if (relative) parts_fold(task);
     else blocks_fold(task);

@@ -3,7 +3,6 @@
 
 #define LANES 4
 #define VECTORS 4
-#define TILE 2
 #define VALUE_ROWS 2
 #define VALUE_VECTORS 4
 #define SCORE_TILE 2

@@ -1,6 +1,6 @@
 /* What a fold does around its arithmetic, the same in every form of it: a task is some rows of one span that share a
  * key head; its queries, keys, values and states pass between memory and the thread's workspace here. Included with
- * LANES, VECTORS and TILE defined, see attention_blocked.h. */
+ * LANES, VECTORS, SCORE_TILE and VALUE_ROWS defined, see attention_blocked.h. */
 #ifndef KERNELS_ATTENTION_TASK_H
 #define KERNELS_ATTENTION_TASK_H
 
@@ -24,7 +24,8 @@ enum {
 };
 
 _Static_assert((int)WORKSPACE_SUB_LANES % SUB_LANES == 0, "sub-blocks fill a task");
-_Static_assert((int)VALUE_TILE % TILE == 0 && (int)ATTENTION_KEY_BLOCK % TILE == 0, "tiles divide what they tile");
+_Static_assert(SUB_LANES % VALUE_ROWS == 0 && (int)ATTENTION_KEY_BLOCK % SCORE_TILE == 0, "tiles divide what they tile");
+_Static_assert((int)VALUE_TILE % LANES == 0, "padded value columns are whole vectors");
 
 /* The smallest and largest bounds of the visible ranges of a sub-block's lanes. */
 typedef struct {
@@ -32,8 +33,8 @@ typedef struct {
 } sub_block_bounds;
 
 /* One block of keys in the workspace: k [keys][D], v [keys][value_row_floats], float32, padded with rows of zeros up to
- * a multiple of TILE. Copied because rows that lie far apart share too few sets of the cache; keys that few rows read
- * stay where they are. */
+ * a multiple of SCORE_TILE. Copied because rows that lie far apart share too few sets of the cache; keys that few rows
+ * read stay where they are. */
 typedef struct {
     const attention_segment *segment;
     const float *k, *v;
@@ -75,12 +76,12 @@ static int within_block(int64_t position, const key_block *block)
     return position < block->begin + block->keys ? (int)(position - block->begin) : block->keys;
 }
 
-/* Rows [0, keys) of `source` into `copy` [keys rounded up to TILE][stride], zeros where there is nothing up to `width`.
- */
+/* Rows [0, keys) of `source` into `copy` [keys rounded up to SCORE_TILE][stride], zeros where there is nothing up to
+ * `width`. */
 static void rows_copy(kernel_type type, const void *source, int64_t offset, int64_t stride, int keys, int count,
                       int width, int64_t stride_of_copy, float *restrict copy)
 {
-    const int padded = (keys + TILE - 1) / TILE * TILE;
+    const int padded = (keys + SCORE_TILE - 1) / SCORE_TILE * SCORE_TILE;
     for (int j = 0; j < padded; j++) {
         float *row = copy + j * stride_of_copy;
         if (j + ROWS_AHEAD < keys) number_row_fetch(source, offset + (j + ROWS_AHEAD) * stride, count, type);
@@ -242,7 +243,8 @@ static void terms_load(const fold_task *task, int sub)
     }
 }
 
-/* o of rows that see one block alone stays where it is, if it is of whole vectors. */
+/* o stays where it is if it is of whole vectors and the rows see one block alone, or are listed, which is of the keys of
+ * a few. Other rows may lie 2^n lines apart, and would share too few sets of the cache while many blocks pass. */
 static bool state_stays(const fold_task *task)
 {
     return (task->alone || task->span->listed) && task->call->value_dim % LANES == 0;
