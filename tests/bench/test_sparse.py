@@ -17,8 +17,9 @@ loader = importlib.machinery.SourceFileLoader("sparse", str(SCRIPT))
 sparse = importlib.util.module_from_spec(importlib.util.spec_from_loader("sparse", loader))
 loader.exec_module(sparse)
 
-# Stands for `LAUNCHER RANKS longspan bench attention ...`: 100 GFLOP/s of dense attention, {window} of windows, {blocks} of blocks.
-# A window of 16 keys sends 15 rows of 2 * 2 * 8 floats, masks of blocks {total} bytes in all.
+# Stands for `LAUNCHER RANKS longspan bench attention ...`: 100 GFLOP/s of dense attention, {window} of windows, {blocks} of
+# random blocks, 70 of chosen ones. A window of 16 keys sends 15 rows of 2 * 2 * 8 floats, random blocks {total} bytes in
+# all.
 FAKE = textwrap.dedent("""
     import json, sys
     arguments = sys.argv[1:]
@@ -26,11 +27,12 @@ FAKE = textwrap.dedent("""
     ranks, tokens = int(arguments[0]), int(value("--tokens"))
     assert arguments[1:4] == ["longspan", "bench", "attention"], arguments
     assert value("--share") == "off"
-    window, blocks = "--mask" in arguments, "--pattern" in arguments
-    assert not window or value("--mask") == "window:15"
+    kind = value("--pattern").split(":")[0] if "--pattern" in arguments else "window" if "--mask" in arguments else "dense"
+    assert kind != "window" or value("--mask") == "window:15"
+    assert kind != "moba" or value("--mask") == "causal"
     wall = tokens * 1e-6 / ranks
-    flops = wall * (1e9 * {window} if window else 1e9 * {blocks} if blocks else 100e9)
-    sent = 0 if ranks == 1 else 15 * 128 if window else {total} / ranks if blocks else 0
+    flops = wall * 1e9 * {{"window": {window}, "random": {blocks}, "moba": 70, "dense": 100}}[kind]
+    sent = 0 if ranks == 1 else {{"window": 15 * 128, "random": {total} / ranks}}.get(kind, 0)
     with open(value("--report"), "w") as file:
         json.dump({{"plan": {{"ranks": ranks}}, "median_wall": wall, "machine": {{}}, "versions": {{}},
                    "repeat": [{{"flops": flops, "bytes_sent": {{"max": sent, "mean": sent}}}}]}}, file)
@@ -44,8 +46,8 @@ class Sparse(unittest.TestCase):
             fake.write_text(FAKE.format(window=window, blocks=blocks, total=total), encoding="utf-8")
             done = subprocess.run([sys.executable, str(SCRIPT), "--launcher", f"{sys.executable} {fake} {{ranks}}",
                                    "--longspan", "longspan", "--rounds", "2", "--window", "16", "--least", "64", "--most",
-                                   "128", "--blocks", "4", "--block-tokens", "8", "--percent", "100", "--dim", "8",
-                                   "-o", str(output), *options], capture_output=True, text=True, check=False)  # fmt: skip
+                                   "128", "--blocks", "4", "--moba", "4x2", "--block-tokens", "8", "--percent", "100", "--dim",
+                                   "8", "-o", str(output), *options], capture_output=True, text=True, check=False)  # fmt: skip
             rows, summary = [], None
             if output.exists():
                 with open(output / "sparse.csv", newline="", encoding="utf-8") as file:
@@ -57,12 +59,13 @@ class Sparse(unittest.TestCase):
         # Every block is seen: each of 2 ranks gets the other's 4 tokens of 128 bytes.
         done, rows, summary = self.run_script("--ranks", "2", total=2 * 4 * 128)
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertEqual(len(summary["points"]), 4)
+        self.assertEqual(len(summary["points"]), 5)
         self.assertAlmostEqual(float(rows["window:15", 2, 128]["doubled"]), 2)
         self.assertEqual(rows["window:15", 2, 64]["doubled"], "")
         self.assertAlmostEqual(float(rows["window:15", 2, 64]["dense"]), 0.8)
         self.assertAlmostEqual(float(rows["random:4,100", 2, 8]["dense"]), 0.9)
         self.assertEqual(float(rows["random:4,100", 2, 8]["total"]), 1024)
+        self.assertAlmostEqual(float(rows["moba:4,2", 2, 8]["dense"]), 0.7)
 
     def test_missed_bars_are_named(self):
         done, _, _ = self.run_script(window=74, blocks=79)
