@@ -23,7 +23,7 @@
  * `compose` joins two, `apply` takes in late what a run did not know at its beginning. States are float64: a sum over
  * millions of tokens keeps single precision, and a decay of 1 - 2^-20 is not rounded 10^6 times.
  *
- * Chunked form (C = LINEAR_CHUNK tokens on the grid of the sequence, products by OpenBLAS): with G the running sum of g
+ * Chunked form (C = LINEAR_CHUNK tokens on the grid of the sequence, products by tiles in registers): with G the running sum of g
  * within the chunk and S the state at its beginning,
  *
  *     P_ij = sum_f a_if b_jf exp(G_if - G_jf), j <= i;     o = (a o e^G) S + P w';     S' = e^(G_C) o S + (b o e^(G_C - G))^T w'

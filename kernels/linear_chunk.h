@@ -46,8 +46,8 @@ static void state_update(linear_task *task, int n)
         float *restrict row = keys + (int64_t)f * LINEAR_KEY_ROW;
         for (int j = 0; j < n; j++) row[j] *= (float)to_end[j];
     }
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, task->features, task->worked, n, 1, keys, LINEAR_KEY_ROW,
-                space->values, task->column_row, 0, space->change, task->column_row);
+    product(task->features, task->worked, n, (product_factor){keys, LINEAR_KEY_ROW},
+            (product_factor){space->values, task->column_row}, false, false, space->change, task->column_row);
     double factor = scalars ? exp(task->log_total) : 1;
     for (int f = 0; f < task->features; f++) {
         if (vectors) factor = exp(space->totals[f] * LN_2);
@@ -70,8 +70,8 @@ static void state_read(const linear_task *task, int form, int n)
     const bool vectors = decays_are_of_features(task);
     const float *rows = (vectors ? space->decayed : space->rows) + (int64_t)form * n * task->row;
     float *read = space->read + (int64_t)form * n * task->column_row;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, task->worked, task->features, 1, rows, task->row,
-                space->state, task->column_row, 0, read, task->column_row);
+    product(n, task->worked, task->features, (product_factor){rows, task->row},
+            (product_factor){space->state, task->column_row}, false, false, read, task->column_row);
     if (vectors || task->variant->decay == LINEAR_DECAY_NONE) return;
     for (int i = 0; i < n; i++) {
         float *restrict row = read + (int64_t)i * task->column_row;
@@ -170,8 +170,8 @@ static void chunk_fold(linear_task *task, int64_t token, int n, void *out, float
     for (int form = first_form; form < forms; form++) state_read(task, form, n);
     if (task->variant->erases) values_solve(task, n);
     if (reads) {
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, task->worked, n, 1, space->scores, LINEAR_CHUNK,
-                    space->values, task->column_row, 1, space->read, task->column_row);
+        product(n, task->worked, n, (product_factor){space->scores, LINEAR_CHUNK},
+                (product_factor){space->values, task->column_row}, true, true, space->read, task->column_row);
         denominators_secure(task, n);
         outputs_write(task, token, n, out, partial);
     }

@@ -1,5 +1,6 @@
 /* The chunked form of the linear family, the same source for every ISA: kernels/linear.h has the equations. Included
- * with LANES defined. Products are calls of OpenBLAS from the threads here, which leave it one thread each. */
+ * with LANES defined. Products are kernels/product.h's; OpenBLAS, which is left one thread each, solves, and takes the
+ * products whose rows are not padded. */
 #ifndef KERNELS_LINEAR_CHUNKED_H
 #define KERNELS_LINEAR_CHUNKED_H
 
@@ -48,7 +49,7 @@ static void task_choose(linear_task *task, int64_t unit, double *states)
     task->unit = linear_unit_find(shape, unit);
     task->columns = task->unit.columns;
     task->worked = linear_columns_worked(shape, task->columns);
-    task->column_row = (int)rounded_up((size_t)task->worked, 16);
+    task->column_row = (int)odd_lines((size_t)task->worked);
     task->state = states ? states + (size_t)unit * linear_state_size(shape) : NULL;
     task->transition = states && shape->summarises ? linear_transition(shape, &task->unit, task->state) : NULL;
     task->weights_known = false;
@@ -153,9 +154,9 @@ static void decayed_read(linear_task *task, int64_t token, int n, double *log_su
             queries_decay_further(task, n, begin, end);
         }
     }
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, task->columns, task->features, 1,
-                vectors ? task->space.decayed : task->space.rows, task->row, task->space.state, task->column_row, 0,
-                task->space.read, task->column_row);
+    product(n, task->columns, task->features,
+            (product_factor){vectors ? task->space.decayed : task->space.rows, task->row},
+            (product_factor){task->space.state, task->column_row}, false, false, task->space.read, task->column_row);
     for (int i = 0; i < n && !vectors; i++) {
         *log_sum += log_decay_of(task, token + i);
         const float factor = (float)exp(*log_sum);

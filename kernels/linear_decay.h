@@ -208,9 +208,10 @@ static void vector_scores(const linear_task *task, int first_form, int n)
     for (int begin = 0; begin < n; begin += LINEAR_SUB_BLOCK) {
         const int count = n - begin < LINEAR_SUB_BLOCK ? n - begin : LINEAR_SUB_BLOCK;
         for (int form = first_form; form < forms && begin > 0; form++)
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, count, begin, task->features, 1,
-                        space->decayed + (int64_t)(form * n + begin) * task->row, task->row, space->late_keys,
-                        LINEAR_KEY_ROW, 0, space->scores + (form * n + begin) * LINEAR_CHUNK, LINEAR_CHUNK);
+            product(count, begin, task->features,
+                    (product_factor){space->decayed + (int64_t)(form * n + begin) * task->row, task->row},
+                    (product_factor){space->late_keys, LINEAR_KEY_ROW}, false, false,
+                    space->scores + (form * n + begin) * LINEAR_CHUNK, LINEAR_CHUNK);
         queries_decay_further(task, n, begin, begin + count);
         keys_decay(task, begin);
     }
@@ -223,11 +224,16 @@ static void plain_scores_of(const linear_task *task, int form, int n)
     const linear_space *space = &task->space;
     const bool expanded = space->keys != space->state_keys;
     const float *rows = expanded ? space->q : space->rows + (int64_t)form * n * task->row;
+    const int row_floats = expanded ? task->dim_row : task->row;
     float *restrict scores = space->scores + form * n * LINEAR_CHUNK;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, expanded ? task->call->shape.dim : task->features, 1,
-                rows, expanded ? task->dim_row : task->row, space->keys, LINEAR_KEY_ROW, 0, scores, LINEAR_CHUNK);
+    for (int begin = 0; begin < n; begin += LINEAR_SUB_BLOCK) { /* up to the diagonal */
+        const int count = n - begin < LINEAR_SUB_BLOCK ? n - begin : LINEAR_SUB_BLOCK;
+        product(count, begin + count, expanded ? task->call->shape.dim : task->features,
+                (product_factor){rows + (int64_t)begin * row_floats, row_floats},
+                (product_factor){space->keys, LINEAR_KEY_ROW}, false, false, scores + begin * LINEAR_CHUNK, LINEAR_CHUNK);
+    }
     for (int i = 0; i < n && expanded; i++)
-        for (int j = 0; j < n; j++) {
+        for (int j = 0; j <= i; j++) {
             const float s = scores[i * LINEAR_CHUNK + j];
             scores[i * LINEAR_CHUNK + j] = 1 + s + s * s / 2;
         }

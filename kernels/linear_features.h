@@ -6,6 +6,7 @@
 #include "kernels/attention_peak.h"
 #include "kernels/attention_vector.h"
 #include "kernels/linear_workspace.h"
+#include "kernels/product.h"
 #include "kernels/transpose.h"
 
 #include <cblas.h>
@@ -141,8 +142,8 @@ static void favor_exponents(const linear_task *task, int n)
     float *x = task->space.late_keys, *halves = task->space.beta;
     transpose(task->space.k, task->dim_row, n, dim, x, LINEAR_KEY_ROW);
     for (int i = 0; i < n; i++) halves[i] = (float)(squares(task->space.k + i * task->dim_row, dim) / 2);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, task->features, n, dim, 1, task->call->features, dim, x,
-                LINEAR_KEY_ROW, 0, task->space.keys, LINEAR_KEY_ROW);
+    product(task->features, n, dim, (product_factor){task->call->features, dim}, (product_factor){x, LINEAR_KEY_ROW}, false,
+            false, task->space.keys, LINEAR_KEY_ROW);
     for (int f = 0; f < task->features; f++) {
         float *restrict row = task->space.keys + (int64_t)f * LINEAR_KEY_ROW;
         for (int i = 0; i < n; i++) row[i] -= halves[i];

@@ -18,7 +18,7 @@ const linear_kernel *linear_kernel_find(const char *name)
 {
     const bool automatic = strcmp(name, "auto") == 0;
     const unsigned features = automatic ? cpu_features() : 0;
-    name = vector_isa(name); /* products are OpenBLAS's: bfloat16 is too coarse */
+    name = vector_isa(name); /* products are of float32: bfloat16 is too coarse */
     for (int i = linear_kernel_count - 1; i >= 0; i--) {
         const linear_kernel *kernel = linear_kernels[i];
         if (automatic ? (kernel->features & ~features) == 0 : strcmp(kernel->name, name) == 0) return kernel;

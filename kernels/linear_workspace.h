@@ -68,7 +68,7 @@ static inline size_t linear_space_place(const linear_shape *shape, char *base, l
 {
     const size_t chunk = LINEAR_CHUNK, dim = rounded_up((size_t)shape->dim, 16);
     const size_t features = rounded_up((size_t)linear_feature_dim(shape), 16);
-    const size_t columns = rounded_up((size_t)linear_columns_worked(shape, linear_columns_most(shape)), 16);
+    const size_t columns = odd_lines((size_t)linear_columns_worked(shape, linear_columns_most(shape)));
     const bool of_features = shape->variant->decay == LINEAR_DECAY_FEATURE;
     const size_t vectors = of_features ? features : 0, erased = shape->variant->erases ? 2 : 1;
     const bool expanded = shape->variant->map == LINEAR_MAP_BASED;

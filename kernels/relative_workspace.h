@@ -23,13 +23,6 @@ typedef struct {
     relative_run *runs; /* [sub] */
 } relative_workspace;
 
-/* The next odd multiple of a cache line: columns of rows 2^n lines apart would share a few sets of the cache. */
-static inline size_t odd_lines(size_t floats)
-{
-    const size_t row = rounded_up(floats, 16);
-    return row % 32 == 0 ? row + 16 : row;
-}
-
 static inline int relative_offsets(const attention_relative *relative)
 {
     return relative->left + relative->right + 1;

@@ -47,12 +47,18 @@ static inline size_t rounded_up(size_t count, size_t unit)
     return (count + unit - 1) / unit * unit;
 }
 
-/* Floats from one copied row of values to the next: whole vectors of any ISA, and an odd number of cache lines, because
- * the columns of a tile are read down the rows and rows 2^n lines apart would share a few sets of the cache. */
+/* Floats from one row to the next where columns are read down the rows: whole vectors of any ISA, and an odd number of
+ * cache lines, because rows 2^n lines apart would share a few sets of the cache. */
+static inline size_t odd_lines(size_t floats)
+{
+    const size_t row = rounded_up(floats, 16);
+    return row % 32 == 0 ? row + 16 : row;
+}
+
+/* Of copied rows of values. */
 static inline size_t value_row_floats(int value_dim)
 {
-    const size_t row = rounded_up((size_t)value_dim, 16);
-    return row % 32 == 0 ? row + 16 : row;
+    return odd_lines((size_t)value_dim);
 }
 
 /* Floats of one thread's share, a multiple of 16. */

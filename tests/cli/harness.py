@@ -57,26 +57,32 @@ class Result:
 
 
 def run(*arguments, ranks=2, env=None, folder=None, timeout=TIMEOUT):
-    """`longspan ARGUMENTS` on `ranks` ranks; `env` is for the ranks alone, not for mpirun. A hang is an AssertionError."""
+    """`longspan ARGUMENTS` on `ranks` ranks; `env` is for the ranks alone, not for mpirun. A hang is an AssertionError.
+
+    Every mpirun has a session folder of its own: in the one that a user's share, one that ends now and then removes the
+    folder that another has just made.
+    """
     # --quiet: without it mpirun adds a block of its own about the exit status to stderr.
     command = [MPIEXEC, "--quiet", "-np", str(ranks)]
     for name, value in (env or {}).items():
         command += ["-x", f"{name}={value}"]
     command += [COMMAND] + [str(argument) for argument in arguments]
     line = f"cd {shlex.quote(folder or '.')} && {shlex.join(command)}"
-    process = subprocess.Popen(command, cwd=folder, env={**ENVIRONMENT, **os.environ}, stdin=subprocess.DEVNULL,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-    try:
-        out, err = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGTERM)  # mpirun takes its ranks, which have groups of their own, with it
+    with tempfile.TemporaryDirectory(prefix="longspan-mpi-", ignore_cleanup_errors=True) as sessions:
+        environment = {"OMPI_MCA_orte_tmpdir_base": sessions, **ENVIRONMENT, **os.environ}
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
         try:
-            out, err = process.communicate(timeout=20)
+            out, err = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            out, err = process.communicate()
-        raise AssertionError(f"no end after {timeout} s:\n$ {line}\n{out.decode(errors='replace')}"
-                             f"{err.decode(errors='replace')}") from None
+            os.killpg(process.pid, signal.SIGTERM)  # mpirun takes its ranks, which have groups of their own, with it
+            try:
+                out, err = process.communicate(timeout=20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                out, err = process.communicate()
+            raise AssertionError(f"no end after {timeout} s:\n$ {line}\n{out.decode(errors='replace')}"
+                                 f"{err.decode(errors='replace')}") from None
     return Result(line, process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
 
 
