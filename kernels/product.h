@@ -12,7 +12,7 @@
 
 enum {
     PRODUCT_ROWS = LANES == 16 ? 8 : 4, /* of a register tile */
-    PRODUCT_VECTORS = 2,
+    PRODUCT_VECTORS = 3, /* of columns, at most */
 };
 
 /* A matrix by its first element and the floats from one row to the next. */
@@ -61,12 +61,14 @@ INLINE void product_columns(int rows, int vectors, int terms, product_factor a, 
 static inline void product(int rows, int columns, int terms, product_factor a, product_factor b, bool lower, bool add,
                            float *c, int64_t c_row)
 {
-    int column = 0;
-    for (; column + (PRODUCT_VECTORS - 1) * LANES < columns; column += PRODUCT_VECTORS * LANES)
-        product_columns(rows, PRODUCT_VECTORS, terms, a, (product_factor){b.at + column, b.row}, lower, add, c + column,
-                        c_row);
-    for (; column < columns; column += LANES)
-        product_columns(rows, 1, terms, a, (product_factor){b.at + column, b.row}, lower, add, c + column, c_row);
+    for (int column = 0, vectors; column < columns; column += vectors * LANES) {
+        const product_factor some = {b.at + column, b.row};
+        const int left = (columns - column + LANES - 1) / LANES;
+        vectors = left > 4 || left == 3 ? 3 : left > 1 ? 2 : 1;
+        if (vectors == 3) product_columns(rows, 3, terms, a, some, lower, add, c + column, c_row);
+        if (vectors == 2) product_columns(rows, 2, terms, a, some, lower, add, c + column, c_row);
+        if (vectors == 1) product_columns(rows, 1, terms, a, some, lower, add, c + column, c_row);
+    }
 }
 
 #endif
