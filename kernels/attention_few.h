@@ -24,6 +24,7 @@
 #include "kernels/attention_relative.h"
 #include "kernels/attention_row_scores.h"
 #include "kernels/attention_task.h"
+#include "kernels/product.h"
 
 #include <sched.h>
 
@@ -39,6 +40,7 @@ enum {
 };
 
 _Static_assert((int)FEW_ROWS_MOST <= 2 * (int)WORKSPACE_SUB_LANES, "any shape has room for the rows of a task");
+_Static_assert((int)FEW_TILE <= (int)PRODUCT_ROWS, "rows fit in a tile of products");
 _Static_assert(KEY_VECTORS % 4 == 0 && FEW_ROWS_MOST % LANES == 0, "vectors fill blocks");
 
 /* Tickets drawn and finished since the team was made; those of a phase follow those of the phase before. */
@@ -287,33 +289,20 @@ INLINE void few_tile_sums(int rows, const float *restrict p, float *restrict sum
     for (int r = 0; r < rows; r++) sum[r] = total[r];
 }
 
-/* sum_j P v_j over keys [first, last), of `rows` rows and `vectors` vectors of value columns. */
-INLINE void few_tile_values(int rows, int vectors, const float *restrict p, const float *restrict v, size_t v_stride,
-                            size_t width, int first, int last, float *restrict o)
-{
-    vector sum[FEW_TILE][4];
-    for (int r = 0; r < rows; r++)
-        for (int x = 0; x < vectors; x++) sum[r][x] = (vector){0};
-    for (int j = first; j < last; j++) {
-        const vector *values = (const vector *)(v + (size_t)j * v_stride);
-        for (int r = 0; r < rows; r++)
-            for (int x = 0; x < vectors; x++)
-                sum[r][x] = multiply_add(values[x], splat(p[r * ATTENTION_KEY_BLOCK + j]), sum[r][x]);
-    }
-    for (int r = 0; r < rows; r++)
-        for (int x = 0; x < vectors; x++) ((vector *)(o + (size_t)r * width))[x] = sum[r][x];
-}
-
-/* All value columns of `rows` rows that see the same keys. */
+/* sum_j P v_j over keys [first, last): all value columns of `rows` rows that see the same. */
 INLINE void few_rows_values(int rows, const float *p, const float *v, size_t v_stride, size_t width, int first,
                             int last, float *o)
 {
+    const int64_t row = (int64_t)v_stride, o_row = (int64_t)width;
+    const int keys = last - first;
     size_t e = 0;
+    p += first;
+    v += (size_t)first * v_stride;
     for (; rows == 1 && e + 4 * LANES <= width; e += 4 * LANES)
-        few_tile_values(rows, 4, p, v + e, v_stride, width, first, last, o + e);
+        product_tile(rows, 4, p, ATTENTION_KEY_BLOCK, v + e, row, keys, false, o + e, o_row);
     for (; e + 2 * LANES <= width; e += 2 * LANES)
-        few_tile_values(rows, 2, p, v + e, v_stride, width, first, last, o + e);
-    for (; e < width; e += LANES) few_tile_values(rows, 1, p, v + e, v_stride, width, first, last, o + e);
+        product_tile(rows, 2, p, ATTENTION_KEY_BLOCK, v + e, row, keys, false, o + e, o_row);
+    for (; e < width; e += LANES) product_tile(rows, 1, p, ATTENTION_KEY_BLOCK, v + e, row, keys, false, o + e, o_row);
 }
 
 static bool few_see_the_same(const few_fold *few, const key_block *block, int row, int rows)

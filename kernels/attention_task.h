@@ -150,13 +150,10 @@ static int64_t query_position(const fold_task *task, int row)
 /* Notes where the row of each lane is. */
 static void rows_find(const fold_task *task)
 {
-    const attention_span *span = task->span;
-    const int64_t token_rows = span->state.token_rows ? span->state.token_rows : task->call->heads;
     for (int lane = 0; lane < task->rows; lane++) {
-        const int64_t row = span_row(task, lane), token = row / task->group;
-        const int64_t head = task->kv_head * task->group + row % task->group;
-        task->space.q_offset[lane] = token * span->q_token_stride + head * span->q_head_stride;
-        task->space.state_row[lane] = token * token_rows + head;
+        const int64_t q = query_offset(task, lane), state = state_row(task, lane);
+        task->space.q_offset[lane] = q;
+        task->space.state_row[lane] = state;
     }
 }
 

@@ -4,7 +4,7 @@
 
 #include "kernels/attention.h"
 
-enum { ROWS_AHEAD = 8 }; /* query rows that are fetched before they are loaded: listed ones lie anywhere */
+enum { ROWS_AHEAD = 8 }; /* rows that are fetched before they are loaded */
 
 typedef struct {
     const char *row;

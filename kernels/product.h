@@ -1,6 +1,7 @@
-/* Products of small matrices whose rows are whole vectors, for the chunks of the linear family: shapes for which a BLAS
- * spends as long on packing as on multiplying, and whose kernels some of its versions choose by CPU models they know. A
- * lane is a column of B and C. Every element is summed in the order of the terms, whatever the shape: with
+/* Products of small matrices whose rows are whole vectors, for the chunks of the linear family, and for the fold of few
+ * rows: shapes for which a BLAS spends as long on packing as on multiplying, and whose kernels some of its versions
+ * choose by CPU models they know. A lane is a column of B and C. Every element is summed in the order of the terms,
+ * whatever the shape: with
  *
  *     sum = a[i][0] b[0][c], then sum = a[i][t] b[t][c] + sum (fused where the ISA has that)
  *
@@ -12,7 +13,7 @@
 
 enum {
     PRODUCT_ROWS = LANES == 16 ? 8 : 4, /* of a register tile */
-    PRODUCT_VECTORS = 3, /* of columns, at most */
+    PRODUCT_VECTORS = 4, /* of columns, at most */
 };
 
 /* A matrix by its first element and the floats from one row to the next. */
@@ -30,7 +31,7 @@ INLINE void product_tile(int rows, int vectors, const float *restrict a, int64_t
     for (int t = 0; t < terms; t++) {
         const loose_vector *row = (const loose_vector *)(b + t * b_row);
         for (int i = 0; i < rows; i++)
-            for (int x = 0; x < vectors; x++) sum[i][x] = multiply_add(splat(a[i * a_row + t]), row[x], sum[i][x]);
+            for (int x = 0; x < vectors; x++) sum[i][x] = multiply_add(row[x], splat(a[i * a_row + t]), sum[i][x]);
     }
     for (int i = 0; i < rows; i++) {
         loose_vector *out = (loose_vector *)(c + i * c_row);
