@@ -29,6 +29,7 @@
 #ifndef KERNELS_ATTENTION_BLOCKED_H
 #define KERNELS_ATTENTION_BLOCKED_H
 
+#include "kernels/attention_ahead.h"
 #include "kernels/attention_peak.h"
 #include "kernels/attention_relative.h"
 #include "kernels/attention_task.h"
@@ -51,20 +52,22 @@ INLINE void scores_add(vector *restrict scores, vector total[restrict SCORE_TILE
 }
 
 /* S of SCORE_TILE keys. For the rounding error the sums over D have three levels: DOT_CHUNK products, their sums within
- * DOT_GROUP, and the groups. */
+ * DOT_GROUP, and the groups. `ahead`: what is fetched meanwhile, a line a term of the sum; NULL for nothing. */
 INLINE void tile_scores(const float *restrict q, const float *restrict k, int64_t k_stride, int dim, int width,
-                        vector *restrict scores)
+                        vector *restrict scores, rows_ahead *ahead)
 {
     vector total[SCORE_TILE][VECTORS] = {{{0}}};
     for (int chunk = 0; chunk < dim; chunk += DOT_CHUNK) {
         const int end = dim - chunk < DOT_CHUNK ? dim : chunk + DOT_CHUNK;
         vector s[SCORE_TILE][VECTORS];
+        if (ahead) rows_ahead_next(ahead);
         if (chunk > 0 && chunk % DOT_GROUP == 0) scores_add(scores, total, width, chunk == DOT_GROUP);
         for (int j = 0; j < SCORE_TILE; j++)
             for (int x = 0; x < width; x++) s[j][x] = (vector){0};
 #pragma GCC unroll 2
         for (int d = chunk; d < end; d++) {
             const vector *row = (const vector *)(q + d * SUB_LANES);
+            if (ahead) rows_ahead_fetch(ahead, d - chunk);
             for (int j = 0; j < SCORE_TILE; j++)
                 for (int x = 0; x < width; x++) s[j][x] = multiply_add(splat(k[j * k_stride + d]), row[x], s[j][x]);
         }
@@ -206,22 +209,18 @@ static __attribute__((noinline)) void scores_apply_terms(const fold_task *task, 
     }
 }
 
-/* Where in the next sub-block its rows are fetched while key `key` of the block is scored. */
-static int next_lane(int sub, int key)
-{
-    return (sub + 1) * SUB_LANES + key * SUB_LANES / ATTENTION_KEY_BLOCK;
-}
-
 /* Scores of keys [first, last) of the block, a multiple of SCORE_TILE, for the first `width` vectors of a sub-block. */
 INLINE void scores_make(const fold_task *task, int sub, const key_block *block, int first, int last, int width)
 {
     const int dim = task->call->dim;
     const float *q = queries_of(task, sub);
+    rows_ahead ahead = rows_ahead_begin(task, (sub + 1) * SUB_LANES);
     for (int j = first; j < last; j += SCORE_TILE) {
+        const float *k = block->k + j * block->k_stride;
+        vector *scores = (vector *)(task->space.scores + j * SUB_LANES);
         next_rows_fetch(task, sub, block, j);
-        if (task->alone) lanes_fetch(task, next_lane(sub, j), next_lane(sub, j + SCORE_TILE));
-        tile_scores(q, block->k + j * block->k_stride, block->k_stride, dim, width,
-                    (vector *)(task->space.scores + j * SUB_LANES));
+        if (task->alone) tile_scores(q, k, block->k_stride, dim, width, scores, &ahead);
+        else tile_scores(q, k, block->k_stride, dim, width, scores, NULL);
     }
     if (task->inside) relative_add(task, sub, block, first, last);
     if (scores_have_terms(task)) scores_apply_terms(task, sub, first, last);
@@ -504,24 +503,20 @@ static void block_fold_alone(fold_task *task, const block_place *place)
     task->alone = false;
 }
 
-/* The only block that the task's rows see of the span, if there is one alone. */
-static bool block_is_alone(const fold_task *task, block_place *place_p)
-{
-    block_place next;
-    return block_find(task, 0, 0, place_p) && !block_find(task, place_p->segment, place_p->end, &next);
-}
-
 static __attribute__((noinline)) void task_run(fold_task *task)
 {
     const attention_relative *relative = task->call->scores.relative;
-    block_place place;
+    block_place place, next;
     rows_find(task);
     task->inside = relative != NULL; /* most of its keys are */
     if (relative) relative_runs_clear(task);
     else if (span_looks_inside(task->span)) visible_load(task);
-    if (!relative && block_is_alone(task, &place)) {
-        block_fold_alone(task, &place);
-        return;
+    if (!relative) {
+        if (!block_find(task, 0, 0, &place)) return;
+        if (!block_find(task, place.segment, place.end, &next)) {
+            block_fold_alone(task, &place);
+            return;
+        }
     }
     lanes_fetch(task, 0, SUB_LANES);
     for (int sub = 0; sub < task->sub_blocks; sub++) {
@@ -570,11 +565,24 @@ static int64_t tasks_of(const attention_call *call, const attention_span *spans,
     return tasks;
 }
 
-/* Lanes of a task: as many as the workspace holds, which copies each key block least often, unless the threads would
- * have too few tasks to share, then too few to have one each. */
-static int lanes_of_tasks(const attention_call *call, const attention_span *spans, int64_t span_count)
+/* Whether every span's keys lie in one block, so that each task goes through block_fold_alone. */
+static bool spans_are_alone(const attention_call *call, const attention_span *spans, int64_t span_count)
 {
-    int lanes = workspace_lanes(call->dim, call->value_dim);
+    if (call->scores.relative) return false;
+    for (int64_t s = 0; s < span_count; s++) {
+        const attention_segment *keys = spans[s].segments;
+        if (spans[s].segment_count > 1) return false;
+        if (spans[s].segment_count == 1 &&
+            keys->begin / ATTENTION_KEY_BLOCK != (keys->end - 1) / ATTENTION_KEY_BLOCK)
+            return false;
+    }
+    return true;
+}
+
+/* Lanes of a task, at most `lanes`: as many as there is room for, which copies each key block least often, unless the
+ * threads would have too few tasks to share, then too few to have one each. */
+static int lanes_of_tasks(const attention_call *call, const attention_span *spans, int64_t span_count, int lanes)
+{
     while (call->threads > 1 && lanes > WORKSPACE_SUB_LANES) {
         const int64_t tasks = tasks_of(call, spans, span_count, lanes);
         if (tasks >= (lanes > 4 * WORKSPACE_SUB_LANES ? 4 : 1) * (int64_t)call->threads) break;
@@ -655,7 +663,9 @@ static void tasks_run_apart(fold_task *task, const attention_span *spans, int64_
 /* The calling thread polls while others still compute. */
 static void blocked_fold(const attention_call *call, const attention_span *spans, int64_t span_count)
 {
-    const int lanes = lanes_of_tasks(call, spans, span_count);
+    const int room = spans_are_alone(call, spans, span_count) ? WORKSPACE_LANES_MAX
+                                                              : workspace_lanes(call->dim, call->value_dim);
+    const int lanes = lanes_of_tasks(call, spans, span_count, room);
     task_queue queue = {.tasks = tasks_of(call, spans, span_count, lanes)};
     if (queue.tasks == 0) return;
     const bool together = threads_share_tasks(call, spans, span_count, queue.tasks);

@@ -118,11 +118,16 @@ static int query_head(const fold_task *task, int row)
     return task->kv_head * task->group + (int)(span_row(task, row) % task->group);
 }
 
+/* Rows of the span's state from a token to the next. */
+static int64_t token_state_rows(const fold_task *task)
+{
+    return task->span->state.token_rows ? task->span->state.token_rows : task->call->heads;
+}
+
 /* Row of the span's state for a row of the task. */
 static int64_t state_row(const fold_task *task, int row)
 {
-    const int64_t token_rows = task->span->state.token_rows ? task->span->state.token_rows : task->call->heads;
-    return span_token(task, row) * token_rows + query_head(task, row);
+    return span_token(task, row) * token_state_rows(task) + query_head(task, row);
 }
 
 static int64_t query_offset(const fold_task *task, int row)
@@ -150,10 +155,14 @@ static int64_t query_position(const fold_task *task, int row)
 /* Notes where the row of each lane is. */
 static void rows_find(const fold_task *task)
 {
+    const attention_span *span = task->span;
+    const int64_t token_rows = token_state_rows(task);
+    const int group = task->group;
     for (int lane = 0; lane < task->rows; lane++) {
-        const int64_t q = query_offset(task, lane), state = state_row(task, lane);
-        task->space.q_offset[lane] = q;
-        task->space.state_row[lane] = state;
+        const int64_t row = span_row(task, lane), token = row / group;
+        const int64_t head = task->kv_head * group + (row - token * group);
+        task->space.q_offset[lane] = token * span->q_token_stride + head * span->q_head_stride;
+        task->space.state_row[lane] = token * token_rows + head;
     }
 }
 
@@ -209,10 +218,16 @@ static void lanes_fetch(const fold_task *task, int first, int last)
     }
 }
 
-/* q of a sub-block [D][lane]. One place does for all that do not meet. */
+/* Which of the places for q and o in the workspace a lane has. Those of one sub-block do for all that do not meet. */
+static int64_t place_of(const fold_task *task, int lane)
+{
+    return task->alone ? lane % SUB_LANES : lane;
+}
+
+/* q of a sub-block [D][lane]. */
 static float *queries_of(const fold_task *task, int sub)
 {
-    return task->space.q + (task->alone ? 0 : (size_t)sub * SUB_LANES * (size_t)task->call->dim);
+    return task->space.q + place_of(task, sub * SUB_LANES) * task->call->dim;
 }
 
 static void queries_load(const fold_task *task, int sub)
@@ -255,7 +270,7 @@ static void state_load(fold_task *task, int sub)
         const bool real = lane < task->rows;
         const int64_t row = real ? task->space.state_row[lane] : 0;
         const int count = real ? value_dim : 0;
-        float *o = task->space.o + (int64_t)lane * padded;
+        float *o = task->space.o + place_of(task, lane) * padded;
         task->space.m[lane] = real ? state->m[row] : -INFINITY;
         task->space.l[lane] = real ? state->l[row] : 0;
         task->o_rows[lane] = o;

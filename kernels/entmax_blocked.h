@@ -513,7 +513,7 @@ static void entmax_run(const entmax_call *entmax, const attention_span *spans, i
                        void (*run)(entmax_task *task))
 {
     const attention_call *call = entmax->attention;
-    const int lanes = lanes_of_tasks(call, spans, span_count);
+    const int lanes = lanes_of_tasks(call, spans, span_count, workspace_lanes(call->dim, call->value_dim));
     task_queue queue = {0};
     for (int64_t s = 0; s < span_count; s++) queue.tasks += span_blocks(call, &spans[s], lanes) * call->kv_heads;
     if (queue.tasks == 0) return;

@@ -4,7 +4,10 @@
 
 #include "kernels/attention.h"
 
-enum { ROWS_AHEAD = 8 }; /* rows that are fetched before they are loaded */
+enum {
+    ROWS_AHEAD = 8, /* rows that are fetched before they are loaded */
+    LINE = 64,      /* bytes of the cache, about */
+};
 
 typedef struct {
     const char *row;
@@ -22,7 +25,7 @@ static inline memory_rows rows_in_memory(const void *array, int64_t offset, int6
 static inline __attribute__((always_inline)) void row_fetch(const memory_rows *rows, int row)
 {
     const char *bytes = rows->row + row * rows->stride;
-    for (int at = 0; at < rows->size; at += 64) __builtin_prefetch(bytes + at);
+    for (int at = 0; at < rows->size; at += LINE) __builtin_prefetch(bytes + at);
 }
 
 static inline void number_row_fetch(const void *array, int64_t offset, int count, kernel_type type)

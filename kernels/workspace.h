@@ -7,8 +7,8 @@
 #include "kernels/attention_rotary.h"
 
 enum {
-    WORKSPACE_LANES_MAX = 768,     /* lanes of a task, at most */
-    WORKSPACE_LANE_FLOATS = 98304, /* q and o of a task, about: they stay in a second-level cache */
+    WORKSPACE_LANES_MAX = 768,     /* lanes of a task, at most: those that have m, l and the like */
+    WORKSPACE_LANE_FLOATS = 98304, /* q and o of all sub-blocks, about: they stay in a second-level cache */
     WORKSPACE_SUB_LANES = 48,      /* lanes of a sub-block, at most; lanes of a task are a multiple */
     WORKSPACE_ROWS = 16,           /* lanes of a native vector, at most */
     VALUE_TILE = 16,               /* value columns are padded to a multiple of this */
@@ -34,7 +34,7 @@ static inline int value_dim_padded(int value_dim)
     return (value_dim + VALUE_TILE - 1) / VALUE_TILE * VALUE_TILE;
 }
 
-/* Lanes that a task of this shape has room for. */
+/* Lanes of a task of this shape that q and o have room for. */
 static inline int workspace_lanes(int dim, int value_dim)
 {
     const int lanes = WORKSPACE_LANE_FLOATS / (dim + value_dim_padded(value_dim));
@@ -66,7 +66,8 @@ static inline size_t workspace_floats(int dim, int value_dim)
 {
     const size_t columns = (size_t)dim + (size_t)value_dim_padded(value_dim);
     const size_t places = 4 * sizeof(int64_t) / sizeof(float);
-    return (size_t)workspace_lanes(dim, value_dim) * (columns + 4 + places) + WORKSPACE_ROWS * (size_t)dim +
+    return (size_t)workspace_lanes(dim, value_dim) * columns + WORKSPACE_LANES_MAX * (4 + places) +
+           WORKSPACE_ROWS * (size_t)dim +
            ATTENTION_KEY_BLOCK * (WORKSPACE_SUB_LANES + (size_t)dim + value_row_floats(value_dim) + 1) +
            rounded_up(rotary_floats(dim), 16);
 }
@@ -78,21 +79,21 @@ static inline task_workspace workspace_of_thread(const attention_call *call, int
     task_workspace space;
     float *next = (float *)call->workspace + (size_t)thread * workspace_floats(call->dim, call->value_dim);
     space.visible_begin = (int64_t *)(void *)next;
-    space.visible_end = space.visible_begin + lanes;
-    space.q_offset = space.visible_end + lanes;
-    space.state_row = space.q_offset + lanes;
-    next = (float *)(void *)(space.state_row + lanes);
+    space.visible_end = space.visible_begin + WORKSPACE_LANES_MAX;
+    space.q_offset = space.visible_end + WORKSPACE_LANES_MAX;
+    space.state_row = space.q_offset + WORKSPACE_LANES_MAX;
+    next = (float *)(void *)(space.state_row + WORKSPACE_LANES_MAX);
     space.q = next;
     space.o = space.q + lanes * dim;
     space.m = space.o + lanes * padded;
-    space.l = space.m + lanes;
-    space.scores = space.l + lanes;
+    space.l = space.m + WORKSPACE_LANES_MAX;
+    space.scores = space.l + WORKSPACE_LANES_MAX;
     space.rows = space.scores + ATTENTION_KEY_BLOCK * WORKSPACE_SUB_LANES;
     space.k = space.rows + WORKSPACE_ROWS * dim;
     space.v = space.k + ATTENTION_KEY_BLOCK * dim;
     space.slope = space.v + ATTENTION_KEY_BLOCK * value_row_floats(call->value_dim);
-    space.position = (int32_t *)(void *)(space.slope + lanes);
-    space.key_positions = space.position + lanes;
+    space.position = (int32_t *)(void *)(space.slope + WORKSPACE_LANES_MAX);
+    space.key_positions = space.position + WORKSPACE_LANES_MAX;
     space.rotary = (float *)(void *)(space.key_positions + ATTENTION_KEY_BLOCK);
     return space;
 }

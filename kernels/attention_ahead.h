@@ -1,0 +1,70 @@
+/* Rows of a sub-block to come, queries and states wherever they are, are fetched into the cache while scores are made:
+ * a line a term of the sums, because more at once than the core has buffers for would hold up its products. Included
+ * with LANES and the like defined, see attention_task.h. */
+#ifndef KERNELS_ATTENTION_AHEAD_H
+#define KERNELS_ATTENTION_AHEAD_H
+
+#include "kernels/attention_task.h"
+
+enum { SLICE_BYTES = DOT_CHUNK * LINE }; /* of a row: what a chunk of terms fetches, at most */
+
+/* Fetches the rows from lane `lane` on, a slice of q and one of o after the other: from the even terms of a chunk lines of
+ * q, from the odd ones of o, so many bytes a term further. Addresses, since rounding up may lead out of the row. */
+typedef struct {
+    const fold_task *task;
+    int lane, slice, slices; /* the next slice, of so many a lane */
+    int chunks, due;         /* chunks of a block; slices due, times chunks */
+    uintptr_t q, o;          /* the slice that is being fetched */
+    uintptr_t q_step, o_step;
+    int64_t number_bytes; /* of q */
+} rows_ahead;
+
+INLINE rows_ahead rows_ahead_begin(const fold_task *task, int lane)
+{
+    const attention_call *call = task->call;
+    const int number_bytes = (int)number_size(call->type), q = number_bytes * call->dim;
+    const int o = (int)sizeof(float) * call->value_dim;
+    const int slices = ((q > o ? q : o) - 1) / SLICE_BYTES + 1, terms = slices * DOT_CHUNK;
+    return (rows_ahead){
+        .task = task,
+        .lane = lane,
+        .slices = slices,
+        .chunks = ATTENTION_KEY_BLOCK / SCORE_TILE * ((call->dim - 1) / DOT_CHUNK + 1),
+        .q = (uintptr_t)task->span->q,
+        .o = (uintptr_t)task->span->state.o,
+        .q_step = (uintptr_t)((q - 1) / terms + 1),
+        .o_step = (uintptr_t)((o - 1) / terms + 1),
+        .number_bytes = number_bytes,
+    };
+}
+
+INLINE void rows_ahead_fetch(const rows_ahead *ahead, int term)
+{
+    __builtin_prefetch((const void *)(ahead->q + (uintptr_t)term * ahead->q_step));
+    __builtin_prefetch((const void *)(ahead->o + (uintptr_t)term * ahead->o_step));
+}
+
+/* The slice of the next chunk; slices are dealt out evenly among the chunks of a whole block. Where a chunk has several,
+ * all but the last are fetched here; where it has none, it fetches one again. */
+INLINE void rows_ahead_next(rows_ahead *ahead)
+{
+    const fold_task *task = ahead->task;
+    ahead->due += SUB_LANES * ahead->slices;
+    while (ahead->due >= ahead->chunks && ahead->lane < task->rows) {
+        const int64_t row = task->space.state_row[ahead->lane];
+        const int64_t q = task->space.q_offset[ahead->lane] * ahead->number_bytes;
+        __builtin_prefetch(&task->span->state.m[row]);
+        __builtin_prefetch(&task->span->state.l[row]);
+        ahead->q = (uintptr_t)task->span->q + (uintptr_t)q + (uintptr_t)(ahead->slice * DOT_CHUNK) * ahead->q_step;
+        ahead->o = (uintptr_t)(task->span->state.o + row * task->call->value_dim) +
+                   (uintptr_t)(ahead->slice * DOT_CHUNK) * ahead->o_step;
+        if (++ahead->slice == ahead->slices) {
+            ahead->slice = 0;
+            ahead->lane++;
+        }
+        ahead->due -= ahead->chunks;
+        for (int term = 0; ahead->due >= ahead->chunks && term < DOT_CHUNK; term++) rows_ahead_fetch(ahead, term);
+    }
+}
+
+#endif
