@@ -1,6 +1,6 @@
 /* Rows of a sub-block to come, queries and states wherever they are, are fetched into the cache while scores are made:
- * a line a term of the sums, because more at once than the core has buffers for would hold up its products. Included
- * with LANES and the like defined, see attention_task.h. */
+ * a line or two a term of the sums, because more at once than the core has buffers for would hold up its products.
+ * Included with LANES and the like defined, see attention_task.h. */
 #ifndef KERNELS_ATTENTION_AHEAD_H
 #define KERNELS_ATTENTION_AHEAD_H
 
@@ -8,8 +8,9 @@
 
 enum { SLICE_BYTES = DOT_CHUNK * LINE }; /* of a row: what a chunk of terms fetches, at most */
 
-/* Fetches the rows from lane `lane` on, a slice of q and one of o after the other: from the even terms of a chunk lines of
- * q, from the odd ones of o, so many bytes a term further. Addresses, since rounding up may lead out of the row. */
+/* Fetches the rows of lanes from `lane` on, a slice of q and the same of o a chunk, with each term what is so many bytes
+ * further than with the one before. Without branches: a line may be fetched twice. Addresses, since rounding up may lead
+ * out of the row. */
 typedef struct {
     const fold_task *task;
     int lane, slice, slices; /* the next slice, of so many a lane */
@@ -44,8 +45,8 @@ INLINE void rows_ahead_fetch(const rows_ahead *ahead, int term)
     __builtin_prefetch((const void *)(ahead->o + (uintptr_t)term * ahead->o_step));
 }
 
-/* The slice of the next chunk; slices are dealt out evenly among the chunks of a whole block. Where a chunk has several,
- * all but the last are fetched here; where it has none, it fetches one again. */
+/* The slice of the next chunk; those of a sub-block are dealt out evenly among the chunks of a whole block. Where a
+ * chunk has several, all but the last are fetched here; where it has none, it fetches the one before again. */
 INLINE void rows_ahead_next(rows_ahead *ahead)
 {
     const fold_task *task = ahead->task;

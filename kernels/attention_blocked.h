@@ -52,7 +52,7 @@ INLINE void scores_add(vector *restrict scores, vector total[restrict SCORE_TILE
 }
 
 /* S of SCORE_TILE keys. For the rounding error the sums over D have three levels: DOT_CHUNK products, their sums within
- * DOT_GROUP, and the groups. `ahead`: what is fetched meanwhile, a line a term of the sum; NULL for nothing. */
+ * DOT_GROUP, and the groups. `ahead`: what is fetched meanwhile; NULL for nothing. */
 INLINE void tile_scores(const float *restrict q, const float *restrict k, int64_t k_stride, int dim, int width,
                         vector *restrict scores, rows_ahead *ahead)
 {

@@ -116,6 +116,29 @@ static void rows_may_be_listed(void **unused)
     }
 }
 
+/* More rows than q and o of the shape have room for in a task, against keys of one block; whole tasks that see none. */
+static void one_block_may_have_many_rows(void **unused)
+{
+    (void)unused;
+    static const int dims[][2] = {{320, 200}, {128, 128}, {7, 500}, {40, 24}};
+    for (int i = 0; i < 4 * MASK_COUNT; i++) {
+        const problem_shape shape = {.heads = 2,
+                                     .kv_heads = 1,
+                                     .dim = dims[i % 4][0],
+                                     .value_dim = dims[i % 4][1],
+                                     .tokens = 900,
+                                     .keys = i % 3 ? 64 : 41,
+                                     .first_key = i % 3 ? 128 : 70,
+                                     .query_scale = 6,
+                                     .mask = (problem_mask)(i / 4),
+                                     .seed = 26000 + (uint64_t)i};
+        problem p = problem_create(&shape);
+        check_equal(&p, &(fold_cut){0}, &(fold_cut){.span_tokens = 37});
+        check_equal(&p, &(fold_cut){0}, &(fold_cut){.threads = 2, .lists = 2});
+        problem_destroy(&p);
+    }
+}
+
 static void threads_change_nothing(void **unused)
 {
     (void)unused;
@@ -366,6 +389,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_row_alone_is_the_row_among_others),
         cmocka_unit_test(spans_may_be_cut_anywhere),
         cmocka_unit_test(rows_may_be_listed),
+        cmocka_unit_test(one_block_may_have_many_rows),
         cmocka_unit_test(threads_change_nothing),
         cmocka_unit_test(few_rows_have_their_bits_on_any_number_of_threads),
         cmocka_unit_test(more_rows_have_their_bits_when_threads_share_them),
