@@ -209,18 +209,17 @@ static __attribute__((noinline)) void scores_apply_terms(const fold_task *task, 
     }
 }
 
-/* Scores of keys [first, last) of the block, a multiple of SCORE_TILE, for the first `width` vectors of a sub-block. */
-INLINE void scores_make(const fold_task *task, int sub, const key_block *block, int first, int last, int width)
+/* Scores of keys [first, last) of the block, a multiple of SCORE_TILE, for the first `width` vectors of a sub-block.
+ * `ahead`: as of tile_scores. */
+INLINE void scores_make(const fold_task *task, int sub, const key_block *block, int first, int last, int width,
+                        rows_ahead *ahead)
 {
     const int dim = task->call->dim;
     const float *q = queries_of(task, sub);
-    rows_ahead ahead = rows_ahead_begin(task, (sub + 1) * SUB_LANES);
     for (int j = first; j < last; j += SCORE_TILE) {
-        const float *k = block->k + j * block->k_stride;
-        vector *scores = (vector *)(task->space.scores + j * SUB_LANES);
         next_rows_fetch(task, sub, block, j);
-        if (task->alone) tile_scores(q, k, block->k_stride, dim, width, scores, &ahead);
-        else tile_scores(q, k, block->k_stride, dim, width, scores, NULL);
+        tile_scores(q, block->k + j * block->k_stride, block->k_stride, dim, width,
+                    (vector *)(task->space.scores + j * SUB_LANES), ahead);
     }
     if (task->inside) relative_add(task, sub, block, first, last);
     if (scores_have_terms(task)) scores_apply_terms(task, sub, first, last);
@@ -228,7 +227,7 @@ INLINE void scores_make(const fold_task *task, int sub, const key_block *block, 
 
 /* Folds keys [first, last) of the block, a multiple of SCORE_TILE, into the first `width` vectors of a sub-block. */
 INLINE void sub_block_update(const fold_task *task, int sub, const key_block *block, int first, int last, int width,
-                             const lane_ranges *seen, const lane_ranges *choose)
+                             const lane_ranges *seen, const lane_ranges *choose, rows_ahead *ahead)
 {
     vector largest[VECTORS];
     union {
@@ -236,7 +235,7 @@ INLINE void sub_block_update(const fold_task *task, int sub, const key_block *bl
         float row[SUB_LANES];
     } rescale = {{{0}}};
 
-    scores_make(task, sub, block, first, last, width);
+    scores_make(task, sub, block, first, last, width, ahead);
     largest_scores(task->space.scores, first, last, width, seen, largest);
     probabilities(task->space.scores, first, last, width, largest, (vector *)(task->space.m + sub * SUB_LANES),
                   (vector *)(task->space.l + sub * SUB_LANES), rescale.vectors);
@@ -246,36 +245,43 @@ INLINE void sub_block_update(const fold_task *task, int sub, const key_block *bl
 
 /* The three ways of a sub-block, each compiled on its own: no mask code at all; lanes that do not see every key; and
  * such lanes beside values that are not finite. The first two once more for the end of the rows, where a sub-block has
- * one vector of them, or two: those of a sparse pattern have many such ends. */
+ * one vector of them, or two: those of a sparse pattern have many such ends. The first also where each sub-block meets
+ * one block alone, and the rows of the next are fetched. */
 static __attribute__((noinline)) void update_unmasked(const fold_task *task, int sub, const key_block *block)
 {
-    sub_block_update(task, sub, block, 0, block->keys, VECTORS, NULL, NULL);
+    sub_block_update(task, sub, block, 0, block->keys, VECTORS, NULL, NULL, NULL);
+}
+
+static __attribute__((noinline)) void update_unmasked_alone(const fold_task *task, int sub, const key_block *block)
+{
+    rows_ahead ahead = rows_ahead_begin(task, (sub + 1) * SUB_LANES);
+    sub_block_update(task, sub, block, 0, block->keys, VECTORS, NULL, NULL, &ahead);
 }
 
 static __attribute__((noinline)) void update_unmasked_narrow(const fold_task *task, int sub, const key_block *block,
                                                              int width)
 {
-    if (width == 1) sub_block_update(task, sub, block, 0, block->keys, 1, NULL, NULL);
-    else sub_block_update(task, sub, block, 0, block->keys, 2, NULL, NULL);
+    if (width == 1) sub_block_update(task, sub, block, 0, block->keys, 1, NULL, NULL, NULL);
+    else sub_block_update(task, sub, block, 0, block->keys, 2, NULL, NULL, NULL);
 }
 
 static __attribute__((noinline)) void update_boundary(const fold_task *task, int sub, const key_block *block, int first,
                                                       int last, const lane_ranges *seen)
 {
-    sub_block_update(task, sub, block, first, last, VECTORS, seen, NULL);
+    sub_block_update(task, sub, block, first, last, VECTORS, seen, NULL, NULL);
 }
 
 static __attribute__((noinline)) void update_boundary_narrow(const fold_task *task, int sub, const key_block *block,
                                                              int first, int last, int width, const lane_ranges *seen)
 {
-    if (width == 1) sub_block_update(task, sub, block, first, last, 1, seen, NULL);
-    else sub_block_update(task, sub, block, first, last, 2, seen, NULL);
+    if (width == 1) sub_block_update(task, sub, block, first, last, 1, seen, NULL, NULL);
+    else sub_block_update(task, sub, block, first, last, 2, seen, NULL, NULL);
 }
 
 static __attribute__((noinline)) void update_choosing(const fold_task *task, int sub, const key_block *block, int first,
                                                       int last, const lane_ranges *seen)
 {
-    sub_block_update(task, sub, block, first, last, VECTORS, seen, seen);
+    sub_block_update(task, sub, block, first, last, VECTORS, seen, seen, NULL);
 }
 
 /* Vectors of a sub-block that hold rows. */
@@ -340,10 +346,12 @@ static void sub_block_fold(const fold_task *task, int sub, const key_block *bloc
     const int width = width_of(task, sub);
     if (view.first >= view.last) return;
     if (view.whole) {
-        if (width > 2) update_unmasked(task, sub, block);
-        else update_unmasked_narrow(task, sub, block, width);
+        if (width <= 2) update_unmasked_narrow(task, sub, block, width);
+        else if (task->alone) update_unmasked_alone(task, sub, block);
+        else update_unmasked(task, sub, block);
         return;
     }
+    if (task->alone) lanes_fetch(task, (sub + 1) * SUB_LANES, (sub + 2) * SUB_LANES);
     const lane_ranges seen = ranges_of_lanes(task, sub, block, look_inside);
     if (!values_finite(block, task->call->value_dim)) update_choosing(task, sub, block, view.first, view.last, &seen);
     else if (width > 2) update_boundary(task, sub, block, view.first, view.last, &seen);

@@ -271,7 +271,7 @@ INLINE void survivors_take(const entmax_task *task, int sub, const key_block *bl
 {
     vector *bound = (vector *)(task->fold.space.m + sub * SUB_LANES), largest[VECTORS];
     const vector *closed = (const vector *)(task->fold.space.l + sub * SUB_LANES);
-    scores_make(&task->fold, sub, block, first, last, width);
+    scores_make(&task->fold, sub, block, first, last, width, NULL);
     largest_scores(task->fold.space.scores, first, last, width, seen, largest);
     for (int x = 0; x < width; x++) bound[x] = larger(largest[x] - 1, bound[x]);
     if (task->call->sums) sums_add(task, sub, first, last, width);
@@ -348,7 +348,7 @@ static __attribute__((noinline)) void fold_block(const entmax_task *task, int su
     vector largest[VECTORS];
     float once[SUB_LANES];
     if (view.first >= view.last) return;
-    scores_make(fold, sub, block, view.first, view.last, VECTORS);
+    scores_make(fold, sub, block, view.first, view.last, VECTORS, NULL);
     if (!view.whole) {
         const lane_ranges seen = ranges_of_lanes(fold, sub, block, segment->look_inside);
         largest_scores(fold->space.scores, view.first, view.last, VECTORS, &seen, largest);
