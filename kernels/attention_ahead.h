@@ -8,9 +8,9 @@
 
 enum { SLICE_BYTES = DOT_CHUNK * LINE }; /* of a row: what a chunk of terms fetches, at most */
 
-/* Fetches the rows of lanes from `lane` on, a slice of q and the same of o a chunk, with each term what is so many bytes
- * further than with the one before. Without branches: a line may be fetched twice. Addresses, since rounding up may lead
- * out of the row. */
+/* Fetches the rows of lanes from `lane` on, a slice of q and the same of o a chunk, with each term what is so many
+ * bytes further than with the one before. Without branches: a line may be fetched twice. Addresses, since rounding up
+ * may lead out of the row. */
 typedef struct {
     const fold_task *task;
     int lane, slice, slices; /* the next slice, of so many a lane */

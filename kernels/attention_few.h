@@ -264,7 +264,7 @@ static void few_references(const few_fold *few, int head)
     } m;
     const int lanes = few_lanes(few);
     few_head_choose(few, head);
-    for (int r = 0; r < lanes; r++) m.row[r] = r < few->task->rows ? state->m[state_row(few->task, r)] : -INFINITY;
+    for (int r = 0; r < lanes; r++) m.row[r] = r < few->task->rows ? state->m[row_find(few->task, r).state] : -INFINITY;
     for (int b = 0; b < few->blocks; b++) {
         const few_slot slot = few_slot_of(few, b * few->heads + head);
         for (int x = 0; x < lanes / LANES; x++)
@@ -272,7 +272,7 @@ static void few_references(const few_fold *few, int head)
                 reference_move(((const vector *)slot.largest)[x], &m.vectors[x], &((vector *)slot.rescale)[x]);
         poll_after(few->task, 64 * lanes);
     }
-    for (int r = 0; r < few->task->rows; r++) state->m[state_row(few->task, r)] = m.row[r];
+    for (int r = 0; r < few->task->rows; r++) state->m[row_find(few->task, r).state] = m.row[r];
 }
 
 /* Probabilities of a row in place; their sum, in the order of keys: those not seen are 0 and change nothing. */
@@ -354,7 +354,7 @@ static void few_accumulate(const few_fold *few, int index)
     const int value_dim = few->task->call->value_dim;
     const attention_state *state = &few->task->span->state;
     few_head_choose(few, head);
-    const int64_t at = state_row(few->task, row);
+    const int64_t at = row_find(few->task, row).state;
     vector o[512 / LANES], l = splat(state->l[at]);
     float *columns = (float *)o;
     for (int e = 0; e < value_dim; e++) columns[e] = state->o[at * value_dim + e];

@@ -118,21 +118,19 @@ static int query_head(const fold_task *task, int row)
     return task->kv_head * task->group + (int)(span_row(task, row) % task->group);
 }
 
-/* Rows of the span's state from a token to the next. */
-static int64_t token_state_rows(const fold_task *task)
-{
-    return task->span->state.token_rows ? task->span->state.token_rows : task->call->heads;
-}
+/* Where the query of a row is in the span's q, in elements, and which row of the span's state is its. */
+typedef struct {
+    int64_t query, state;
+} row_place;
 
-/* Row of the span's state for a row of the task. */
-static int64_t state_row(const fold_task *task, int row)
+/* With one division, since lists are long. */
+static row_place row_find(const fold_task *task, int row)
 {
-    return span_token(task, row) * token_state_rows(task) + query_head(task, row);
-}
-
-static int64_t query_offset(const fold_task *task, int row)
-{
-    return span_token(task, row) * task->span->q_token_stride + query_head(task, row) * task->span->q_head_stride;
+    const attention_span *span = task->span;
+    const int64_t token_rows = span->state.token_rows ? span->state.token_rows : task->call->heads;
+    const int64_t place = span_row(task, row), token = place / task->group;
+    const int64_t head = task->kv_head * task->group + (place - token * task->group);
+    return (row_place){token * span->q_token_stride + head * span->q_head_stride, token * token_rows + head};
 }
 
 static bool span_looks_inside(const attention_span *span)
@@ -155,14 +153,10 @@ static int64_t query_position(const fold_task *task, int row)
 /* Notes where the row of each lane is. */
 static void rows_find(const fold_task *task)
 {
-    const attention_span *span = task->span;
-    const int64_t token_rows = token_state_rows(task);
-    const int group = task->group;
     for (int lane = 0; lane < task->rows; lane++) {
-        const int64_t row = span_row(task, lane), token = row / group;
-        const int64_t head = task->kv_head * group + (row - token * group);
-        task->space.q_offset[lane] = token * span->q_token_stride + head * span->q_head_stride;
-        task->space.state_row[lane] = token * token_rows + head;
+        const row_place place = row_find(task, lane);
+        task->space.q_offset[lane] = place.query;
+        task->space.state_row[lane] = place.state;
     }
 }
 
@@ -176,7 +170,7 @@ static float query_factor(const fold_task *task)
 static void query_widen(const fold_task *task, int lane, const float *bias, float *row)
 {
     const attention_call *call = task->call;
-    row_widen(call->type, task->span->q, query_offset(task, lane), call->dim, row);
+    row_widen(call->type, task->span->q, row_find(task, lane).query, call->dim, row);
     if (task->rotary) rotary_turn(task->rotary, query_position(task, lane), row);
     if (bias) bias += (int64_t)query_head(task, lane) * call->dim;
     for (int d = 0; bias && d < call->dim; d++) row[d] += bias[d];

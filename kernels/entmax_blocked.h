@@ -465,7 +465,7 @@ static void gather_row(const entmax_task *task, int lane, const attention_segmen
                   (key - segment->begin) * segment->v_token_stride + fold->kv_head * segment->v_head_stride,
                   rows->weights[row * rows->room + i], sum);
     }
-    float *o = span->state.o + state_row(fold, lane) * value_dim;
+    float *o = span->state.o + row_find(fold, lane).state * value_dim;
     for (int e = 0; any && e < value_dim; e++) o[e] += sum[e];
 }
 
@@ -487,7 +487,7 @@ static void entmax_task_choose(entmax_task *task, const attention_span *span, in
     task_choose(fold, span, (span_blocks(fold->call, span, lanes) - 1 - t / kv_heads) * lanes, lanes);
     fold->kv_head = (int)(t % kv_heads);
     for (int lane = 0; lane < fold->rows; lane++)
-        task->row[lane] = span->state.m - task->call->rows->high + state_row(fold, lane);
+        task->row[lane] = span->state.m - task->call->rows->high + row_find(fold, lane).state;
 }
 
 /* Threads draw tasks from one counter, last span first. */
