@@ -1,6 +1,7 @@
 #include "runtime/entmax.h"
 
 #include "partition/selected.h"
+#include "runtime/memory.h"
 #include "runtime/patience.h"
 #include "runtime/selection.h"
 
@@ -11,8 +12,7 @@ void *plan_allocate(int64_t count, size_t size, const char *what, failure *f)
 {
     size_t bytes = 0;
     void *memory = NULL;
-    if (!__builtin_mul_overflow((size_t)count, size, &bytes) && bytes <= SIZE_MAX - 64)
-        memory = aligned_alloc(64, bytes / 64 * 64 + 64);
+    if (!__builtin_mul_overflow((size_t)count, size, &bytes)) memory = memory_allocate(bytes);
     if (!memory)
         failure_set(f, LONGSPAN_ERROR_MEMORY, "no memory for %s: %.1f MiB", what,
                     (double)count * (double)size / 1048576);

@@ -4,6 +4,7 @@
 #include "runtime/cli/machine_file.h"
 #include "runtime/cli/trace_file.h"
 #include "runtime/launch.h"
+#include "runtime/memory.h"
 #include "runtime/patience.h"
 
 #include <stdlib.h>
@@ -132,7 +133,7 @@ static longspan_range *plan_ranges(const longspan_plan *plan, longspan_axis axis
 void *job_allocate(const char *name, int64_t rows, int heads, int dim, size_t size, failure *f)
 {
     const size_t bytes = (size_t)rows * (size_t)heads * (size_t)dim * size;
-    void *memory = malloc(bytes ? bytes : 1);
+    void *memory = memory_allocate(bytes);
     if (!memory)
         failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory: %.1f MiB for this rank's rows of %s",
                     (double)bytes / 1048576, name);
