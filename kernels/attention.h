@@ -106,11 +106,14 @@ typedef struct {
     const int64_t *positions; /* [tokens] in the sequence of keys; read only where scores depend on positions */
     const attention_segment *segments;
     int segment_count;
-    /* Not NULL: not all rows of the tokens, but `listed_rows` rows of key head `kv_head` alone, each once: row r is query
+    /* Not NULL: not all rows of the tokens, but `listed_rows` rows of key head `kv_head` alone, ascending: row r is query
      * head r % (H / G) of that key head at token r / (H / G) of the span. */
     const int64_t *listed;
     int64_t listed_rows;
     int kv_head;
+    /* Of a list: its rows may be those of the span before it, which is of the same tokens and key head; a row's keys are
+     * folded in the order of such spans. */
+    bool follows;
 } attention_span;
 
 /* Query rows of each of its key heads, and how many these are. */
@@ -152,7 +155,7 @@ typedef struct {
 
 /* One implementation of the fold. A row's resulting bits depend on the row, its keys and the order of its
  * segments; not on the other rows of the call, the span's bounds, or the thread count. Spans of one call must not
- * share state. NaN in a query row gives NaN in that row alone; NaN or Inf in a key or value reaches exactly the
+ * share state, but with those that they follow. NaN in a query row gives NaN in that row alone; NaN or Inf in a key or value reaches exactly the
  * rows that see it. Sets flush-to-zero on its threads while it runs and restores it. */
 typedef struct {
     const char *name;  /* as in --isa */

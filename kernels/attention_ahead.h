@@ -12,7 +12,8 @@ enum { SLICE_BYTES = DOT_CHUNK * LINE }; /* of a row: what a chunk of terms fetc
  * bytes further than with the one before. Without branches: a line may be fetched twice. Addresses, since rounding up
  * may lead out of the row. */
 typedef struct {
-    const fold_task *task;
+    const row_list *list;
+    int value_dim;
     int lane, slice, slices; /* the next slice, of so many a lane */
     int chunks, due;         /* chunks of a block; slices due, times chunks */
     uintptr_t q, o;          /* the slice that is being fetched */
@@ -20,15 +21,16 @@ typedef struct {
     int64_t number_bytes; /* of q */
 } rows_ahead;
 
-INLINE rows_ahead rows_ahead_begin(const fold_task *task, int lane)
+INLINE rows_ahead rows_ahead_begin(const fold_task *task)
 {
     const attention_call *call = task->call;
     const int number_bytes = (int)number_size(call->type), q = number_bytes * call->dim;
     const int o = (int)sizeof(float) * call->value_dim;
     const int slices = ((q > o ? q : o) - 1) / SLICE_BYTES + 1, terms = slices * DOT_CHUNK;
     return (rows_ahead){
-        .task = task,
-        .lane = lane,
+        .list = &task->ahead,
+        .value_dim = call->value_dim,
+        .lane = task->ahead_lane,
         .slices = slices,
         .chunks = ATTENTION_KEY_BLOCK / SCORE_TILE * ((call->dim - 1) / DOT_CHUNK + 1),
         .q = (uintptr_t)task->span->q,
@@ -49,15 +51,16 @@ INLINE void rows_ahead_fetch(const rows_ahead *ahead, int term)
  * chunk has several, all but the last are fetched here; where it has none, it fetches the one before again. */
 INLINE void rows_ahead_next(rows_ahead *ahead)
 {
-    const fold_task *task = ahead->task;
+    const row_list *list = ahead->list;
+    const attention_span *span = list->span;
     ahead->due += SUB_LANES * ahead->slices;
-    while (ahead->due >= ahead->chunks && ahead->lane < task->rows) {
-        const int64_t row = task->space.state_row[ahead->lane];
-        const int64_t q = task->space.q_offset[ahead->lane] * ahead->number_bytes;
-        __builtin_prefetch(&task->span->state.m[row]);
-        __builtin_prefetch(&task->span->state.l[row]);
-        ahead->q = (uintptr_t)task->span->q + (uintptr_t)q + (uintptr_t)(ahead->slice * DOT_CHUNK) * ahead->q_step;
-        ahead->o = (uintptr_t)(task->span->state.o + row * task->call->value_dim) +
+    while (ahead->due >= ahead->chunks && ahead->lane < list->rows) {
+        const int64_t row = list->state[ahead->lane];
+        const int64_t q = list->query[ahead->lane] * ahead->number_bytes;
+        __builtin_prefetch(&span->state.m[row]);
+        __builtin_prefetch(&span->state.l[row]);
+        ahead->q = (uintptr_t)span->q + (uintptr_t)q + (uintptr_t)(ahead->slice * DOT_CHUNK) * ahead->q_step;
+        ahead->o = (uintptr_t)(span->state.o + row * ahead->value_dim) +
                    (uintptr_t)(ahead->slice * DOT_CHUNK) * ahead->o_step;
         if (++ahead->slice == ahead->slices) {
             ahead->slice = 0;

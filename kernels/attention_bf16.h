@@ -137,6 +137,7 @@ static void lanes_fold_blocked(bf16_task *task, const attention_segment *segment
         if (call->scores.slopes) part.scores.slopes = call->scores.slopes + head;
         attention_span span = *task->place.span;
         span.listed = NULL;
+        span.follows = false;
         span.q = (const char *)span.q + bf16_query_offset(task, first + done) * size;
         span.tokens = tokens;
         span.state = (attention_state){state.o + (int64_t)done * call->value_dim, state.m + done, state.l + done, 0};
@@ -580,8 +581,8 @@ static void bf16_fold(const attention_call *call, const attention_span *spans, i
     }
     const int parts = parts_of_compute(call->compute);
     const int most = bf16_sub_blocks(call->dim, call->value_dim, parts) * BF16_SUB_LANES;
-    task_queue queue = task_queue_of(call, spans, span_count, most, BF16_SUB_LANES);
-    if (queue.tasks == 0) return;
+    task_queue queue = task_queue_of(call, spans, span_count, most, BF16_SUB_LANES, 0);
+    if (queue.draws == 0) return;
 
 #pragma omp parallel num_threads(call->threads)
     {
@@ -605,13 +606,9 @@ static void bf16_fold(const attention_call *call, const attention_span *spans, i
                          .sweep = {.call = call, .queue = &queue, .poll_work = polls ? &work : NULL}};
         products_begin();
         if (call->mark) call->mark(call->mark_data, thread, true);
-        while (task_draw(&queue, &cursor, &task.place)) {
-            bf16_task_run(&task);
-            atomic_fetch_add(&queue.finished, 1);
-        }
+        while (task_draw(&queue, &cursor, &task.place)) bf16_task_run(&task);
         if (call->mark) call->mark(call->mark_data, thread, false);
-        while (polls && atomic_load(&queue.finished) < queue.tasks) task_queue_poll(&queue);
-        if (polls) task_queue_poll(&queue);
+        if (polls) task_queue_wait(&queue);
         products_end();
         environment_leave(environment);
     }

@@ -181,10 +181,10 @@ INLINE void probabilities(float *restrict scores, int first, int last, int width
 INLINE void next_rows_fetch(const fold_task *task, int sub, const key_block *block, int key)
 {
     const int steps = task->sub_blocks * ATTENTION_KEY_BLOCK, step = sub * ATTENTION_KEY_BLOCK + key;
-    const int end = (step + SCORE_TILE) * block->next_keys / steps;
-    for (int row = step * block->next_keys / steps; row < end; row++) {
-        row_fetch(&block->next_k, row);
-        row_fetch(&block->next_v, row);
+    const int end = (step + SCORE_TILE) * block->next.keys / steps;
+    for (int row = step * block->next.keys / steps; row < end; row++) {
+        row_fetch(&block->next.k, row);
+        row_fetch(&block->next.v, row);
     }
 }
 
@@ -254,7 +254,7 @@ static __attribute__((noinline)) void update_unmasked(const fold_task *task, int
 
 static __attribute__((noinline)) void update_unmasked_alone(const fold_task *task, int sub, const key_block *block)
 {
-    rows_ahead ahead = rows_ahead_begin(task, (sub + 1) * SUB_LANES);
+    rows_ahead ahead = rows_ahead_begin(task);
     sub_block_update(task, sub, block, 0, block->keys, VECTORS, NULL, NULL, &ahead);
 }
 
@@ -345,13 +345,16 @@ static void sub_block_fold(const fold_task *task, int sub, const key_block *bloc
     const sub_block_view view = view_of_block(task, sub, block, look_inside);
     const int width = width_of(task, sub);
     if (view.first >= view.last) return;
-    if (view.whole) {
-        if (width <= 2) update_unmasked_narrow(task, sub, block, width);
-        else if (task->alone) update_unmasked_alone(task, sub, block);
-        else update_unmasked(task, sub, block);
+    if (view.whole && width > 2 && task->alone) {
+        update_unmasked_alone(task, sub, block);
         return;
     }
-    if (task->alone) lanes_fetch(task, (sub + 1) * SUB_LANES, (sub + 2) * SUB_LANES);
+    if (task->alone) rows_fetch(task->call, &task->ahead, task->ahead_lane);
+    if (view.whole) {
+        if (width > 2) update_unmasked(task, sub, block);
+        else update_unmasked_narrow(task, sub, block, width);
+        return;
+    }
     const lane_ranges seen = ranges_of_lanes(task, sub, block, look_inside);
     if (!values_finite(block, task->call->value_dim)) update_choosing(task, sub, block, view.first, view.last, &seen);
     else if (width > 2) update_boundary(task, sub, block, view.first, view.last, &seen);
@@ -391,20 +394,28 @@ static bool block_find(const fold_task *task, int segment, int64_t key, block_pl
     return false;
 }
 
-static memory_rows keys_in_memory(const fold_task *task, const block_place *place)
+/* Rows of keys [begin, end) of a segment. */
+static block_rows rows_of_block(const attention_call *call, const attention_segment *segment, int kv_head, int64_t begin,
+                                int64_t end)
 {
-    const attention_segment *segment = &task->span->segments[place->segment];
-    return rows_in_memory(
-        segment->k, (place->begin - segment->begin) * segment->k_token_stride + task->kv_head * segment->k_head_stride,
-        segment->k_token_stride, task->call->dim, task->call->type);
+    const int64_t before = begin - segment->begin;
+    const int64_t k = before * segment->k_token_stride + kv_head * segment->k_head_stride;
+    const int64_t v = before * segment->v_token_stride + kv_head * segment->v_head_stride;
+    return (block_rows){.k = rows_in_memory(segment->k, k, segment->k_token_stride, call->dim, call->type),
+                        .v = rows_in_memory(segment->v, v, segment->v_token_stride, call->value_dim, call->type),
+                        .keys = (int)(end - begin)};
 }
 
-static memory_rows values_in_memory(const fold_task *task, const block_place *place)
+/* What is copied after a block: `place` of the same task, or the first block of the next one; NULL: there is none. */
+static block_rows rows_after_block(const fold_task *task, const block_place *place)
 {
-    const attention_segment *segment = &task->span->segments[place->segment];
-    return rows_in_memory(
-        segment->v, (place->begin - segment->begin) * segment->v_token_stride + task->kv_head * segment->v_head_stride,
-        segment->v_token_stride, task->call->value_dim, task->call->type);
+    const attention_segment *segment = task->span->segments;
+    if (place)
+        return rows_of_block(task->call, &segment[place->segment], task->kv_head, place->begin, place->end);
+    if (!task->has_next || task->next.span->segment_count == 0) return (block_rows){0};
+    segment = task->next.span->segments;
+    const int64_t end = segment->begin - segment->begin % ATTENTION_KEY_BLOCK + ATTENTION_KEY_BLOCK;
+    return rows_of_block(task->call, segment, task->next.kv_head, segment->begin, end < segment->end ? end : segment->end);
 }
 
 /* A copy pays where many sub-blocks read it. */
@@ -413,7 +424,7 @@ static bool keys_fit_in_place(const fold_task *task, int keys)
     return task->sub_blocks <= 2 && task->call->type == KERNEL_FLOAT32 && !task->rotary && keys % SCORE_TILE == 0;
 }
 
-/* `next`: the block that comes after this one; NULL if none does. */
+/* `next`: the task's block that comes after this one; NULL if none does. */
 static key_block block_prepare(const fold_task *task, const block_place *place, const block_place *next)
 {
     const attention_call *call = task->call;
@@ -427,7 +438,8 @@ static key_block block_prepare(const fold_task *task, const block_place *place, 
                        .keys = keys,
                        .k = task->space.k,
                        .k_stride = call->dim,
-                       .v = task->space.v};
+                       .v = task->space.v,
+                       .next = rows_after_block(task, next)};
 
     if (keys_fit_in_place(task, keys)) {
         block.k = (const float *)segment->k + k_offset;
@@ -440,11 +452,6 @@ static key_block block_prepare(const fold_task *task, const block_place *place, 
               segment->v_token_stride, keys, call->value_dim, value_dim_padded(call->value_dim),
               (int64_t)value_row_floats(call->value_dim), task->space.v);
     if (task->rotary || call->scores.slopes) keys_place(task, segment, place->begin, keys);
-    if (next) {
-        block.next_k = keys_in_memory(task, next);
-        block.next_v = values_in_memory(task, next);
-        block.next_keys = (int)(next->end - next->begin);
-    }
     return block;
 }
 
@@ -496,7 +503,8 @@ static void parts_fold(fold_task *task)
 /* A block that is all the task's rows see, sub-block by sub-block. */
 static void block_fold_alone(fold_task *task, const block_place *place)
 {
-    lanes_fetch(task, 0, SUB_LANES);
+    task->ahead = rows_of_task(task);
+    rows_fetch(task->call, &task->ahead, 0);
     const key_block block = block_prepare(task, place, NULL);
     const bool look_inside = task->span->segments[place->segment].look_inside;
     task->alone = true;
@@ -504,6 +512,11 @@ static void block_fold_alone(fold_task *task, const block_place *place)
         queries_load(task, sub);
         state_load(task, sub);
         if (task->call->scores.slopes) terms_load(task, sub);
+        task->ahead_lane = (sub + 1) * SUB_LANES;
+        if (sub + 1 == task->sub_blocks) {
+            task->ahead = rows_of_next(task);
+            task->ahead_lane = 0;
+        }
         sub_block_fold(task, sub, &block, look_inside);
         state_store(task, sub);
         poll_after(task, (int64_t)SUB_LANES * 2 * (task->call->dim + task->call->value_dim) * block.keys);
@@ -526,9 +539,10 @@ static __attribute__((noinline)) void task_run(fold_task *task)
             return;
         }
     }
-    lanes_fetch(task, 0, SUB_LANES);
+    const row_list rows = rows_of_task(task);
+    rows_fetch(task->call, &rows, 0);
     for (int sub = 0; sub < task->sub_blocks; sub++) {
-        lanes_fetch(task, (sub + 1) * SUB_LANES, (sub + 2) * SUB_LANES);
+        rows_fetch(task->call, &rows, (sub + 1) * SUB_LANES);
         queries_load(task, sub);
         if (relative || task->call->scores.slopes) terms_load(task, sub);
         state_load(task, sub);
@@ -544,35 +558,6 @@ static __attribute__((noinline)) void task_run(fold_task *task)
 
 #include "kernels/attention_few.h"
 
-static int64_t span_rows(const attention_call *call, const attention_span *span)
-{
-    return attention_span_rows(span, call->heads / call->kv_heads);
-}
-
-static int64_t span_blocks(const attention_call *call, const attention_span *span, int lanes)
-{
-    return (span_rows(call, span) + lanes - 1) / lanes;
-}
-
-static int span_first_head(const attention_span *span)
-{
-    return span->listed ? span->kv_head : 0;
-}
-
-/* One a key head and block of rows; of few rows one for all heads. */
-static int64_t span_tasks(const attention_call *call, const attention_span *span, int lanes)
-{
-    if (span_rows(call, span) <= FEW_ROWS) return span_rows(call, span) > 0;
-    return span_blocks(call, span, lanes) * attention_span_heads(span, call->kv_heads);
-}
-
-static int64_t tasks_of(const attention_call *call, const attention_span *spans, int64_t span_count, int lanes)
-{
-    int64_t tasks = 0;
-    for (int64_t s = 0; s < span_count; s++) tasks += span_tasks(call, &spans[s], lanes);
-    return tasks;
-}
-
 /* Whether every span's keys lie in one block, so that each task goes through block_fold_alone. */
 static bool spans_are_alone(const attention_call *call, const attention_span *spans, int64_t span_count)
 {
@@ -587,97 +572,66 @@ static bool spans_are_alone(const attention_call *call, const attention_span *sp
     return true;
 }
 
-/* Lanes of a task, at most `lanes`: as many as there is room for, which copies each key block least often, unless the
- * threads would have too few tasks to share, then too few to have one each. */
-static int lanes_of_tasks(const attention_call *call, const attention_span *spans, int64_t span_count, int lanes)
+static void task_choose(fold_task *task, const task_place *place)
 {
-    while (call->threads > 1 && lanes > WORKSPACE_SUB_LANES) {
-        const int64_t tasks = tasks_of(call, spans, span_count, lanes);
-        if (tasks >= (lanes > 4 * WORKSPACE_SUB_LANES ? 4 : 1) * (int64_t)call->threads) break;
-        lanes = (lanes / WORKSPACE_SUB_LANES + 1) / 2 * WORKSPACE_SUB_LANES;
-    }
-    return lanes;
-}
-
-static void task_choose(fold_task *task, const attention_span *span, int64_t first_row, int lanes)
-{
-    const int64_t rows = span_rows(task->call, span) - first_row;
-    task->span = span;
-    task->first_row = first_row;
-    task->rows = rows < lanes ? (int)rows : lanes;
+    task->span = place->span;
+    task->kv_head = place->kv_head;
+    task->first_row = place->first_row;
+    task->rows = place->rows;
     task->sub_blocks = (task->rows + SUB_LANES - 1) / SUB_LANES;
-}
-
-/* Task t of the span's: the last rows of every key head, then those before them. */
-static void span_task_run(fold_task *task, const attention_span *span, int64_t t, int lanes)
-{
-    const int64_t blocks = span_blocks(task->call, span, lanes);
-    const bool all_heads = span_rows(task->call, span) <= FEW_ROWS;
-    const int heads = attention_span_heads(span, task->call->kv_heads);
-    task_choose(task, span, (blocks - 1 - t / heads) * lanes, lanes);
-    task->kv_head = span_first_head(span) + (int)(t % heads);
-    if (task->rows > FEW_ROWS) task_run(task);
-    else few_run(task, task->kv_head, all_heads ? heads : 1, &(few_team){0}, 0, task->thread, 1);
 }
 
 /* Whether all threads are to work on one span after the other: every span is of few rows, and there are not enough
  * tasks to keep all threads busy to the end. Of more than FEW_ROWS rows the blocked form is faster while it has a task
  * for each thread. */
-static bool threads_share_tasks(const attention_call *call, const attention_span *spans, int64_t span_count,
-                                int64_t tasks)
+static bool threads_share_tasks(const task_queue *queue)
 {
+    const attention_call *call = queue->call;
     int64_t most = 0;
-    for (int64_t s = 0; s < span_count; s++)
-        if (span_rows(call, &spans[s]) > most) most = span_rows(call, &spans[s]);
-    return call->threads > 1 && most <= FEW_ROWS_MOST && tasks < (most > FEW_ROWS ? 1 : 4) * (int64_t)call->threads;
+    for (int64_t s = 0; s < queue->span_count; s++)
+        if (span_rows(call, &queue->spans[s]) > most) most = span_rows(call, &queue->spans[s]);
+    return call->threads > 1 && most <= FEW_ROWS_MOST &&
+           queue->draws < (most > FEW_ROWS ? 1 : 4) * (int64_t)call->threads;
 }
 
-static int64_t spans_with_rows(const attention_call *call, const attention_span *spans, int64_t span_count)
+/* All threads work on one span after the other. */
+static void tasks_run_together(fold_task *task, few_team *team)
 {
-    int64_t count = 0;
-    for (int64_t s = 0; s < span_count; s++) count += span_rows(call, &spans[s]) > 0;
-    return count;
-}
-
-/* All threads work on one task after the other. */
-static void tasks_run_together(fold_task *task, few_team *team, const attention_span *spans, int64_t span_count)
-{
+    const task_queue *queue = task->queue;
     int64_t ticket = 0;
-    for (int64_t s = 0; s < span_count; s++) {
-        if (span_rows(task->call, &spans[s]) == 0) continue;
-        task_choose(task, &spans[s], 0, FEW_ROWS_MOST);
-        const int heads = attention_span_heads(&spans[s], task->call->kv_heads);
-        ticket = few_run(task, span_first_head(&spans[s]), heads, team, ticket, 0, task->call->threads);
+    for (int64_t s = 0; s < queue->span_count; s++) {
+        const attention_span *span = &queue->spans[s];
+        const int heads = attention_span_heads(span, task->call->kv_heads);
+        const task_place all = {.span = span,
+                                .kv_head = span->listed ? span->kv_head : 0,
+                                .heads = heads,
+                                .rows = (int)span_rows(task->call, span)};
+        task_choose(task, &all);
+        if (all.rows > 0) ticket = few_run(task, all.kv_head, heads, team, ticket, 0, task->call->threads);
         if (task->thread == 0) atomic_fetch_add(&task->queue->finished, 1);
     }
 }
 
-/* Threads draw tasks from one counter: last span first, and of a span the last rows of all key heads first, which are
- * the heaviest under a causal mask. */
-static void tasks_run_apart(fold_task *task, const attention_span *spans, int64_t span_count, int lanes)
+static void tasks_run_apart(fold_task *task)
 {
-    const attention_call *call = task->call;
-    task_queue *queue = task->queue;
-    int64_t passed = 0, s = span_count - 1; /* passed: tasks of the spans after s */
-    for (;;) {
-        const int64_t t = atomic_fetch_add(&queue->drawn, 1);
-        if (t >= queue->tasks) break;
-        for (int64_t tasks; t - passed >= (tasks = span_tasks(call, &spans[s], lanes)); s--) passed += tasks;
-        span_task_run(task, &spans[s], t - passed, lanes);
-        atomic_fetch_add(&queue->finished, 1);
+    task_cursor cursor = task_cursor_first(task->queue);
+    for (task_place place; task_draw(task->queue, &cursor, &place);) {
+        task_choose(task, &place);
+        task->has_next = task_after(task->queue, &cursor, &task->next);
+        if (place.rows > FEW_ROWS) task_run(task);
+        else few_run(task, place.kv_head, place.heads, &(few_team){0}, 0, task->thread, 1);
     }
 }
 
 /* The calling thread polls while others still compute. */
 static void blocked_fold(const attention_call *call, const attention_span *spans, int64_t span_count)
 {
-    const int room = spans_are_alone(call, spans, span_count) ? WORKSPACE_LANES_MAX
-                                                              : workspace_lanes(call->dim, call->value_dim);
-    const int lanes = lanes_of_tasks(call, spans, span_count, room);
-    task_queue queue = {.tasks = tasks_of(call, spans, span_count, lanes)};
-    if (queue.tasks == 0) return;
-    const bool together = threads_share_tasks(call, spans, span_count, queue.tasks);
-    if (together) queue.tasks = spans_with_rows(call, spans, span_count);
+    const int lanes = spans_are_alone(call, spans, span_count) ? WORKSPACE_LANES_MAX
+                                                               : workspace_lanes(call->dim, call->value_dim);
+    task_queue queue = task_queue_of(call, spans, span_count, lanes, WORKSPACE_SUB_LANES, FEW_ROWS);
+    if (queue.draws == 0) return;
+    const bool together = threads_share_tasks(&queue);
+    if (together) queue.pieces = span_count;
     few_team team = {0};
 
 #pragma omp parallel num_threads(call->threads)
@@ -700,11 +654,10 @@ static void blocked_fold(const attention_call *call, const attention_span *spans
                           .relative = relative,
                           .poll_work = thread == 0 && call->poll ? &work : NULL};
         if (call->mark) call->mark(call->mark_data, thread, true);
-        if (together) tasks_run_together(&task, &team, spans, span_count);
-        else tasks_run_apart(&task, spans, span_count, lanes);
+        if (together) tasks_run_together(&task, &team);
+        else tasks_run_apart(&task);
         if (call->mark) call->mark(call->mark_data, thread, false);
-        while (task.poll_work && atomic_load(&queue.finished) < queue.tasks) poll_now(call, &queue);
-        if (task.poll_work) poll_now(call, &queue);
+        if (task.poll_work) task_queue_wait(&queue);
         environment_leave(environment);
     }
 }

@@ -386,7 +386,7 @@ static void few_phase(few_fold *few, int count, int unit, void (*item)(const few
         drawn = atomic_load(&team->drawn);
     }
     for (int spins = 1; atomic_load(&team->finished) < end; spins++) {
-        if (few->task->poll_work) poll_now(few->task->call, few->task->queue);
+        if (few->task->poll_work) task_queue_poll(few->task->queue);
         else if (spins % FEW_SPINS == 0) sched_yield();
     }
     few->ticket = end;

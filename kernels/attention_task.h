@@ -7,12 +7,11 @@
 #include "kernels/attention.h"
 #include "kernels/attention_rotary.h"
 #include "kernels/attention_score_terms.h"
+#include "kernels/attention_tasks.h"
 #include "kernels/attention_vector.h"
 #include "kernels/memory_rows.h"
 #include "kernels/relative_workspace.h"
 #include "kernels/transpose.h"
-
-#include <stdatomic.h>
 
 enum {
     SUB_LANES = VECTORS * LANES,
@@ -32,6 +31,19 @@ typedef struct {
     int64_t begin_min, begin_max, end_min, end_max;
 } sub_block_bounds;
 
+/* Rows of a block of keys where they are; none: nothing. */
+typedef struct {
+    memory_rows k, v;
+    int keys;
+} block_rows;
+
+/* Rows of a span: row_place of each. */
+typedef struct {
+    const attention_span *span;
+    const int64_t *query, *state;
+    int rows;
+} row_list;
+
 /* One block of keys in the workspace: k [keys][D], v [keys][value_row_floats], float32, padded with rows of zeros up to
  * a multiple of SCORE_TILE. Copied because rows that lie far apart share too few sets of the cache; keys that few rows
  * read stay where they are. */
@@ -41,15 +53,8 @@ typedef struct {
     int64_t k_stride;
     int64_t begin;
     int keys;
-    memory_rows next_k, next_v; /* the rows after it: fetched bit by bit while it is folded, or the copy would wait */
-    int next_keys;
+    block_rows next; /* fetched bit by bit while it is folded, or the copy would wait */
 } key_block;
-
-/* What the threads of a call share. */
-typedef struct {
-    int64_t tasks;
-    atomic_int_least64_t drawn, finished;
-} task_queue;
 
 typedef struct {
     const attention_call *call;
@@ -63,6 +68,11 @@ typedef struct {
     int rows, sub_blocks;
     float *o_rows[WORKSPACE_LANES_MAX]; /* o of the row in each lane; of lanes without one, some place */
     bool alone; /* one block is all that the rows see: each sub-block is loaded, folded and stored before the next */
+    bool has_next;
+    task_place next; /* the task that this thread will fold then */
+    int64_t next_query[SUB_LANES], next_state[SUB_LANES]; /* of its first rows */
+    row_list ahead;                                       /* while alone: rows that are fetched */
+    int ahead_lane;                                       /* from here on */
     score_cap cap;         /* 0: none */
     rotary_angles *rotary; /* NULL: none */
     relative_workspace relative; /* read only with attention_relative */
@@ -108,9 +118,15 @@ static int64_t span_row(const fold_task *task, int row)
     return attention_span_row(task->span, task->first_row + row);
 }
 
+/* place / group, mostly without the division: lists are long, and groups powers of two. */
+static int64_t token_of_row(int64_t row, int group)
+{
+    return (group & (group - 1)) == 0 ? row >> __builtin_ctz((unsigned)group) : row / group;
+}
+
 static int64_t span_token(const fold_task *task, int row)
 {
-    return span_row(task, row) / task->group;
+    return token_of_row(span_row(task, row), task->group);
 }
 
 static int query_head(const fold_task *task, int row)
@@ -123,14 +139,17 @@ typedef struct {
     int64_t query, state;
 } row_place;
 
-/* With one division, since lists are long. */
+static row_place row_find_in(const fold_task *task, const attention_span *span, int kv_head, int64_t row)
+{
+    const int64_t token_rows = span->state.token_rows ? span->state.token_rows : task->call->heads;
+    const int64_t place = attention_span_row(span, row), token = token_of_row(place, task->group);
+    const int64_t head = kv_head * task->group + (place - token * task->group);
+    return (row_place){token * span->q_token_stride + head * span->q_head_stride, token * token_rows + head};
+}
+
 static row_place row_find(const fold_task *task, int row)
 {
-    const attention_span *span = task->span;
-    const int64_t token_rows = span->state.token_rows ? span->state.token_rows : task->call->heads;
-    const int64_t place = span_row(task, row), token = place / task->group;
-    const int64_t head = task->kv_head * task->group + (place - token * task->group);
-    return (row_place){token * span->q_token_stride + head * span->q_head_stride, token * token_rows + head};
+    return row_find_in(task, task->span, task->kv_head, task->first_row + row);
 }
 
 static bool span_looks_inside(const attention_span *span)
@@ -202,13 +221,30 @@ static const float *query_row(const fold_task *task, int lane, float *copy)
     return copy;
 }
 
-/* Fetches the rows of lanes [first, last) into the cache: queries and states that are listed lie anywhere. */
-static void lanes_fetch(const fold_task *task, int first, int last)
+static row_list rows_of_task(const fold_task *task)
 {
-    const attention_call *call = task->call;
-    for (int lane = first; lane < last && lane < task->rows; lane++) {
-        number_row_fetch(task->span->q, task->space.q_offset[lane], call->dim, call->type);
-        state_fetch(&task->span->state, task->space.state_row[lane], call->value_dim);
+    return (row_list){task->span, task->space.q_offset, task->space.state_row, task->rows};
+}
+
+/* The first rows of the next task; none if there is none. */
+static row_list rows_of_next(fold_task *task)
+{
+    row_list list = {task->next.span, task->next_query, task->next_state, 0};
+    if (task->has_next) list.rows = task->next.rows < SUB_LANES ? task->next.rows : SUB_LANES;
+    for (int row = 0; row < list.rows; row++) {
+        const row_place place = row_find_in(task, list.span, task->next.kv_head, task->next.first_row + row);
+        task->next_query[row] = place.query;
+        task->next_state[row] = place.state;
+    }
+    return list;
+}
+
+/* Fetches SUB_LANES rows of a list from `first` on into the cache: queries and states that are listed lie anywhere. */
+static void rows_fetch(const attention_call *call, const row_list *list, int first)
+{
+    for (int row = first; row < first + SUB_LANES && row < list->rows; row++) {
+        number_row_fetch(list->span->q, list->query[row], call->dim, call->type);
+        state_fetch(&list->span->state, list->state[row], call->value_dim);
     }
 }
 
@@ -337,18 +373,13 @@ static void keys_of_task(const fold_task *task, const attention_segment *segment
     if (end_max < *end) *end = end_max;
 }
 
-static void poll_now(const attention_call *call, task_queue *queue)
-{
-    call->poll(call->poll_data, (double)atomic_load(&queue->finished) / (double)queue->tasks);
-}
-
 static void poll_after(const fold_task *task, int64_t flop)
 {
     if (!task->poll_work) return;
     *task->poll_work += flop;
     if (*task->poll_work < POLL_INTERVAL) return;
     *task->poll_work = 0;
-    poll_now(task->call, task->queue);
+    task_queue_poll(task->queue);
 }
 
 #endif

@@ -479,33 +479,12 @@ static void gather_task(entmax_task *task)
         }
 }
 
-/* Task t of a span: its last rows first, as in a fold. */
-static void entmax_task_choose(entmax_task *task, const attention_span *span, int64_t t, int lanes)
+static void entmax_task_choose(entmax_task *task, const task_place *place)
 {
     fold_task *fold = &task->fold;
-    const int kv_heads = fold->call->kv_heads;
-    task_choose(fold, span, (span_blocks(fold->call, span, lanes) - 1 - t / kv_heads) * lanes, lanes);
-    fold->kv_head = (int)(t % kv_heads);
+    task_choose(fold, place);
     for (int lane = 0; lane < fold->rows; lane++)
-        task->row[lane] = span->state.m - task->call->rows->high + row_find(fold, lane).state;
-}
-
-/* Threads draw tasks from one counter, last span first. */
-static void entmax_tasks_draw(entmax_task *task, const attention_span *spans, int64_t span_count, int lanes,
-                              void (*run)(entmax_task *task))
-{
-    const attention_call *call = task->fold.call;
-    task_queue *queue = task->fold.queue;
-    int64_t passed = 0, s = span_count - 1;
-    for (;;) {
-        const int64_t t = atomic_fetch_add(&queue->drawn, 1);
-        if (t >= queue->tasks) break;
-        for (int64_t tasks; t - passed >= (tasks = span_blocks(call, &spans[s], lanes) * call->kv_heads); s--)
-            passed += tasks;
-        entmax_task_choose(task, &spans[s], t - passed, lanes);
-        run(task);
-        atomic_fetch_add(&queue->finished, 1);
-    }
+        task->row[lane] = place->span->state.m - task->call->rows->high + row_find(fold, lane).state;
 }
 
 /* The calling thread polls while others still compute. */
@@ -513,10 +492,9 @@ static void entmax_run(const entmax_call *entmax, const attention_span *spans, i
                        void (*run)(entmax_task *task))
 {
     const attention_call *call = entmax->attention;
-    const int lanes = lanes_of_tasks(call, spans, span_count, workspace_lanes(call->dim, call->value_dim));
-    task_queue queue = {0};
-    for (int64_t s = 0; s < span_count; s++) queue.tasks += span_blocks(call, &spans[s], lanes) * call->kv_heads;
-    if (queue.tasks == 0) return;
+    task_queue queue = task_queue_of(call, spans, span_count, workspace_lanes(call->dim, call->value_dim),
+                                     WORKSPACE_SUB_LANES, 0);
+    if (queue.draws == 0) return;
 #pragma omp parallel num_threads(call->threads)
     {
         const float_environment environment = environment_enter();
@@ -536,10 +514,10 @@ static void entmax_run(const entmax_call *entmax, const attention_span *spans, i
             task.fold.rotary = &rotary;
         }
         if (call->mark) call->mark(call->mark_data, thread, true);
-        entmax_tasks_draw(&task, spans, span_count, lanes, run);
+        task_cursor cursor = task_cursor_first(&queue);
+        for (task_place place; task_draw(&queue, &cursor, &place); run(&task)) entmax_task_choose(&task, &place);
         if (call->mark) call->mark(call->mark_data, thread, false);
-        while (task.fold.poll_work && atomic_load(&queue.finished) < queue.tasks) poll_now(call, &queue);
-        if (task.fold.poll_work) poll_now(call, &queue);
+        if (task.fold.poll_work) task_queue_wait(&queue);
         environment_leave(environment);
     }
 }

@@ -82,9 +82,9 @@ typedef struct {
     int turn; /* folds of the same heads and of different turns, which ascend in a step, may have queries in common; 0 but
                * of patterns */
 
-    /* Of a selection: not all rows of the queries, but of each of its key heads those that are listed, as token row *
-     * (H / G) + query head of the key head. What they see the mask says. Folds of one turn and of the same key heads
-     * have the same list, the schedule's. NULL: all rows. */
+    /* Of a selection: not all rows of the queries, but of its key head, which is one, those that are listed, ascending,
+     * as token row * (H / G) + query head of the key head. What they see the mask says. Folds of a key head may have
+     * rows in common, whose keys are folded in the order of the folds. The schedule's; NULL: all rows. */
     const int64_t *listed;
     int64_t listed_rows;
 } schedule_fold;

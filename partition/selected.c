@@ -2,12 +2,10 @@
  * straight from their owners, and folds block by block.
  *
  * A fold is one block of keys against the query rows that have chosen it, which are listed: so scattered rows share
- * each key that is loaded, as in a dense fold. A row's blocks are folded in ascending order, whoever owns them: its
+ * each key that is loaded, as in a dense fold. Rows up to the last that does not see all of the block are a fold of their
+ * own, so that the others need not look inside. A row's blocks are folded in ascending order, whoever owns them: its
  * bits depend on what it has chosen, not on the rank count, as far as shards and blocks begin on the grid of the
  * kernels.
- *
- * The rows of a step are folded panel after panel, all blocks of one before those of the next: a row's state, which
- * passes through memory once a block, then comes from the cache.
  *
  *     step 0   sends and receives, all runs of a peer and class in one message; of every row those of its blocks that
  *              are at home, up to the first that is not;
@@ -21,18 +19,13 @@
 
 #include <stdlib.h>
 
-enum {
-    STEPS = 2,
-    PANEL_ROWS = 4096, /* of all heads, about: queries and states of 128 columns are 4 MiB */
-    FOLD_ROWS = 512,   /* on average, at least: fewer cost more than their states' way through memory */
-};
+enum { STEPS = 2 };
 
 /* A block in one step, for one class. */
 typedef struct {
     range keys;          /* from the first to the last that a row sees */
     int64_t rows;        /* that see any */
     int64_t *listed;     /* [rows], ascending */
-    int64_t folded;      /* of them, in panels before */
     int64_t partial;     /* of them, up to the last that does not see all of the keys */
 } block_use;
 
@@ -275,19 +268,18 @@ static const held_run *find_held(const selected *x, int class, int64_t token)
     return &x->held[low];
 }
 
-/* The folds of a block with the next `rows` of its rows: one for each piece of it that lies in one place. */
-static int add_folds(selected *x, int step, int class, int64_t block, int64_t rows, int turn)
+/* The folds of a block with rows [first, last) of its list and key head: one for each piece of it that lies in one
+ * place. */
+static int add_folds(selected *x, int step, int class, int kv_head, const block_use *use, int64_t first, int64_t last)
 {
-    block_use *use = use_of(x, step, class, block);
-    const head_range kv_heads = heads_of_class(x, class);
-    range keys = use->keys;
+    range keys = first < last ? use->keys : (range){0, 0};
     while (!range_is_empty(keys)) {
         const bool home = x->own.begin <= keys.begin && keys.begin < x->own.end;
         const held_run *held = home ? NULL : find_held(x, class, keys.begin);
         const range piece = range_intersect(keys, home ? x->own : held->run.tokens);
         const int origin = home ? x->rank : held->run.peer;
         const int64_t before = keys_of(x, origin).begin, held_before = home ? x->own.begin : held->run.tokens.begin;
-        const schedule_fold fold = {.heads = {kv_heads.begin * x->group, kv_heads.end * x->group},
+        const schedule_fold fold = {.heads = {kv_head * x->group, (kv_head + 1) * x->group},
                                     .query_origin = x->rank,
                                     .query_rows = {0, layout_rank_tokens(&x->problem->query_layout, x->rank)},
                                     .query_slot = SLOT_HOME,
@@ -297,42 +289,24 @@ static int add_folds(selected *x, int step, int class, int64_t block, int64_t ro
                                     .holder = x->rank,
                                     .key_slot = home ? SLOT_HOME : class,
                                     .key_slot_row = piece.begin - held_before + (home ? 0 : held->slot_row),
-                                    .look_inside = use->folded < use->partial,
-                                    .turn = turn,
-                                    .listed = use->listed + use->folded,
-                                    .listed_rows = rows};
+                                    .look_inside = last <= use->partial,
+                                    .listed = use->listed + first,
+                                    .listed_rows = last - first};
         if (schedule_add_fold(x->s, step, fold) != 0) return -1;
         keys.begin = piece.end;
     }
-    use->folded += rows;
     return 0;
 }
 
-/* Query tokens of a panel. */
-static int64_t panel_tokens(const selected *x)
+/* The folds of a step and key head. */
+static int add_blocks(selected *x, int step, int class, int kv_head)
 {
-    const schedule_problem *p = x->problem;
-    const int64_t tokens = layout_rank_tokens(&p->query_layout, x->rank);
-    int64_t rows = 0, used = 0;
-    for (int64_t i = 0; i < x->blocks * x->classes * STEPS; i++) {
-        rows += x->uses[i].rows;
-        used += x->uses[i].rows > 0;
+    for (int64_t block = 0; block < x->blocks; block++) {
+        const block_use *use = use_of(x, step, class, block);
+        if (add_folds(x, step, class, kv_head, use, 0, use->partial) != 0 ||
+            add_folds(x, step, class, kv_head, use, use->partial, use->rows) != 0)
+            return -1;
     }
-    const int64_t most = used > 0 ? rows / used / FOLD_ROWS : 1, wanted = tokens * p->heads / PANEL_ROWS;
-    const int64_t panels = most < wanted ? most : wanted;
-    return panels > 1 ? (tokens - 1) / panels + 1 : tokens;
-}
-
-/* The folds of a step with the rows before token row `end`, from those of the panel before on. */
-static int add_panel(selected *x, int step, int64_t end, int *turn_p)
-{
-    for (int64_t block = 0; block < x->blocks; block++, ++*turn_p)
-        for (int class = 0; class < x->classes; class ++) {
-            const block_use *use = use_of(x, step, class, block);
-            int64_t next = use->folded;
-            while (next < use->rows && use->listed[next] < end * x->group) next++;
-            if (next > use->folded && add_folds(x, step, class, block, next - use->folded, *turn_p) != 0) return -1;
-        }
     return 0;
 }
 
@@ -348,12 +322,9 @@ static int plan_folds(selected *x)
         x->uses[i].rows = 0;
     }
     visit_all(x, list_rows);
-    const int64_t tokens = layout_rank_tokens(&x->problem->query_layout, x->rank), panel = panel_tokens(x);
-    for (int step = 0; step < STEPS; step++) {
-        int turn = 0;
-        for (int64_t begin = 0; begin < tokens; begin += panel)
-            if (add_panel(x, step, begin + panel, &turn) != 0) return -1;
-    }
+    for (int step = 0; step < STEPS; step++)
+        for (int head = 0; head < x->problem->kv_heads; head++)
+            if (add_blocks(x, step, x->classes == 1 ? 0 : head, head) != 0) return -1;
     return 0;
 }
 

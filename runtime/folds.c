@@ -94,8 +94,8 @@ static head_range heads_of_calls(const fold_plan *folds, const schedule_fold *fo
 
 static bool may_share_call(const schedule_fold *a, const schedule_fold *b)
 {
-    if (a->turn != b->turn || (a->listed == NULL) != (b->listed == NULL)) return false;
-    return a->listed || (a->heads.begin == b->heads.begin && a->heads.end == b->heads.end);
+    if (a->listed || b->listed) return a->listed && b->listed;
+    return a->turn == b->turn && a->heads.begin == b->heads.begin && a->heads.end == b->heads.end;
 }
 
 bool fold_call_next(const fold_plan *folds, const schedule_step *step, fold_call *call)
@@ -153,9 +153,8 @@ static void measure_call(const fold_plan *folds, const schedule_step *step, cons
     while (next_group(folds, step, call, &next, &first, &last)) {
         const schedule_fold *fold = &step->folds[first];
         const int64_t rows = schedule_fold_queries(fold);
-        const int64_t spans = batch * (fold->listed ? heads_count(heads_of_keys(folds->scheduled, fold->heads)) : 1);
-        n.spans += spans;
-        n.segments += spans * (last - first);
+        n.spans += batch;
+        n.segments += batch * (last - first);
         if (!numbers_are_home(folds, fold)) n.visible += rows * (folds->problem->key_lengths ? batch : 1);
         if (queries_need_list(folds, fold)) n.query_positions += rows;
         for (int64_t i = first; i < last; i++)
@@ -418,8 +417,9 @@ static attention_segment make_segment(const builder *x, const schedule_fold *fol
 }
 
 /* The same of one key head, which is all that some slots hold. */
-static attention_segment make_listed_segment(const builder *x, const schedule_fold *fold, int head)
+static attention_segment make_listed_segment(const builder *x, const schedule_fold *fold)
 {
+    const int head = fold->heads.begin / group_size(x->folds);
     const row_store *keys = row_stores_find(x->memory->own, ROWS_KEYS, fold->key_slot);
     const row_format *format = &x->memory->formats[ROWS_KEYS];
     attention_segment segment = make_segment(x, fold, 0);
@@ -465,22 +465,20 @@ static void add_span(builder *x, const schedule_fold *folds, int64_t count, int6
     plan->spans[x->used.spans++] = span;
 }
 
-/* The spans of folds of the same list, one for each of its key heads. */
-static void add_listed_spans(builder *x, const schedule_fold *folds, int64_t count)
+/* The span of folds of the same list. */
+static void add_listed_span(builder *x, const schedule_fold *folds, int64_t count)
 {
-    const head_range kv_heads = heads_of_keys(x->folds->scheduled, folds->heads);
-    for (int head = kv_heads.begin; head < kv_heads.end; head++) {
-        attention_span span = make_span(x, folds, 0);
-        span.positions = positions_of_queries(x, folds);
-        span.listed = folds->listed;
-        span.listed_rows = folds->listed_rows;
-        span.kv_head = head;
-        span.segment_count = (int)count;
-        for (int64_t i = 0; i < count; i++)
-            x->folds->segments[x->used.segments++] = make_listed_segment(x, &folds[i], head);
-        set_visible(x, folds, 0, &span);
-        x->folds->spans[x->used.spans++] = span;
-    }
+    const attention_span *before = x->used.spans > 0 ? &x->folds->spans[x->used.spans - 1] : NULL;
+    attention_span span = make_span(x, folds, 0);
+    span.positions = positions_of_queries(x, folds);
+    span.listed = folds->listed;
+    span.listed_rows = folds->listed_rows;
+    span.kv_head = folds->heads.begin / group_size(x->folds);
+    span.follows = before && before->kv_head == span.kv_head;
+    span.segment_count = (int)count;
+    for (int64_t i = 0; i < count; i++) x->folds->segments[x->used.segments++] = make_listed_segment(x, &folds[i]);
+    set_visible(x, folds, 0, &span);
+    x->folds->spans[x->used.spans++] = span;
 }
 
 int64_t fold_call_spans(fold_plan *folds, const fold_memory *memory, const schedule_step *step, const fold_call *call)
@@ -490,7 +488,7 @@ int64_t fold_call_spans(fold_plan *folds, const fold_memory *memory, const sched
     while (next_group(folds, step, call, &next, &first, &last)) {
         const schedule_fold *same = &step->folds[first];
         if (same->listed) {
-            add_listed_spans(&x, same, last - first);
+            add_listed_span(&x, same, last - first);
             continue;
         }
         const int64_t *query_positions = positions_of_queries(&x, same), *key_positions = NULL;

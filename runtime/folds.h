@@ -7,8 +7,9 @@
  *     in groups of 4 are the heads 3, 4 to 7 and 8, three calls at most;
  *   - under a striped layout, keys of another rank, since keys are numbered there by their row on the rank that owns
  * them, and a span says once which keys its rows see. Calls of the same queries follow each other, in waves;
- *   - folds of another turn, whose queries may be those of this one: slices of a sparse pattern, or selected blocks. The
- *     latter list their rows, a list a key head: those of all heads are spans of one call.
+ *   - folds of another turn, whose queries may be those of this one: slices of a sparse pattern.
+ * Folds of selected blocks list their rows and are of one key head: those of all key heads are spans of one call, each
+ * of which follows those of its head.
  *
  * Keys of other layouts are numbered by their token; those of a slice by their token over its stride, so that strided
  * queries and keys are rows that are further apart. */

@@ -262,8 +262,8 @@ static int64_t smaller(int64_t a, int64_t b)
 }
 
 /* Deals the rows of each key head to lists, of which the first gets one in 40; a span for each, made from spans[0],
- * which is of all rows. */
-static int64_t list_spans(const problem_shape *s, int lists, int64_t *listed, attention_span *spans)
+ * which is of all rows. Chained: such spans one after the other, of a segment each, and some of the rows. */
+static int64_t list_spans(const problem_shape *s, int lists, bool chained, int64_t *listed, attention_span *spans)
 {
     const attention_span whole = spans[0];
     const int64_t rows = s->tokens * (s->heads / s->kv_heads);
@@ -279,6 +279,21 @@ static int64_t list_spans(const problem_shape *s, int lists, int64_t *listed, at
                 if (to == list) listed[span->listed_rows++] = r;
             }
             listed += span->listed_rows;
+            if (!chained) continue;
+            const attention_span all = *span;
+            count--;
+            for (int i = 0; i < whole.segment_count; i++) {
+                attention_span *link = &spans[count++];
+                *link = all;
+                link->segments += i;
+                link->segment_count = 1;
+                link->follows = i > 0;
+                link->listed = listed;
+                link->listed_rows = 0;
+                for (int64_t r = 0; r < all.listed_rows; r++)
+                    if ((all.listed[r] * 31 + i * 17) % 3 > 0) listed[link->listed_rows++] = all.listed[r];
+                listed += link->listed_rows;
+            }
         }
     return count;
 }
@@ -292,8 +307,8 @@ void problem_fold_keys(const problem *p, const attention_kernel *kernel, const f
     const int64_t span_count = (s->tokens + span_tokens - 1) / span_tokens;
     const size_t size = number_size(s->type);
     attention_segment *segments = allocate((size_t)(s->keys + 1) * sizeof *segments);
-    attention_span *spans = allocate((size_t)(span_count + cut->lists * s->kv_heads) * sizeof *spans);
-    int64_t *listed = allocate((size_t)(s->tokens * s->heads * (cut->lists + 1)) * sizeof *listed);
+    attention_span *spans = allocate((size_t)(span_count + cut->lists * s->kv_heads * (s->keys + 1)) * sizeof *spans);
+    int64_t *listed = allocate((size_t)(s->tokens * s->heads * (s->keys + 2)) * sizeof *listed);
     int segment_count = 0;
 
     for (int64_t j = begin; j < end; j = smaller(j + segment_keys, end))
@@ -348,7 +363,9 @@ void problem_fold_keys(const problem *p, const attention_kernel *kernel, const f
             call.threads, s->dim, s->value_dim, s->relative_left + s->relative_right + 1));
         call.scores.relative = &relative;
     }
-    kernel->fold(&call, spans, cut->lists ? list_spans(s, cut->lists, listed, spans) : span_count);
+    const int64_t count = cut->lists ? list_spans(s, cut->lists, cut->chained || cut->apart, listed, spans) : span_count;
+    if (!cut->apart) kernel->fold(&call, spans, count);
+    for (int64_t i = 0; cut->apart && i < count; i++) kernel->fold(&call, &spans[i], 1);
     free(relative.workspace);
     free(listed);
     free(call.workspace);

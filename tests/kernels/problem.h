@@ -70,6 +70,8 @@ typedef struct {
     int threads;
     int64_t span_tokens, segment_keys;
     int lists; /* > 0: a span for each so many lists of rows of a key head, the first of a few rows */
+    bool chained; /* of each list two thirds of its rows against each segment, spans that follow each other; or */
+    bool apart;   /* these spans in calls of their own */
     bool look_inside; /* also where the mask hides nothing */
     void (*poll)(void *data, double fraction);
     void *poll_data;

@@ -116,6 +116,22 @@ static void rows_may_be_listed(void **unused)
     }
 }
 
+/* Some rows in several spans, a segment each: as if a span were a call, whoever folds which part of them. */
+static void lists_may_follow_each_other(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < SHAPES; i++) {
+        problem p = shape_problem(i);
+        for (int lists = 1; lists <= 5; lists += 2)
+            for (int threads = 1; threads <= 4; threads++) {
+                const int64_t keys = lists == 3 ? 64 : 45;
+                check_equal(&p, &(fold_cut){.segment_keys = keys, .lists = lists, .apart = true},
+                            &(fold_cut){.segment_keys = keys, .threads = threads, .lists = lists, .chained = true});
+            }
+        problem_destroy(&p);
+    }
+}
+
 /* More rows than q and o of the shape have room for in a task, against keys of one block; whole tasks that see none. */
 static void one_block_may_have_many_rows(void **unused)
 {
@@ -135,6 +151,8 @@ static void one_block_may_have_many_rows(void **unused)
         problem p = problem_create(&shape);
         check_equal(&p, &(fold_cut){0}, &(fold_cut){.span_tokens = 37});
         check_equal(&p, &(fold_cut){0}, &(fold_cut){.threads = 2, .lists = 2});
+        check_equal(&p, &(fold_cut){.segment_keys = 16, .lists = 1, .apart = true},
+                    &(fold_cut){.segment_keys = 16, .threads = 1 + i % 3, .lists = 1, .chained = true});
         problem_destroy(&p);
     }
 }
@@ -389,6 +407,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_row_alone_is_the_row_among_others),
         cmocka_unit_test(spans_may_be_cut_anywhere),
         cmocka_unit_test(rows_may_be_listed),
+        cmocka_unit_test(lists_may_follow_each_other),
         cmocka_unit_test(one_block_may_have_many_rows),
         cmocka_unit_test(threads_change_nothing),
         cmocka_unit_test(few_rows_have_their_bits_on_any_number_of_threads),
