@@ -4,8 +4,8 @@
 #define KERNELS_ATTENTION_BF16_WORK_H
 
 #include "kernels/attention_bf16_parts.h"
+#include "kernels/attention_queue.h"
 #include "kernels/attention_score_terms.h"
-#include "kernels/attention_tasks.h"
 
 enum {
     BLOCK_PAIRS = ATTENTION_KEY_BLOCK / 2,               /* steps of vector work of a block: two keys by 32 lanes */

@@ -5,9 +5,9 @@
 #define KERNELS_ATTENTION_TASK_H
 
 #include "kernels/attention.h"
+#include "kernels/attention_queue.h"
 #include "kernels/attention_rotary.h"
 #include "kernels/attention_score_terms.h"
-#include "kernels/attention_tasks.h"
 #include "kernels/attention_vector.h"
 #include "kernels/memory_rows.h"
 #include "kernels/relative_workspace.h"

@@ -135,10 +135,11 @@ static work work_of_step(const schedule *s, const schedule_step *step, const sch
         const double seconds = prediction_fold_seconds(problem, sizes, machine, f, &reading);
         *(reading ? &w.memory : &w.compute) += seconds;
         if (i > 0 && same_queries(f, f - 1)) continue;
-        /* queries are read; states are read and written */
+        /* queries are read; states are read and written; those that are listed while rows before them are folded */
         const double heads = row_bytes(sizes, ROWS_QUERIES, f->heads) + 2 * row_bytes(sizes, ROWS_STATES, f->heads);
         const double group = (double)problem->heads / problem->kv_heads;
-        bytes += f->listed ? (double)f->listed_rows / group * heads : (double)schedule_fold_queries(f) * heads;
+        if (!f->listed) bytes += (double)schedule_fold_queries(f) * heads;
+        else w.memory += larger(0, (double)f->listed_rows / group * heads / machine->memory_bandwidth - seconds);
     }
     for (int64_t i = 0; i < step->merge_count; i++)
         bytes += 3 * (double)step->merges[i].count * row_bytes(sizes, ROWS_STATES, step->merges[i].heads);

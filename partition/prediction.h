@@ -14,7 +14,8 @@
  * A fold of many rows a key costs its scores: each (D + E) products and one exponential; the rows of a mask's border
  * are folded `lanes` at a time against the keys that any of them sees. One of few rows a key (tokens times the query
  * heads that share a key head) costs its keys, which are read once: a measured time an element, between the row counts
- * of `few_rows` interpolated. Everything else costs its bytes over the memory's bandwidth.
+ * of `few_rows` interpolated. Everything else costs its bytes over the memory's bandwidth; of rows that are listed only
+ * as far as that takes longer than their scores, since they are fetched meanwhile.
  *
  * Not all of P ranks are walked through: a sample of them, the same on every rank, with the heaviest. What they wait
  * for from a rank outside the sample is taken to come as late as the latest of the sample. */

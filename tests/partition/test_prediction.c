@@ -302,6 +302,40 @@ static void states_cost_their_bytes_over_the_memory_bandwidth(void **state)
     assert_seconds(predict(find("ring"), &p, &m).seconds, 256 * (2 * 24 + 20 + 16 + 2 * 24) / 2.0);
 }
 
+/* Rows 0, 1, ..., 99 of 256 against all keys. */
+static int plan_listed(const schedule_problem *problem, int rank, schedule **schedule_p)
+{
+    schedule *s = schedule_create(rank, 1);
+    assert_non_null(s);
+    s->listed = malloc(100 * sizeof *s->listed);
+    assert_non_null(s->listed);
+    for (int64_t i = 0; i < 100; i++) s->listed[i] = i;
+    schedule_fold fold = fold_of_shards(problem, rank, rank);
+    fold.listed = s->listed;
+    fold.listed_rows = 100;
+    assert_int_equal(schedule_add_fold(s, 0, fold), 0);
+    *schedule_p = s;
+    return 0;
+}
+
+static void listed_rows_pass_through_memory_while_others_are_folded(void **state)
+{
+    (void)state;
+    const strategy way = {.name = "listed", .refuse = accepts, .plan = plan_listed};
+    const schedule_problem p = full_problem(256, 1);
+    const double ends = 256 * (2 * 24 + 20), rows = 100 * (16 + 2 * 24), scores = 100.0 * 256;
+    prediction_machine m = idle;
+    m.score_seconds = 1;
+    m.memory_bandwidth = 2; /* less time than the scores take */
+    prediction made = predict(&way, &p, &m);
+    assert_seconds(made.seconds, scores + ends / 2);
+    assert_seconds(made.compute, scores);
+    m.memory_bandwidth = 0.125; /* more */
+    made = predict(&way, &p, &m);
+    assert_seconds(made.seconds, (rows + ends) / 0.125);
+    assert_seconds(made.compute, scores);
+}
+
 static void a_slower_machine_and_a_larger_problem_never_take_less(void **state)
 {
     (void)state;
@@ -400,6 +434,7 @@ int main(void)
         cmocka_unit_test(a_rank_waits_for_those_it_depends_on_and_for_no_others),
         cmocka_unit_test(where_memory_is_shared_the_ranks_of_a_node_wait_after_each_step),
         cmocka_unit_test(states_cost_their_bytes_over_the_memory_bandwidth),
+        cmocka_unit_test(listed_rows_pass_through_memory_while_others_are_folded),
         cmocka_unit_test(a_slower_machine_and_a_larger_problem_never_take_less),
         cmocka_unit_test(a_sample_is_ascending_and_holds_the_heaviest_rank),
         cmocka_unit_test(a_sample_of_ranks_that_heads_are_dealt_to_holds_one_that_has_most),

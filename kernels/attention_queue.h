@@ -4,8 +4,8 @@
  * A chain is a span and those that follow it, whose rows may be the same. It is cut by rows, not by spans: a part is the
  * rows of some tokens in all spans of the chain, and whoever draws it folds its tasks span after span. So parts have no
  * row in common, nobody waits, and the thread knows which keys and rows come next. */
-#ifndef KERNELS_ATTENTION_TASKS_H
-#define KERNELS_ATTENTION_TASKS_H
+#ifndef KERNELS_ATTENTION_QUEUE_H
+#define KERNELS_ATTENTION_QUEUE_H
 
 #include "kernels/attention.h"
 
@@ -187,15 +187,20 @@ static inline task_place span_task(const task_queue *queue, const attention_span
                         .first_row = first_row};
 }
 
+/* Counts what the thread has finished: all that it took up, or all but `under_way`. */
+static inline void pieces_finish(task_queue *queue, task_cursor *cursor, int under_way)
+{
+    if (cursor->unfinished > under_way) atomic_fetch_add(&queue->finished, cursor->unfinished - under_way);
+    cursor->unfinished = under_way;
+}
+
 /* The next task; what was drawn before is finished. Last span first, and of a span its last rows, which are the heaviest
  * under a causal mask. False when there is none. */
 static inline bool task_draw(task_queue *queue, task_cursor *cursor, task_place *place_p)
 {
     for (;;) {
         const bool more = part_next(queue, cursor, place_p);
-        if (more && cursor->unfinished <= 1) return true;
-        atomic_fetch_add(&queue->finished, cursor->unfinished - more);
-        cursor->unfinished = more;
+        pieces_finish(queue, cursor, more);
         if (more) return true;
 
         const int64_t drawn = atomic_fetch_add(&queue->drawn, 1);
@@ -206,8 +211,8 @@ static inline bool task_draw(task_queue *queue, task_cursor *cursor, task_place 
             cursor->begin = chain_begin(queue, cursor->end);
         }
         const int64_t t = drawn - cursor->passed;
-        cursor->span = cursor->end;
         if (cursor->end - cursor->begin == 1) {
+            cursor->span = cursor->end;
             cursor->unfinished = 1;
             *place_p = span_task(queue, &queue->spans[cursor->begin], t);
             return true;
