@@ -60,8 +60,8 @@ INLINE void rows_ahead_next(rows_ahead *ahead)
         __builtin_prefetch(&span->state.m[row]);
         __builtin_prefetch(&span->state.l[row]);
         ahead->q = (uintptr_t)span->q + (uintptr_t)q + (uintptr_t)(ahead->slice * DOT_CHUNK) * ahead->q_step;
-        ahead->o = (uintptr_t)(span->state.o + row * ahead->value_dim) +
-                   (uintptr_t)(ahead->slice * DOT_CHUNK) * ahead->o_step;
+        ahead->o =
+            (uintptr_t)(span->state.o + row * ahead->value_dim) + (uintptr_t)(ahead->slice * DOT_CHUNK) * ahead->o_step;
         if (++ahead->slice == ahead->slices) {
             ahead->slice = 0;
             ahead->lane++;

@@ -21,9 +21,9 @@
 #ifndef KERNELS_ATTENTION_FEW_H
 #define KERNELS_ATTENTION_FEW_H
 
+#include "kernels/attention_key_block.h"
 #include "kernels/attention_relative.h"
 #include "kernels/attention_row_scores.h"
-#include "kernels/attention_task.h"
 #include "kernels/product.h"
 
 #include <sched.h>

@@ -1,9 +1,9 @@
 /* Which thread folds what, in every form of the fold. A task is a run of a span's query rows that share a key head, of
  * few rows those of all key heads. Threads draw from one counter what they fold: a task, or a part of a chain.
  *
- * A chain is a span and those that follow it, whose rows may be the same. It is cut by rows, not by spans: a part is the
- * rows of some tokens in all spans of the chain, and whoever draws it folds its tasks span after span. So parts have no
- * row in common, nobody waits, and the thread knows which keys and rows come next. */
+ * A chain is a span and those that follow it, whose rows may be the same. It is cut by rows, not by spans: a part is
+ * the rows of some tokens in all spans of the chain, and whoever draws it folds its tasks span after span. So parts
+ * have no row in common, nobody waits, and the thread knows which keys and rows come next. */
 #ifndef KERNELS_ATTENTION_QUEUE_H
 #define KERNELS_ATTENTION_QUEUE_H
 
@@ -36,10 +36,11 @@ typedef struct {
     int64_t first_row;
 } task_place;
 
-/* Where a thread is. What there is to draw after the spans from `end` on has been passed. */
+/* Where a thread is. */
 typedef struct {
-    int64_t begin, end, passed; /* spans of the chain, or the span, that it drew from last */
-    int part;
+    int64_t begin, end;                /* spans that it drew from last: a chain, or one */
+    int64_t passed;                    /* draws of those after them */
+    int part;                          /* of the chain */
     int64_t span, first_row, last_row; /* of the part: the next span, and what is left of the one before */
     int64_t unfinished;                /* pieces */
 } task_cursor;
@@ -102,7 +103,7 @@ static inline bool parts_choose(task_queue *queue)
     queue->parts = 1;
     if (chains == 0) return false;
     const int64_t mean = listed / followers, fits = rows / PART_ROWS, pays = mean / PART_LIST_ROWS;
-    const int64_t enough = (4 * (int64_t)queue->call->threads - 1) / chains + 1, most = mean / queue->unit;
+    const int64_t enough = (4 * (int64_t)queue->call->threads - 1) / chains + 1, most = mean / ATTENTION_FEW_ROWS;
     int64_t parts = fits < pays ? fits : pays;
     if (queue->call->threads > 1 && parts < enough) parts = enough < most ? enough : most;
     if (parts > 1) queue->parts = (int)parts;
@@ -194,8 +195,8 @@ static inline void pieces_finish(task_queue *queue, task_cursor *cursor, int und
     cursor->unfinished = under_way;
 }
 
-/* The next task; what was drawn before is finished. Last span first, and of a span its last rows, which are the heaviest
- * under a causal mask. False when there is none. */
+/* The next task; what was drawn before is finished. Last span first, and of a span its last rows, which are the
+ * heaviest under a causal mask. False when there is none. */
 static inline bool task_draw(task_queue *queue, task_cursor *cursor, task_place *place_p)
 {
     for (;;) {

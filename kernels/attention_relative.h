@@ -14,8 +14,8 @@
 #ifndef KERNELS_ATTENTION_RELATIVE_H
 #define KERNELS_ATTENTION_RELATIVE_H
 
+#include "kernels/attention_key_block.h"
 #include "kernels/attention_row_scores.h"
-#include "kernels/attention_task.h"
 
 #include <string.h>
 

@@ -31,30 +31,12 @@ typedef struct {
     int64_t begin_min, begin_max, end_min, end_max;
 } sub_block_bounds;
 
-/* Rows of a block of keys where they are; none: nothing. */
-typedef struct {
-    memory_rows k, v;
-    int keys;
-} block_rows;
-
 /* Rows of a span: row_place of each. */
 typedef struct {
     const attention_span *span;
     const int64_t *query, *state;
     int rows;
 } row_list;
-
-/* One block of keys in the workspace: k [keys][D], v [keys][value_row_floats], float32, padded with rows of zeros up to
- * a multiple of SCORE_TILE. Copied because rows that lie far apart share too few sets of the cache; keys that few rows
- * read stay where they are. */
-typedef struct {
-    const attention_segment *segment;
-    const float *k, *v;
-    int64_t k_stride;
-    int64_t begin;
-    int keys;
-    block_rows next; /* fetched bit by bit while it is folded, or the copy would wait */
-} key_block;
 
 typedef struct {
     const attention_call *call;
@@ -79,26 +61,6 @@ typedef struct {
     bool inside;                 /* what is folded lies among its offsets */
     int64_t *poll_work;    /* flop since the last poll; NULL on threads that do not poll */
 } fold_task;
-
-static int within_block(int64_t position, const key_block *block)
-{
-    if (position <= block->begin) return 0;
-    return position < block->begin + block->keys ? (int)(position - block->begin) : block->keys;
-}
-
-/* Rows [0, keys) of `source` into `copy` [keys rounded up to SCORE_TILE][stride], zeros where there is nothing up to
- * `width`. */
-static void rows_copy(kernel_type type, const void *source, int64_t offset, int64_t stride, int keys, int count,
-                      int width, int64_t stride_of_copy, float *restrict copy)
-{
-    const int padded = (keys + SCORE_TILE - 1) / SCORE_TILE * SCORE_TILE;
-    for (int j = 0; j < padded; j++) {
-        float *row = copy + j * stride_of_copy;
-        if (j + ROWS_AHEAD < keys) number_row_fetch(source, offset + (j + ROWS_AHEAD) * stride, count, type);
-        if (j < keys) row_widen(type, source, offset + j * stride, count, row);
-        for (int i = j < keys ? count : 0; i < width; i++) row[i] = 0;
-    }
-}
 
 /* Lanes: rows. Takes the largest score of a block into the reference m; what o and l are to be multiplied by, and what
  * the block's scores are to be compared with. */

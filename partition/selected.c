@@ -2,9 +2,9 @@
  * straight from their owners, and folds block by block.
  *
  * A fold is one block of keys against the query rows that have chosen it, which are listed: so scattered rows share
- * each key that is loaded, as in a dense fold. Rows up to the last that does not see all of the block are a fold of their
- * own, so that the others need not look inside. A row's blocks are folded in ascending order, whoever owns them: its
- * bits depend on what it has chosen, not on the rank count, as far as shards and blocks begin on the grid of the
+ * each key that is loaded, as in a dense fold. Rows up to the last that does not see all of the block are a fold of
+ * their own, so that the others need not look inside. A row's blocks are folded in ascending order, whoever owns them:
+ * its bits depend on what it has chosen, not on the rank count, as far as shards and blocks begin on the grid of the
  * kernels.
  *
  *     step 0   sends and receives, all runs of a peer and class in one message; of every row those of its blocks that
@@ -23,10 +23,10 @@ enum { STEPS = 2 };
 
 /* A block in one step, for one class. */
 typedef struct {
-    range keys;          /* from the first to the last that a row sees */
-    int64_t rows;        /* that see any */
-    int64_t *listed;     /* [rows], ascending */
-    int64_t partial;     /* of them, up to the last that does not see all of the keys */
+    range keys;      /* from the first to the last that a row sees */
+    int64_t rows;    /* that see any */
+    int64_t *listed; /* [rows], ascending */
+    int64_t partial; /* of them, up to the last that does not see all of the keys */
 } block_use;
 
 /* Received tokens and where they lie. */

@@ -301,7 +301,8 @@ static void rows_that_see_all_of_a_block_need_not_look_inside(void **unused)
     for (int g = 0; g < p.kv_heads; g++)
         for (int64_t block = 0; block < BLOCKS; block++)
             for (int whole = 0; whole < 2; whole++, f++) {
-                const int64_t own = block * SIZE + SIZE - 1, first = whole ? own : block * SIZE, last = whole ? TOKENS : own;
+                const int64_t own = block * SIZE + SIZE - 1, first = whole ? own : block * SIZE,
+                              last = whole ? TOKENS : own;
                 assert_true(f->heads.begin == g * GROUP && f->key_rows.begin == block * SIZE);
                 assert_int_equal(f->look_inside, !whole);
                 assert_int_equal(f->listed[0], first * GROUP);
