@@ -246,14 +246,14 @@ INLINE void sub_block_update(const fold_task *task, int sub, const key_block *bl
 
 /* The three ways of a sub-block, each compiled on its own: no mask code at all; lanes that do not see every key; and
  * such lanes beside values that are not finite. The first two once more for the end of the rows, where a sub-block has
- * one vector of them, or two: those of a sparse pattern have many such ends. The first also where each sub-block meets
- * one block alone, and the rows of the next are fetched. */
+ * one vector of them, or two: those of a sparse pattern have many such ends. The first also where rows to come are
+ * fetched. */
 static __attribute__((noinline)) void update_unmasked(const fold_task *task, int sub, const key_block *block)
 {
     sub_block_update(task, sub, block, 0, block->keys, VECTORS, NULL, NULL, NULL);
 }
 
-static __attribute__((noinline)) void update_unmasked_alone(const fold_task *task, int sub, const key_block *block)
+static __attribute__((noinline)) void update_unmasked_ahead(const fold_task *task, int sub, const key_block *block)
 {
     rows_ahead ahead = rows_ahead_begin(task);
     sub_block_update(task, sub, block, 0, block->keys, VECTORS, NULL, NULL, &ahead);
@@ -346,11 +346,12 @@ static void sub_block_fold(const fold_task *task, int sub, const key_block *bloc
     const sub_block_view view = view_of_block(task, sub, block, look_inside);
     const int width = width_of(task, sub);
     if (view.first >= view.last) return;
-    if (view.whole && width > 2 && task->alone) {
-        update_unmasked_alone(task, sub, block);
+    const bool fetches = task->ahead_lane < task->ahead.rows;
+    if (view.whole && width > 2 && fetches) {
+        update_unmasked_ahead(task, sub, block);
         return;
     }
-    if (task->alone) rows_fetch(task->call, &task->ahead, task->ahead_lane);
+    if (fetches) rows_fetch(task->call, &task->ahead, task->ahead_lane);
     if (view.whole) {
         if (width > 2) update_unmasked(task, sub, block);
         else update_unmasked_narrow(task, sub, block, width);
@@ -362,7 +363,8 @@ static void sub_block_fold(const fold_task *task, int sub, const key_block *bloc
     else update_boundary_narrow(task, sub, block, view.first, view.last, width, &seen);
 }
 
-static void blocks_fold(const fold_task *task)
+/* Fetches the rows of the next task while it folds the last block. */
+static void blocks_fold(fold_task *task)
 {
     const int64_t flop_of_key = (int64_t)SUB_LANES * 2 * (task->call->dim + task->call->value_dim);
     block_place place, next;
@@ -370,11 +372,14 @@ static void blocks_fold(const fold_task *task)
     for (; more; place = next) {
         more = block_find(task, place.segment, place.end, &next);
         const key_block block = block_prepare(task, &place, more ? &next : NULL);
+        if (!more) task->ahead = rows_of_next(task, task->sub_blocks * SUB_LANES);
         for (int sub = 0; sub < task->sub_blocks; sub++) {
+            task->ahead_lane = sub * SUB_LANES;
             sub_block_fold(task, sub, &block, task->span->segments[place.segment].look_inside);
             poll_after(task, flop_of_key * block.keys);
         }
     }
+    task->ahead = (row_list){0};
 }
 
 static void task_queries_load(const fold_task *task)
@@ -410,8 +415,8 @@ static void parts_fold(fold_task *task)
 /* A block that is all the task's rows see, sub-block by sub-block. */
 static void block_fold_alone(fold_task *task, const block_place *place)
 {
+    lanes_fetch(task, 0);
     task->ahead = rows_of_task(task);
-    rows_fetch(task->call, &task->ahead, 0);
     const key_block block = block_prepare(task, place, NULL);
     const bool look_inside = task->span->segments[place->segment].look_inside;
     task->alone = true;
@@ -421,7 +426,7 @@ static void block_fold_alone(fold_task *task, const block_place *place)
         if (task->call->scores.slopes) terms_load(task, sub);
         task->ahead_lane = (sub + 1) * SUB_LANES;
         if (sub + 1 == task->sub_blocks) {
-            task->ahead = rows_of_next(task);
+            task->ahead = rows_of_next(task, SUB_LANES);
             task->ahead_lane = 0;
         }
         sub_block_fold(task, sub, &block, look_inside);
@@ -429,6 +434,7 @@ static void block_fold_alone(fold_task *task, const block_place *place)
         poll_after(task, (int64_t)SUB_LANES * 2 * (task->call->dim + task->call->value_dim) * block.keys);
     }
     task->alone = false;
+    task->ahead = (row_list){0};
 }
 
 static __attribute__((noinline)) void task_run(fold_task *task)
@@ -446,10 +452,9 @@ static __attribute__((noinline)) void task_run(fold_task *task)
             return;
         }
     }
-    const row_list rows = rows_of_task(task);
-    rows_fetch(task->call, &rows, 0);
+    lanes_fetch(task, 0);
     for (int sub = 0; sub < task->sub_blocks; sub++) {
-        rows_fetch(task->call, &rows, (sub + 1) * SUB_LANES);
+        lanes_fetch(task, (sub + 1) * SUB_LANES);
         queries_load(task, sub);
         if (relative || task->call->scores.slopes) terms_load(task, sub);
         state_load(task, sub);
@@ -524,9 +529,13 @@ static void tasks_run_apart(fold_task *task)
     task_cursor cursor = task_cursor_first(task->queue);
     for (task_place place; task_draw(task->queue, &cursor, &place);) {
         task_choose(task, &place);
-        task->has_next = task_after(task->queue, &cursor, &task->next);
-        if (place.rows > FEW_ROWS) task_run(task);
-        else few_run(task, place.kv_head, place.heads, &(few_team){0}, 0, task->thread, 1);
+        task->has_next = !task->call->scores.relative && task_after(task->queue, &cursor, &task->next);
+        if (place.rows > FEW_ROWS) {
+            task_run(task);
+        } else {
+            few_run(task, place.kv_head, place.heads, &(few_team){0}, 0, task->thread, 1);
+            task->next_found = 0;
+        }
     }
 }
 

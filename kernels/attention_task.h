@@ -52,9 +52,10 @@ typedef struct {
     bool alone; /* one block is all that the rows see: each sub-block is loaded, folded and stored before the next */
     bool has_next;
     task_place next; /* the task that this thread will fold then */
-    int64_t next_query[SUB_LANES], next_state[SUB_LANES]; /* of its first rows */
-    row_list ahead;                                       /* while alone: rows that are fetched */
-    int ahead_lane;                                       /* from here on */
+    int next_found;  /* its first rows that are being fetched, which are noted all; 0: none is noted */
+    int fetched;     /* the first rows of this one, which were */
+    row_list ahead;  /* what is fetched while a sub-block is folded: SUB_LANES rows from ahead_lane on, if it has them */
+    int ahead_lane;
     score_cap cap;         /* 0: none */
     rotary_angles *rotary; /* NULL: none */
     relative_workspace relative; /* read only with attention_relative */
@@ -132,8 +133,19 @@ static int64_t query_position(const fold_task *task, int row)
 }
 
 /* Notes where the row of each lane is. */
-static void rows_find(const fold_task *task)
+static void rows_find(fold_task *task)
 {
+    task->fetched = task->next_found;
+    task->next_found = 0;
+    if (task->fetched > 0) {
+        task_workspace *space = &task->space;
+        int64_t *const q_offset = space->q_offset, *const state_row = space->state_row;
+        space->q_offset = space->next_q_offset;
+        space->state_row = space->next_state_row;
+        space->next_q_offset = q_offset;
+        space->next_state_row = state_row;
+        return;
+    }
     for (int lane = 0; lane < task->rows; lane++) {
         const row_place place = row_find(task, lane);
         task->space.q_offset[lane] = place.query;
@@ -188,17 +200,17 @@ static row_list rows_of_task(const fold_task *task)
     return (row_list){task->span, task->space.q_offset, task->space.state_row, task->rows};
 }
 
-/* The first rows of the next task; none if there is none. */
-static row_list rows_of_next(fold_task *task)
+/* The first rows of the next task, at most `most`, that are going to be fetched; none if there is none. */
+static row_list rows_of_next(fold_task *task, int most)
 {
-    row_list list = {task->next.span, task->next_query, task->next_state, 0};
-    if (task->has_next) list.rows = task->next.rows < SUB_LANES ? task->next.rows : SUB_LANES;
-    for (int row = 0; row < list.rows; row++) {
-        const row_place place = row_find_in(task, list.span, task->next.kv_head, task->next.first_row + row);
-        task->next_query[row] = place.query;
-        task->next_state[row] = place.state;
+    if (!task->has_next) return (row_list){0};
+    for (int row = 0; row < task->next.rows; row++) {
+        const row_place place = row_find_in(task, task->next.span, task->next.kv_head, task->next.first_row + row);
+        task->space.next_q_offset[row] = place.query;
+        task->space.next_state_row[row] = place.state;
     }
-    return list;
+    task->next_found = task->next.rows < most ? task->next.rows : most;
+    return (row_list){task->next.span, task->space.next_q_offset, task->space.next_state_row, task->next_found};
 }
 
 /* Fetches SUB_LANES rows of a list from `first` on into the cache: queries and states that are listed lie anywhere. */
@@ -208,6 +220,13 @@ static void rows_fetch(const attention_call *call, const row_list *list, int fir
         number_row_fetch(list->span->q, list->query[row], call->dim, call->type);
         state_fetch(&list->span->state, list->state[row], call->value_dim);
     }
+}
+
+/* The same of the task's own, unless they have been fetched while the one before was folded. */
+static void lanes_fetch(const fold_task *task, int first)
+{
+    const row_list list = rows_of_task(task);
+    if (first + SUB_LANES > task->fetched) rows_fetch(task->call, &list, first);
 }
 
 /* Which of the places for q and o in the workspace a lane has. Those of one sub-block do for all that do not meet. */

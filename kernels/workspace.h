@@ -23,6 +23,7 @@ typedef struct {
     float *rows;   /* [WORKSPACE_ROWS][D]: queries on their way to lanes */
     int64_t *visible_begin, *visible_end; /* [sub][lane] */
     int64_t *q_offset, *state_row;        /* [sub][lane]: of the row in the span's q, in elements, and in its state */
+    int64_t *next_q_offset, *next_state_row; /* the same of the task to come */
     float *slope;                         /* [sub][lane]: ALiBi's, see score_slope */
     int32_t *position;                    /* [sub][lane]: of the query, modulo 2^32 */
     int32_t *key_positions;               /* [key of the block], modulo 2^32 */
@@ -65,7 +66,7 @@ static inline size_t value_row_floats(int value_dim)
 static inline size_t workspace_floats(int dim, int value_dim)
 {
     const size_t columns = (size_t)dim + (size_t)value_dim_padded(value_dim);
-    const size_t places = 4 * sizeof(int64_t) / sizeof(float);
+    const size_t places = 6 * sizeof(int64_t) / sizeof(float);
     return (size_t)workspace_lanes(dim, value_dim) * columns + WORKSPACE_LANES_MAX * (4 + places) +
            WORKSPACE_ROWS * (size_t)dim +
            ATTENTION_KEY_BLOCK * (WORKSPACE_SUB_LANES + (size_t)dim + value_row_floats(value_dim) + 1) +
@@ -82,7 +83,9 @@ static inline task_workspace workspace_of_thread(const attention_call *call, int
     space.visible_end = space.visible_begin + WORKSPACE_LANES_MAX;
     space.q_offset = space.visible_end + WORKSPACE_LANES_MAX;
     space.state_row = space.q_offset + WORKSPACE_LANES_MAX;
-    next = (float *)(void *)(space.state_row + WORKSPACE_LANES_MAX);
+    space.next_q_offset = space.state_row + WORKSPACE_LANES_MAX;
+    space.next_state_row = space.next_q_offset + WORKSPACE_LANES_MAX;
+    next = (float *)(void *)(space.next_state_row + WORKSPACE_LANES_MAX);
     space.q = next;
     space.o = space.q + lanes * dim;
     space.m = space.o + lanes * padded;
