@@ -155,8 +155,8 @@ typedef struct {
 
 /* One implementation of the fold. A row's resulting bits depend on the row, its keys and the order of its
  * segments; not on the other rows of the call, the span's bounds, or the thread count. Spans of one call must not
- * share state, but with those that they follow. NaN in a query row gives NaN in that row alone; NaN or Inf in a key or value reaches exactly the
- * rows that see it. Sets flush-to-zero on its threads while it runs and restores it. */
+ * share state, but with those that they follow. NaN in a query row gives NaN in that row alone; NaN or Inf in a key or
+ * value reaches exactly the rows that see it. Sets flush-to-zero on its threads while it runs and restores it. */
 typedef struct {
     const char *name;  /* as in --isa */
     unsigned features; /* CPU_* bits it needs, kernels/cpu.h */

@@ -1,4 +1,4 @@
-/* Rows of a sub-block to come, queries and states wherever they are, are fetched into the cache while scores are made:
+/* Rows to come, queries and states wherever they are, are fetched into the cache while scores are made:
  * a line or two a term of the sums, because more at once than the core has buffers for would hold up its products.
  * Included with LANES and the like defined, see attention_task.h. */
 #ifndef KERNELS_ATTENTION_AHEAD_H

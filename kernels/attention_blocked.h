@@ -424,11 +424,9 @@ static void block_fold_alone(fold_task *task, const block_place *place)
         queries_load(task, sub);
         state_load(task, sub);
         if (task->call->scores.slopes) terms_load(task, sub);
-        task->ahead_lane = (sub + 1) * SUB_LANES;
-        if (sub + 1 == task->sub_blocks) {
-            task->ahead = rows_of_next(task, SUB_LANES);
-            task->ahead_lane = 0;
-        }
+        const bool last = sub + 1 == task->sub_blocks;
+        if (last) task->ahead = rows_of_next(task, SUB_LANES);
+        task->ahead_lane = last ? 0 : (sub + 1) * SUB_LANES;
         sub_block_fold(task, sub, &block, look_inside);
         state_store(task, sub);
         poll_after(task, (int64_t)SUB_LANES * 2 * (task->call->dim + task->call->value_dim) * block.keys);
@@ -512,14 +510,9 @@ static void tasks_run_together(fold_task *task, few_team *team)
     const task_queue *queue = task->queue;
     int64_t ticket = 0;
     for (int64_t s = 0; s < queue->span_count; s++) {
-        const attention_span *span = &queue->spans[s];
-        const int heads = attention_span_heads(span, task->call->kv_heads);
-        const task_place all = {.span = span,
-                                .kv_head = span->listed ? span->kv_head : 0,
-                                .heads = heads,
-                                .rows = (int)span_rows(task->call, span)};
+        const task_place all = span_whole(task->call, &queue->spans[s]);
         task_choose(task, &all);
-        if (all.rows > 0) ticket = few_run(task, all.kv_head, heads, team, ticket, 0, task->call->threads);
+        if (all.rows > 0) ticket = few_run(task, all.kv_head, all.heads, team, ticket, 0, task->call->threads);
         if (task->thread == 0) atomic_fetch_add(&task->queue->finished, 1);
     }
 }
@@ -530,12 +523,8 @@ static void tasks_run_apart(fold_task *task)
     for (task_place place; task_draw(task->queue, &cursor, &place);) {
         task_choose(task, &place);
         task->has_next = !task->call->scores.relative && task_after(task->queue, &cursor, &task->next);
-        if (place.rows > FEW_ROWS) {
-            task_run(task);
-        } else {
-            few_run(task, place.kv_head, place.heads, &(few_team){0}, 0, task->thread, 1);
-            task->next_found = 0;
-        }
+        if (place.rows > FEW_ROWS) task_run(task);
+        else few_run(task, place.kv_head, place.heads, &(few_team){0}, 0, task->thread, 1);
     }
 }
 

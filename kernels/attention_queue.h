@@ -173,16 +173,25 @@ static inline bool task_after(const task_queue *queue, const task_cursor *cursor
     return part_next(queue, &after, place_p);
 }
 
+/* All rows of a span, which are few. */
+static inline task_place span_whole(const attention_call *call, const attention_span *span)
+{
+    return (task_place){.span = span,
+                        .kv_head = span->listed ? span->kv_head : 0,
+                        .heads = attention_span_heads(span, call->kv_heads),
+                        .rows = (int)span_rows(call, span)};
+}
+
 /* Task t of a span: the last rows of every key head, then those before them. */
 static inline task_place span_task(const task_queue *queue, const attention_span *span, int64_t t)
 {
-    const int first_head = span->listed ? span->kv_head : 0, heads = attention_span_heads(span, queue->call->kv_heads);
-    const int64_t rows = span_rows(queue->call, span);
-    if (span_has_few_rows(queue, span))
-        return (task_place){.span = span, .kv_head = first_head, .heads = heads, .rows = (int)rows};
-    const int64_t first_row = (span_tasks(queue, span) / heads - 1 - t / heads) * queue->lanes, left = rows - first_row;
+    const task_place whole = span_whole(queue->call, span);
+    if (span_has_few_rows(queue, span)) return whole;
+    const int64_t blocks = span_tasks(queue, span) / whole.heads;
+    const int64_t first_row = (blocks - 1 - t / whole.heads) * queue->lanes,
+                  left = span_rows(queue->call, span) - first_row;
     return (task_place){.span = span,
-                        .kv_head = first_head + (int)(t % heads),
+                        .kv_head = whole.kv_head + (int)(t % whole.heads),
                         .heads = 1,
                         .rows = left < queue->lanes ? (int)left : queue->lanes,
                         .first_row = first_row};

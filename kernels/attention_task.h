@@ -51,7 +51,7 @@ typedef struct {
     float *o_rows[WORKSPACE_LANES_MAX]; /* o of the row in each lane; of lanes without one, some place */
     bool alone; /* one block is all that the rows see: each sub-block is loaded, folded and stored before the next */
     bool has_next;
-    task_place next; /* the task that this thread will fold then */
+    task_place next; /* the task that this thread will fold then; not where it folds blocks several times, in parts */
     int next_found;  /* its first rows that are being fetched, which are noted all; 0: none is noted */
     int fetched;     /* the first rows of this one, which were */
     row_list ahead;  /* what is fetched while a sub-block is folded: SUB_LANES rows from ahead_lane on, if it has them */
@@ -81,7 +81,7 @@ static int64_t span_row(const fold_task *task, int row)
     return attention_span_row(task->span, task->first_row + row);
 }
 
-/* place / group, mostly without the division: lists are long, and groups powers of two. */
+/* row / group, mostly without the division: lists are long, and groups powers of two. */
 static int64_t token_of_row(int64_t row, int group)
 {
     return (group & (group - 1)) == 0 ? row >> __builtin_ctz((unsigned)group) : row / group;
@@ -200,10 +200,11 @@ static row_list rows_of_task(const fold_task *task)
     return (row_list){task->span, task->space.q_offset, task->space.state_row, task->rows};
 }
 
-/* The first rows of the next task, at most `most`, that are going to be fetched; none if there is none. */
+/* The first rows of the next task, at most `most`, that are going to be fetched; none if there is none, or if it is of so
+ * few rows that it does not come here. */
 static row_list rows_of_next(fold_task *task, int most)
 {
-    if (!task->has_next) return (row_list){0};
+    if (!task->has_next || task->next.rows <= ATTENTION_FEW_ROWS) return (row_list){0};
     for (int row = 0; row < task->next.rows; row++) {
         const row_place place = row_find_in(task, task->next.span, task->next.kv_head, task->next.first_row + row);
         task->space.next_q_offset[row] = place.query;

@@ -21,13 +21,13 @@ typedef struct {
     float *scores; /* [key of the block][lane], of one sub-block */
     float *k, *v;  /* [key of the block][D], [key of the block][value_row_floats]: the block, copied */
     float *rows;   /* [WORKSPACE_ROWS][D]: queries on their way to lanes */
-    int64_t *visible_begin, *visible_end; /* [sub][lane] */
-    int64_t *q_offset, *state_row;        /* [sub][lane]: of the row in the span's q, in elements, and in its state */
+    int64_t *visible_begin, *visible_end;    /* [sub][lane] */
+    int64_t *q_offset, *state_row;           /* [sub][lane]: of the row in the span's q, in elements, and in its state */
     int64_t *next_q_offset, *next_state_row; /* the same of the task to come */
-    float *slope;                         /* [sub][lane]: ALiBi's, see score_slope */
-    int32_t *position;                    /* [sub][lane]: of the query, modulo 2^32 */
-    int32_t *key_positions;               /* [key of the block], modulo 2^32 */
-    float *rotary;                        /* rotary_create's */
+    float *slope;                            /* [sub][lane]: ALiBi's, see score_slope */
+    int32_t *position;                       /* [sub][lane]: of the query, modulo 2^32 */
+    int32_t *key_positions;                  /* [key of the block], modulo 2^32 */
+    float *rotary;                           /* rotary_create's */
 } task_workspace;
 
 static inline int value_dim_padded(int value_dim)

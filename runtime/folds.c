@@ -389,6 +389,7 @@ static attention_span make_span(const builder *x, const schedule_fold *fold, int
     };
 }
 
+/* Of a list it is that of its key head, which is all that some slots hold, whatever head of it is asked for. */
 static attention_segment make_segment(const builder *x, const schedule_fold *fold, int64_t b)
 {
     const fold_memory *memory = x->memory;
@@ -397,7 +398,7 @@ static attention_segment make_segment(const builder *x, const schedule_fold *fol
     const row_store *keys = row_stores_find(holder, ROWS_KEYS, fold->key_slot);
     const row_format *format = &memory->formats[ROWS_KEYS];
     const int held = heads_count(keys->heads);
-    const int head = fold->listed ? keys->heads.begin : x->call->heads.begin / group_size(x->folds);
+    const int head = (fold->listed ? fold->heads.begin : x->call->heads.begin) / group_size(x->folds);
     const range rows = fold->key_rows;
     const int64_t distance = fold->sliced ? fold->key_slot_stride : 1;
     int64_t first = rows.begin;
@@ -407,26 +408,13 @@ static attention_segment make_segment(const builder *x, const schedule_fold *fol
         .k = row_at(keys, format, 0, b, fold->key_slot_row, head),
         .v = row_at(keys, format, 1, b, fold->key_slot_row, head),
         .k_token_stride = distance * held * p->dim,
-        .k_head_stride = p->dim,
+        .k_head_stride = fold->listed ? 0 : p->dim,
         .v_token_stride = distance * held * p->value_dim,
-        .v_head_stride = p->value_dim,
+        .v_head_stride = fold->listed ? 0 : p->value_dim,
         .begin = first,
         .end = first + schedule_fold_keys(fold),
         .look_inside = fold->look_inside,
     };
-}
-
-/* The same of one key head, which is all that some slots hold. */
-static attention_segment make_listed_segment(const builder *x, const schedule_fold *fold)
-{
-    const int head = fold->heads.begin / group_size(x->folds);
-    const row_store *keys = row_stores_find(x->memory->own, ROWS_KEYS, fold->key_slot);
-    const row_format *format = &x->memory->formats[ROWS_KEYS];
-    attention_segment segment = make_segment(x, fold, 0);
-    segment.k = row_at(keys, format, 0, 0, fold->key_slot_row, head);
-    segment.v = row_at(keys, format, 1, 0, fold->key_slot_row, head);
-    segment.k_head_stride = segment.v_head_stride = 0;
-    return segment;
 }
 
 /* The span of folds of the same queries for a batch item; `key_positions` are those of all the folds' keys in a row. */
@@ -476,7 +464,7 @@ static void add_listed_span(builder *x, const schedule_fold *folds, int64_t coun
     span.kv_head = folds->heads.begin / group_size(x->folds);
     span.follows = before && before->kv_head == span.kv_head;
     span.segment_count = (int)count;
-    for (int64_t i = 0; i < count; i++) x->folds->segments[x->used.segments++] = make_listed_segment(x, &folds[i]);
+    for (int64_t i = 0; i < count; i++) x->folds->segments[x->used.segments++] = make_segment(x, &folds[i], 0);
     set_visible(x, folds, 0, &span);
     x->folds->spans[x->used.spans++] = span;
 }

@@ -105,8 +105,8 @@ void plan_relative_free(longspan_plan *plan);
 /* As a call of the kernel for heads from `head` on takes them, until the next one; NULL without them. */
 const attention_relative *plan_relative_of(longspan_plan *plan, int head);
 
-/* Not collective. malloc on a cache line, for `count` elements of `size` bytes, and the same with a copy of `values`; a
- * failure when there is no room. */
+/* Not collective. memory_allocate of `count` elements of `size` bytes, and the same with a copy of `values`; a failure
+ * when there is no room. */
 void *plan_allocate(int64_t count, size_t size, const char *what, failure *f);
 void *plan_copy(const void *values, int64_t count, size_t size, failure *f);
 

@@ -2,13 +2,14 @@
 
 #include "runtime/cli/random.h"
 #include "runtime/cli/report.h"
+#include "runtime/memory.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
-enum { MOST_DECODED = 16, PEAK_MILLISECONDS = 10, MEMORY_PASSES = 3, ALIGNMENT = 64, SEED = 1 };
+enum { MOST_DECODED = 16, PEAK_MILLISECONDS = 10, MEMORY_PASSES = 3, SEED = 1 };
 
 bool kernel_shape_decodes(const kernel_shape *shape)
 {
@@ -52,8 +53,8 @@ double kernel_shape_key_bytes(const kernel_shape *shape)
 
 static void *allocate(int64_t count, size_t size, failure *f)
 {
-    const size_t bytes = ((size_t)count * size + ALIGNMENT) / ALIGNMENT * ALIGNMENT;
-    void *memory = aligned_alloc(ALIGNMENT, bytes);
+    const size_t bytes = (size_t)count * size;
+    void *memory = memory_allocate(bytes);
     if (!memory) failure_set(f, LONGSPAN_ERROR_MEMORY, "out of memory: %.1f MiB", (double)bytes / 1048576);
     return memory;
 }

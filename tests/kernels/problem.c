@@ -307,8 +307,6 @@ void problem_fold_keys(const problem *p, const attention_kernel *kernel, const f
     const int64_t span_count = (s->tokens + span_tokens - 1) / span_tokens;
     const size_t size = number_size(s->type);
     attention_segment *segments = allocate((size_t)(s->keys + 1) * sizeof *segments);
-    attention_span *spans = allocate((size_t)(span_count + cut->lists * s->kv_heads * (s->keys + 1)) * sizeof *spans);
-    int64_t *listed = allocate((size_t)(s->tokens * s->heads * (s->keys + 2)) * sizeof *listed);
     int segment_count = 0;
 
     for (int64_t j = begin; j < end; j = smaller(j + segment_keys, end))
@@ -324,6 +322,10 @@ void problem_fold_keys(const problem *p, const attention_kernel *kernel, const f
             .look_inside = s->mask != MASK_FULL || cut->look_inside,
             .positions = s->places == PLACES_NUMBERED ? NULL : p->key_positions + j,
         };
+    /* of lists: those of all rows, and as many for each segment */
+    const int64_t list_count = cut->lists * s->kv_heads, lists_of_rows = cut->lists ? 1 + segment_count : 0;
+    attention_span *spans = allocate((size_t)(span_count + list_count * lists_of_rows) * sizeof *spans);
+    int64_t *listed = allocate((size_t)(s->tokens * s->heads * lists_of_rows) * sizeof *listed);
     for (int64_t i = 0; i < span_count; i++) {
         const int64_t t = i * span_tokens, row = t * (state.token_rows ? state.token_rows : s->heads);
         spans[i] = (attention_span){
